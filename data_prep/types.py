@@ -1,0 +1,61 @@
+"""What data_prep gives: arrays ready for training, and the account of what is stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The images of one split, in the order of the published files.
+
+    Attributes:
+        name: "train", "valid" or "test".
+        images: float32 (N, channels, height, width), C-contiguous.
+        labels: int64 (N,).
+        digest: SHA-256 in hexadecimal over dtype, shape and bytes of `images` and of `labels`.
+    """
+
+    name: str
+    images: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    digest: str
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """The three splits of a data set after one preprocessing."""
+
+    name: str
+    preprocessing: str
+    train: Split
+    valid: Split
+    test: Split
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is stored of one data set.
+
+    Attributes:
+        path: the file.
+        bytes: its length.
+        origin: where its content came from: URLs, a package, "a folder of the user".
+        digest: SHA-256 of the stored arrays.
+        counts: images there are in each split.
+        statistics: of the training images, by name.
+    """
+
+    dataset: str
+    path: Path
+    bytes: int
+    origin: str
+    digest: str
+    counts: dict[str, int]
+    statistics: dict[str, float]

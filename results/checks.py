@@ -1,0 +1,206 @@
+"""What must be true inside one record: pure functions of the record, each naming the field that is wrong.
+
+A problem is a (field, message) pair. Everything that follows from something else in the record is computed again.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+from results import record as schema
+from results.canonical import digest, leaves, plain
+from results.errors import RegistryError
+from results.record import Curve, Record
+
+FieldProblem = tuple[str, str]
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+_BENCHMARK = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")  # it names a folder
+# A path into somebody's home: names a user, or a machine's layout. "example.org/home/x" in a URL is neither.
+_HOME = re.compile(r"(?<![\w-])/(home|root|Users)(?![\w.-])|[A-Za-z]:[\\/]+Users(?!\w)", re.IGNORECASE)
+
+
+def problems(record: Record) -> list[FieldProblem]:
+    """Every inconsistency of one record; empty if there is none."""
+    found: list[FieldProblem] = []
+    for check in (_names, _numbers, _recipe, _curve, _results, _test_correct, _data, _sittings, _verdict, _home_paths):
+        try:
+            found += check(record)
+        except RegistryError as error:
+            found.append((error.field, str(error).removeprefix(f"{error.field}: ")))
+    return found
+
+
+def _expect(field: str, value: Any, expected: Any) -> Iterator[FieldProblem]:
+    if value != expected:
+        yield field, f"is {value!r}, expected {expected!r}"
+
+
+def _names(record: Record) -> Iterator[FieldProblem]:
+    if not _BENCHMARK.fullmatch(record.benchmark):
+        yield "benchmark", f"{record.benchmark!r} is not an id of lower-case letters, digits, '-' and '.'"
+    digests = {"recipe.digest": record.recipe.digest, "weights_sha256": record.weights_sha256}
+    digests |= {f"sittings[{i}].diff_sha256": sitting.diff_sha256 for i, sitting in enumerate(record.sittings)}
+    for field, text in digests.items():
+        if text is not None and not _SHA256.fullmatch(text):
+            yield field, f"{text!r} is not a SHA-256 of 64 lower-case hexadecimal digits"
+    if "run" not in record.seeds:
+        yield "seeds.run", "missing"
+
+
+def _numbers(record: Record) -> Iterator[FieldProblem]:
+    """Nothing that is counted or timed is negative."""
+    for part in ("times", "peak_memory_mib", "restarts", "target", "data", "curve", "sittings"):
+        for field, value in leaves(plain(getattr(record, part)), part):
+            if isinstance(value, (int, float)) and value < 0 and "_loss[" not in field:  # a loss may have any sign
+                yield field, f"is {value}, expected 0 or more"
+
+
+def _recipe(record: Record) -> Iterator[FieldProblem]:
+    recipe = record.recipe
+    yield from _expect("recipe.digest", recipe.digest, digest(recipe.settings))
+    if recipe.scoring and recipe.differences:
+        yield "recipe.scoring", f"is true, but {len(recipe.differences)} settings differ from the published ones"
+    if not recipe.scoring and not recipe.differences:
+        yield "recipe.scoring", "is false, but no setting differs from the published ones"
+
+
+def _curve(record: Record) -> Iterator[FieldProblem]:
+    curve = record.curve
+    yield from _columns(curve)
+    for i, lr in enumerate(curve.lr):
+        if lr <= 0:
+            yield f"curve.lr[{i}]", f"is {lr}, expected a positive learning rate"
+    for split, images in (("valid", record.data.valid.images), ("test", record.data.test.images)):
+        yield from _errors(curve, split, images)
+    yield from _epochs(record)
+
+
+def _columns(curve: Curve) -> Iterator[FieldProblem]:
+    epochs = len(curve.epoch)
+    for i, epoch in enumerate(curve.epoch):
+        yield from _expect(f"curve.epoch[{i}]", epoch, i + 1)
+    for column in Curve.__struct_fields__:
+        length = len(getattr(curve, column))
+        if length != epochs:
+            yield f"curve.{column}", f"has {length} entries, expected {epochs}, one an epoch"
+
+
+def _errors(curve: Curve, split: str, images: int) -> Iterator[FieldProblem]:
+    errors, wrongs = getattr(curve, f"{split}_error"), getattr(curve, f"{split}_wrong")
+    for i, (error, wrong) in enumerate(zip(errors, wrongs, strict=False)):
+        if wrong > images:
+            yield f"curve.{split}_wrong[{i}]", f"is {wrong} of {images} images"
+        elif images:
+            yield from _expect(f"curve.{split}_error[{i}]", error, schema.error_percent(wrong, images))
+
+
+def _epochs(record: Record) -> Iterator[FieldProblem]:
+    epochs, planned = len(record.curve.epoch), _setting(record, "train", "epochs")
+    if record.outcome == "finished" and epochs != planned:
+        yield "outcome", f"is 'finished' after {epochs} of {planned} epochs"
+    elif isinstance(planned, int) and epochs > planned:
+        yield "curve.epoch", f"has {epochs} epochs, the recipe {planned}"
+
+
+def _results(record: Record) -> Iterator[FieldProblem]:
+    """The three points, and whether what describes the declared network is there exactly if it exists."""
+    measured = bool(record.curve.epoch)
+    for field in ("results", "test_correct", "weights_sha256"):
+        if (getattr(record, field) is not None) != measured:
+            yield field, f"is {'missing' if measured else 'there'} after {len(record.curve.epoch)} epochs"
+    if record.results is None or not measured or any(_columns(record.curve)):
+        return
+    expected = dict(leaves(plain(schema.summarize(record.curve, record.data.test.images))))
+    for field, value in leaves(plain(record.results)):
+        yield from _expect(f"results.{field}", value, expected[field])
+
+
+def _test_correct(record: Record) -> Iterator[FieldProblem]:
+    if record.test_correct is not None and record.results is not None:
+        point = record.results.declared
+        packed = schema.packed_bytes(record.test_correct, record.data.test.images)
+        right = int.from_bytes(packed, "big").bit_count()
+        if right != point.test_images - point.test_wrong:
+            yield "test_correct", f"marks {right} images, results.declared has {point.test_images - point.test_wrong}"
+
+
+def _data(record: Record) -> Iterator[FieldProblem]:
+    data = record.data
+    yield from _expect("data.train.images", data.train.images, _setting(record, "data", "train_images"))
+    yield from _expect("data.valid.images", data.valid.images, _setting(record, "data", "valid_images"))
+    for split in ("train", "valid", "test"):
+        if not getattr(data, split).digest:
+            yield f"data.{split}.digest", "is empty"
+    if record.recipe.scoring:
+        yield from _expect("target.test_images", record.target.test_images, record.data.test.images)
+
+
+def _sittings(record: Record) -> Iterator[FieldProblem]:
+    next_epoch = 1
+    for i, sitting in enumerate(record.sittings):
+        field = f"sittings[{i}]"
+        yield from _expect(f"{field}.first_epoch", sitting.first_epoch, next_epoch)
+        if sitting.last_epoch < sitting.first_epoch - 1:
+            yield f"{field}.last_epoch", f"is {sitting.last_epoch}, before first_epoch {sitting.first_epoch}"
+        next_epoch = sitting.last_epoch + 1
+        if sitting.commit is not None and not _COMMIT.fullmatch(sitting.commit):
+            yield f"{field}.commit", f"{sitting.commit!r} is not a full commit hash"
+        if sitting.diff_sha256 is not None and not sitting.dirty:
+            yield f"{field}.diff_sha256", "is there, but dirty is false"
+        if not _is_utc(sitting.started):
+            yield f"{field}.started", f"{sitting.started!r} is not a UTC date and time like 2024-05-01T12:00:00Z"
+    if next_epoch != len(record.curve.epoch) + 1:
+        yield "sittings", f"end with epoch {next_epoch - 1}, the curve with {len(record.curve.epoch)}"
+    if record.restarts != len(record.sittings) - 1:
+        yield "restarts", f"is {record.restarts} with {len(record.sittings)} sittings"
+
+
+def _is_utc(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).utcoffset() == timedelta(0)
+    except ValueError:
+        return False
+
+
+def _verdict(record: Record) -> Iterator[FieldProblem]:
+    verdict, scoring = record.verdict, record.recipe.scoring
+    if (verdict.word == "not scored") == scoring:
+        yield "verdict.word", f"is {verdict.word!r} of a {'scoring' if scoring else 'non-scoring'} run"
+    elif scoring and (verdict.word == "no target") != (record.target.test_error is None):
+        yield "verdict.word", f"is {verdict.word!r} with the target {record.target.test_error}"
+    if record.results is None:
+        yield from _expect("verdict.standard_error", verdict.standard_error, None)
+        return
+    point = record.results.declared
+    if not 0 <= point.test_wrong <= point.test_images or not point.test_images:
+        return  # named by the other checks
+    expected = schema.standard_error(point.test_wrong, point.test_images)
+    if verdict.standard_error is None or not math.isclose(verdict.standard_error, expected, rel_tol=1e-9):
+        yield "verdict.standard_error", f"is {verdict.standard_error}, expected {expected}"
+
+
+def _home_paths(record: Record) -> Iterator[FieldProblem]:
+    for field, value in leaves(plain(record)):
+        for text in (field, value):
+            if isinstance(text, str) and (found := _HOME.search(text)):
+                yield field, f"names a place in a home folder ({found[0]}...); records carry no path, user or host"
+
+
+def _setting(record: Record, group: str, key: str) -> Any:
+    """settings[group][key]; RegistryError names the field if it is not there."""
+    try:
+        return record.recipe.settings[group][key]
+    except (KeyError, TypeError):
+        field = f"recipe.settings.{group}.{key}"
+        raise RegistryError(f"{field}: missing", field) from None
+
+
+def as_lines(found: Iterable[FieldProblem]) -> str:
+    """The problems in one line, for an error message."""
+    return "; ".join(f"{field}: {message}" for field, message in found)

@@ -1,0 +1,19 @@
+"""The errors of the results registry, each with the exit code that the command line ends with."""
+
+from __future__ import annotations
+
+
+class RegistryError(Exception):
+    """A record or the registry is not what it must be; the message names the file and the field."""
+
+    exit_code = 7
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class StorageError(RegistryError):
+    """A file could not be read or written: no space, no permission, not there. It says nothing about the records."""
+
+    exit_code = 1

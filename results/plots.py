@@ -1,0 +1,87 @@
+"""The learning curve of a run, finished or under way, as a PNG."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from results.files import write_atomically
+from results.record import Curve, Record, declared_epoch
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+TRAIN, VALID, TEST, MARK = "#7f7f7f", "#1f77b4", "#d62728", "#2ca02c"
+HEIGHTS = (4, 3, 1.2)  # of the panels: errors, losses, learning rate
+FEW_EPOCHS = 30  # up to so many, every epoch is a dot: a line of one point would not be seen
+
+
+def learning_curve(record_or_curve: Record | Curve, path: Path, title: str, target: float | None) -> None:
+    """Draw errors (percent), losses and learning rate against the epoch into the PNG `path`, replaced atomically.
+
+    The declared epoch is marked, and `target`, the published test error in percent, is a line. Raises StorageError if
+    the file cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    curve = record_or_curve.curve if isinstance(record_or_curve, Record) else record_or_curve
+    figure = Figure(figsize=(8, 8), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    errors, losses, rate = figure.subplots(3, 1, sharex=True, height_ratios=HEIGHTS)
+    figure.suptitle(title)
+    for axes, name in ((errors, "error (%)"), (losses, "loss"), (rate, "learning rate")):
+        axes.set_ylabel(name)
+        axes.grid(True, alpha=0.3)
+    _draw(errors, curve.epoch, {"validation": (curve.valid_error, VALID), "test": (curve.test_error, TEST)})
+    _mark(errors, curve, target)
+    loss_lines = {"training": (curve.train_loss, TRAIN), "validation": (curve.valid_loss, VALID)}
+    _draw(losses, curve.epoch, loss_lines | {"test": (curve.test_loss, TEST)})
+    _draw(rate, curve.epoch, {"learning rate": (curve.lr, "black")})
+    for axes, height in zip((errors, losses, rate), HEIGHTS, strict=True):
+        _plain_ticks(axes, height / HEIGHTS[0])
+    for axes in (errors, losses):  # above the axes, where no curve can be hidden
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False, borderaxespad=0.1)
+    rate.set_xlabel("epoch")
+    rate.set_xlim(0.5, max(curve.epoch, default=1) + 0.5)
+    rate.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    image = io.BytesIO()
+    figure.savefig(image, format="png", metadata={"Software": None})  # no version in it: same curve, same bytes
+    write_atomically(path, image.getvalue())
+
+
+def _mark(axes: Axes, curve: Curve, target: float | None) -> None:
+    """The published error as a line, the declared epoch as a point."""
+    if target is not None:
+        axes.axhline(target, color=MARK, linestyle="--", linewidth=1.2, label=f"published: {target:g} %")
+    if epoch := declared_epoch(curve):
+        error = curve.test_error[epoch - 1]
+        axes.axvline(epoch, color="black", linestyle=":", linewidth=1)
+        axes.plot([epoch], [error], "o", color="black", markersize=5, label=f"declared: {error:g} % (epoch {epoch})")
+
+
+def _draw(axes: Axes, epochs: list[int], lines: dict[str, tuple[list[float], str]]) -> None:
+    """Lines by label, on a log axis wherever that is possible: the end of a run is where the interest is."""
+    marker = "." if len(epochs) <= FEW_EPOCHS else ""
+    for label, (values, color) in lines.items():
+        axes.plot(epochs, values, color=color, linewidth=1.2, marker=marker, label=label)
+    if epochs and min(min(values) for values, _ in lines.values()) > 0:
+        axes.set_yscale("log")
+
+
+def _plain_ticks(axes: Axes, height: float) -> None:
+    """Ticks that are plain numbers on a log axis, as many a decade as its span and relative height leave room for."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    if axes.get_yscale() != "log":
+        return
+    low, high = axes.get_ylim()
+    decades = math.log10(high / low) / height
+    ticks: Sequence[float] = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8) if decades < 1 else (1, 2, 5) if decades < 3 else (1,)
+    axes.yaxis.set_major_locator(LogLocator(subs=ticks))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())

@@ -1,0 +1,237 @@
+"""The results table: one row a benchmark, derived from the records, as CSV, Markdown, text or JSON.
+
+Only scoring runs count: those at exactly the published settings. The same records give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, NotRequired, TypedDict
+
+from results.errors import RegistryError
+from results.files import write_atomically
+from results.record import Record
+from results.registry import read_all
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+NOT_RUN = "not run"
+NOTE = (
+    "Errors in percent of the test set, at the epoch of the lowest validation error. ± is the binomial standard error "
+    "on the test set for one run, the standard deviation over the runs for several. (mem): target not checked against "
+    "its source; (2nd): target from a secondary source."
+)
+_HEADINGS = {
+    "benchmark": "Benchmark",
+    "paper": "Paper",
+    "data": "Data",
+    "target": "Target (%)",
+    "measured": "Test error (%)",
+    "runs": "Runs",
+    "verdict": "Verdict",
+    "engine": "Engine",
+    "date": "Last run",
+}
+_NUMBERS = ("target", "measured", "runs")
+
+
+class Benchmark(TypedDict):
+    """What the table needs to know of a benchmark that may have no record; `kind` as in `results.record.Target`."""
+
+    id: str
+    paper: str
+    data: str
+    target: float | None
+    decimals: NotRequired[int]
+    kind: NotRequired[str]
+
+
+class Row(NamedTuple):
+    """One benchmark's recorded runs; errors in percent, None where there is nothing to say.
+
+    runs: finished scoring runs, exact repetitions counted once; test_error: their mean; spread: for one run the
+    binomial standard error, for several their standard deviation. diverged: scoring runs that diverged, no part of it.
+    """
+
+    benchmark: str
+    paper: str
+    data: str
+    target: float | None
+    target_kind: str
+    decimals: int
+    runs: int
+    diverged: int
+    test_error: float | None
+    spread: float | None
+    verdict: str
+    engine: str
+    date: str
+
+
+def rows(records: Iterable[Record], benchmarks: Iterable[Benchmark] = ()) -> list[Row]:
+    """The table: first `benchmarks`, in their order, then the other recorded ones by id."""
+    scoring: dict[str, list[Record]] = {}
+    for record in records:
+        if record.recipe.scoring and record.outcome != "killed":
+            scoring.setdefault(record.benchmark, []).append(record)
+    known = {benchmark["id"]: benchmark for benchmark in benchmarks}
+    known |= {name: _benchmark_of(scoring[name][0]) for name in sorted(scoring.keys() - known.keys())}
+    return [_row(benchmark, scoring.get(name, [])) for name, benchmark in known.items()]
+
+
+def percent_text(percent: float | None, decimals: int) -> str:
+    """A percentage with so many decimals, "-" for None."""
+    return "-" if percent is None else f"{percent:.{decimals}f}"
+
+
+def to_csv(table: Sequence[Row]) -> str:
+    """The table for programs: bare numbers, one column a fact, empty where there is none."""
+    import pandas as pd
+
+    columns = {
+        "benchmark": [row.benchmark for row in table],
+        "paper": [row.paper for row in table],
+        "data": [row.data for row in table],
+        "target": [_number(row.target, row.decimals) for row in table],
+        "target_kind": [row.target_kind if row.target is not None else "" for row in table],
+        "runs": [row.runs for row in table],
+        "diverged": [row.diverged for row in table],
+        "test_error": [_number(row.test_error, row.decimals + 1) for row in table],
+        "spread": [_number(row.spread, row.decimals + 1) for row in table],
+        "verdict": [row.verdict for row in table],
+        "engine": [row.engine for row in table],
+        "date": [row.date for row in table],
+    }
+    return str(pd.DataFrame(columns).to_csv(index=False, lineterminator="\n"))
+
+
+def to_markdown(table: Sequence[Row]) -> str:
+    """The table for the README, with a note on how to read it."""
+    lines = [_HEADINGS.values(), ("--:" if column in _NUMBERS else "---" for column in _HEADINGS)]
+    lines += [[cell.replace("|", "\\|") for cell in _cells(row).values()] for row in table]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + f"\n\n{NOTE}\n"
+
+
+def to_rich(table: Sequence[Row]) -> Table:
+    """The table for a terminal."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    view = Table(box=SIMPLE_HEAD)
+    for column, heading in _HEADINGS.items():
+        view.add_column(heading, justify="right" if column in _NUMBERS else "left", no_wrap=column == "benchmark")
+    for row in table:
+        view.add_row(*map(Text, _cells(row).values()))
+    return view
+
+
+def to_text(table: Sequence[Row], width: int = 200) -> str:
+    """`to_rich` as plain text, at most `width` characters wide."""
+    import io
+
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    with console.capture() as captured:
+        console.print(to_rich(table))
+    return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines() if line.strip())
+
+
+def to_json(table: Sequence[Row]) -> str:
+    """The table as a JSON list of objects, numbers unrounded."""
+    return json.dumps([row._asdict() for row in table], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_csv(root: Path, path: Path, benchmarks: Iterable[Benchmark] = ()) -> None:
+    """Derive `path` (results/table.csv) from the registry under `root`; raises RegistryError as `read_all` does."""
+    table = rows((record for _, record in read_all(root)), benchmarks)
+    write_atomically(path, to_csv(table).encode())
+
+
+def replace_section(text: str, markdown: str) -> str:
+    """The text with what stands between the two results markers replaced.
+
+    Raises RegistryError if each marker is not there exactly once, in order.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end) or text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise RegistryError(f"no place for the results table: expected one line {BEGIN} and after it one line {END}")
+    return f"{before}{BEGIN}\n{markdown.strip()}\n{END}{after}"
+
+
+def _benchmark_of(record: Record) -> Benchmark:
+    target = record.target
+    return Benchmark(
+        id=record.benchmark,
+        paper=record.paper,
+        data=record.data.train.dataset,
+        target=target.test_error,
+        decimals=target.decimals,
+        kind=target.kind,
+    )
+
+
+def _row(benchmark: Benchmark, records: Sequence[Record]) -> Row:
+    records = _distinct(records)
+    measured = [record for record in records if record.outcome == "finished" and record.results]
+    errors = [record.results.declared.test_error for record in measured if record.results]
+    return Row(
+        benchmark=benchmark["id"],
+        paper=benchmark["paper"],
+        data=benchmark["data"],
+        target=benchmark["target"],
+        target_kind=benchmark.get("kind", "read"),
+        decimals=benchmark.get("decimals", 2),
+        runs=len(measured),
+        diverged=len(records) - len(measured),
+        test_error=statistics.fmean(errors) if errors else None,
+        spread=statistics.stdev(errors) if len(errors) > 1 else measured[0].verdict.standard_error if errors else None,
+        verdict=_verdict(records),
+        engine=", ".join(sorted({f"{record.engine.name} {record.engine.device}" for record in records})),
+        date=max((sitting.started[:10] for record in records for sitting in record.sittings), default=""),
+    )
+
+
+def _distinct(records: Sequence[Record]) -> list[Record]:
+    """The records without exact repetitions of a run: the same weights are the same measurement, not a second one."""
+    seen = {record.weights_sha256 or record.id: record for record in reversed(records)}
+    return list(reversed(seen.values()))
+
+
+def _verdict(records: Sequence[Record]) -> str:
+    """The runs' verdict: one word if they agree, else how many have which."""
+    if not records:
+        return NOT_RUN
+    words = Counter(record.verdict.word for record in records).most_common()
+    text = words[0][0] if len(words) == 1 else ", ".join(f"{count} {word}" for word, count in sorted(words))
+    judged = any(word not in ("no target", "not scored") for word, _ in words)
+    return f"{text} (provisional)" if judged and all(record.verdict.provisional for record in records) else text
+
+
+def _cells(row: Row) -> Mapping[str, str]:
+    """A row as people read it, by column of _HEADINGS."""
+    mark = f" ({row.target_kind})" if row.target is not None and row.target_kind != "read" else ""
+    spread = "" if row.spread is None else f" ± {percent_text(row.spread, row.decimals + 1)}"
+    return {
+        "benchmark": row.benchmark,
+        "paper": row.paper,
+        "data": row.data,
+        "target": percent_text(row.target, row.decimals) + mark,
+        "measured": percent_text(row.test_error, row.decimals + 1) + spread,
+        "runs": f"{row.runs} (+{row.diverged} diverged)" if row.diverged else str(row.runs),
+        "verdict": row.verdict,
+        "engine": row.engine or "-",
+        "date": row.date or "-",
+    }
+
+
+def _number(percent: float | None, decimals: int) -> str:
+    return "" if percent is None else percent_text(percent, decimals)

@@ -1,0 +1,152 @@
+"""Internal consistency: each contradiction inside a record is found and names its field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from record_factory import TEST_IMAGES, make_record, make_sittings
+
+from results.checks import as_lines, problems
+from results.record import Record, pack_bits, packed_bytes
+
+
+def replace(record: Record, path: str, value: Any) -> Record:
+    """The record with the field at `path` ("curve.lr[3]") replaced."""
+    head, _, rest = path.partition(".")
+    name, _, index = head.partition("[")
+    inner = getattr(record, name)
+    if index:
+        items = list(inner)
+        i = int(index.rstrip("]"))
+        items[i] = replace(items[i], rest, value) if rest else value
+        return msgspec.structs.replace(record, **{name: items})
+    if isinstance(inner, dict):
+        return msgspec.structs.replace(record, **{name: value if not rest else inner | {rest: value}})
+    return msgspec.structs.replace(record, **{name: replace(inner, rest, value) if rest else value})
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        make_record(),
+        make_record(epochs=1, sittings=1),
+        make_record(epochs=500, sittings=7),
+        make_record(scoring=False),
+        make_record(epochs=0, sittings=1, outcome="diverged"),
+        make_record(epochs=3, outcome="killed", recipe=make_record(epochs=9).recipe),
+        make_record(sittings=3),
+    ],
+)
+def test_a_good_record_has_no_problems(record: Record) -> None:
+    assert problems(record) == []
+
+
+def test_a_sitting_may_end_before_its_first_epoch_does() -> None:
+    first, second = make_sittings(6, 1)[0], make_sittings(6, 1)[0]
+    first = msgspec.structs.replace(first, last_epoch=0)
+    assert problems(msgspec.structs.replace(make_record(), sittings=[first, second], restarts=1)) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "field"),
+    [
+        ("benchmark", "../elsewhere", "benchmark"),
+        ("benchmark", "", "benchmark"),
+        ("recipe.digest", "0" * 64, "recipe.digest"),
+        ("recipe.digest", "0" * 63, "recipe.digest"),
+        ("recipe.scoring", False, "recipe.scoring"),
+        ("recipe.settings", {}, "recipe.settings.train.epochs"),
+        ("recipe.settings", {"train": 3}, "recipe.settings.train.epochs"),
+        ("curve.epoch[2]", 4, "curve.epoch[2]"),
+        ("curve.lr", [0.1] * 5, "curve.lr"),
+        ("curve.lr[1]", 0.0, "curve.lr[1]"),
+        ("curve.lr[1]", -0.1, "curve.lr[1]"),
+        ("curve.valid_error[0]", 1.23, "curve.valid_error[0]"),
+        ("curve.valid_wrong[0]", 59, "curve.valid_error[0]"),
+        ("curve.valid_wrong[0]", 201, "curve.valid_wrong[0]"),
+        ("curve.test_error[5]", 10.000000000000002, "curve.test_error[5]"),
+        ("curve.test_wrong[5]", -1, "curve.test_wrong[5]"),
+        ("curve.images_per_second[0]", -1.0, "curve.images_per_second[0]"),
+        ("results.declared.epoch", 5, "results.declared.epoch"),
+        ("results.declared.test_wrong", 3, "results.declared.test_wrong"),
+        ("results.declared.test_images", 3, "results.declared.test_images"),
+        ("results.last.epoch", 1, "results.last.epoch"),
+        ("results.best_test.test_error", 0.0, "results.best_test.test_error"),
+        ("results", None, "results"),
+        ("test_correct", None, "test_correct"),
+        ("weights_sha256", None, "weights_sha256"),
+        ("weights_sha256", "abc", "weights_sha256"),
+        ("test_correct", "?", "test_correct"),
+        ("test_correct", "AAAA", "test_correct"),
+        ("data.train.images", 999, "data.train.images"),
+        ("data.valid.images", 100, "data.valid.images"),
+        ("data.test.images", 100, "results.declared.test_images"),
+        ("data.test.digest", "", "data.test.digest"),
+        ("target.test_images", 10_000, "target.test_images"),
+        ("target.test_error", None, "verdict.word"),
+        ("seeds", {}, "seeds.run"),
+        ("sittings[1].first_epoch", 5, "sittings[1].first_epoch"),
+        ("sittings[1].last_epoch", 5, "sittings"),
+        ("sittings[1].last_epoch", 1, "sittings[1].last_epoch"),
+        ("sittings[0].commit", "main", "sittings[0].commit"),
+        ("sittings[0].diff_sha256", "x", "sittings[0].diff_sha256"),
+        ("sittings[0].dirty", False, "sittings[0].diff_sha256"),
+        ("sittings[0].started", "2024-05-01T12:00:00", "sittings[0].started"),
+        ("sittings[0].started", "2024-05-01T12:00:00+02:00", "sittings[0].started"),
+        ("sittings[0].started", "yesterday", "sittings[0].started"),
+        ("sittings[0].seconds", -1.0, "sittings[0].seconds"),
+        ("sittings", [], "restarts"),
+        ("restarts", 0, "restarts"),
+        ("times.total_seconds", -1.0, "times.total_seconds"),
+        ("peak_memory_mib", -1.0, "peak_memory_mib"),
+        ("verdict.word", "not scored", "verdict.word"),
+        ("verdict.word", "no target", "verdict.word"),
+        ("verdict.standard_error", 0.1, "verdict.standard_error"),
+        ("verdict.standard_error", None, "verdict.standard_error"),
+    ],
+)
+def test_each_contradiction_names_its_field(path: str, value: Any, field: str) -> None:
+    found = problems(replace(make_record(), path, value))
+    assert field in [named for named, _ in found], found
+    assert "\n" not in as_lines(found)
+
+
+def test_too_few_or_too_many_epochs() -> None:
+    nine = make_record(epochs=9).recipe
+    three = make_record(epochs=3).recipe
+    assert [field for field, _ in problems(make_record(recipe=nine))] == ["outcome"]
+    assert [field for field, _ in problems(make_record(recipe=three, outcome="killed"))] == ["curve.epoch"]
+
+
+@given(st.integers(0, TEST_IMAGES - 1))
+def test_every_image_that_changes_sides_is_found(image: int) -> None:
+    record = make_record()
+    assert record.test_correct is not None
+    bits = int.from_bytes(packed_bytes(record.test_correct, TEST_IMAGES), "big") ^ (1 << image)
+    flags = [bool(bits >> (TEST_IMAGES - 1 - i) & 1) for i in range(TEST_IMAGES)]
+    flipped = msgspec.structs.replace(record, test_correct=pack_bits(flags))  # type: ignore[arg-type]
+    assert [field for field, _ in problems(flipped)] == ["test_correct"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["/home/ann/data", "see /root", "/Users/ann", "C:\\Users\\ann", "c:/users/ann", "file:///home/ann", "x=/root/y"],
+)
+def test_home_folders_are_refused_wherever_they_stand(text: str) -> None:
+    for path in ("verdict.explanation", "engine.device_name", "target.source", "paper"):
+        assert [field for field, _ in problems(replace(make_record(), path, text))] == [path]
+    record = make_record()
+    settings = record.recipe.settings | {"note": [{text: 1}]}
+    found = [field for field, _ in problems(replace(record, "recipe.settings", settings))]
+    assert f"recipe.settings.note[0].{text}" in found
+
+
+@pytest.mark.parametrize(
+    "text", ["https://example.org/home/x", "the root/leaf", "/rooted", "/usr/lib", "users", "10 /homes"]
+)
+def test_other_texts_are_not(text: str) -> None:
+    assert problems(replace(make_record(), "verdict.explanation", text)) == []
