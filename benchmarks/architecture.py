@@ -1,7 +1,7 @@
 """The papers' notation for networks, parsed into layers: "2x128C3-MP2-2x256C3-MP2-2x1024FC-10FC".
 
-`<n>C<k>` is a convolution with n filters of k x k pixels, zero-padded so that the image keeps its size; `MP<k>` a max pooling
-of k x k windows, stride k; `<n>FC` a fully connected layer of n units; `<r>x` in front repeats a layer r times.
+`<n>C<k>` is a convolution with n filters of k x k pixels, zero-padded so that the image keeps its size; `MP<k>` a max
+pooling of k x k windows, stride k; `<n>FC` a fully connected layer of n units; `<r>x` in front repeats a layer r times.
 The notation is that of arXiv 1511.00363 section 3.3 and arXiv 1602.02830 section 2.
 """
 
@@ -10,8 +10,11 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
-_TOKEN = re.compile(r"(?:(?P<repeat>[1-9]\d*)x)?(?:(?P<filters>[1-9]\d*)C(?P<kernel>[1-9]\d*)|MP(?P<pool>[1-9]\d*)|(?P<units>[1-9]\d*)FC)")
+_TOKEN = re.compile(
+    r"(?:(?P<repeat>[1-9]\d*)x)?(?:(?P<filters>[1-9]\d*)C(?P<kernel>[1-9]\d*)|MP(?P<pool>[1-9]\d*)|(?P<units>[1-9]\d*)FC)"
+)
 _MAX_LAYERS = 1000  # a typing slip such as "99999999x8FC" must not eat the memory
 
 
@@ -91,9 +94,11 @@ def parse_architecture(text: str) -> tuple[Layer, ...]:
         if len(layers) + int(match["repeat"] or 1) > _MAX_LAYERS:
             raise ValueError(f"{part!r} makes more than {_MAX_LAYERS} layers")
         layers += [_layer(match)] * int(match["repeat"] or 1)
+    if any(isinstance(layer, MaxPool) and not isinstance(before, Conv) for before, layer in pairwise([None, *layers])):
+        raise ValueError("a pooling follows no convolution")
     first_dense = next((i for i, layer in enumerate(layers) if isinstance(layer, Dense)), len(layers))
     if not all(isinstance(layer, Dense) for layer in layers[first_dense:]):
-        raise ValueError("a convolution or pooling follows a fully connected layer")
+        raise ValueError("a convolution follows a fully connected layer")
     if not layers or not isinstance(layers[-1], Dense):
         raise ValueError("the last layer must be fully connected, one unit a class")
     return tuple(layers)
@@ -118,7 +123,9 @@ def layer_shapes(layers: tuple[Layer, ...], input_shape: tuple[int, ...]) -> lis
     for layer in layers:
         if isinstance(layer, Conv):
             if layer.kernel % 2 == 0:
-                raise ValueError(f"a {layer.kernel}x{layer.kernel} kernel cannot keep the image size: its size must be odd")
+                raise ValueError(
+                    f"a {layer.kernel}x{layer.kernel} kernel cannot keep the image size: its size must be odd"
+                )
             output: tuple[int, ...] = (layer.filters, *shape[1:])
         elif isinstance(layer, MaxPool):
             output = (shape[0], *(side // layer.size for side in shape[1:]))

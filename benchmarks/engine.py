@@ -6,6 +6,8 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
+from benchmarks.errors import EngineError
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -16,14 +18,11 @@ ENGINES = {"gluon": "bnn_gluon.engine"}
 DEVICES = ("cpu", "gpu")
 
 
-class EngineError(Exception):
-    """An engine or device that cannot be had here: one line that says what to do instead."""
-
-    exit_code = 1
-
-
 class Engine(Protocol):
-    """A network with its training rule on one device. Images are float32 (N, channels, rows, columns), labels int (N,)."""
+    """A network with its training rule on one device.
+
+    Images are float32 (N, channels, rows, columns), labels int (N,).
+    """
 
     def parameters(self) -> dict[str, np.ndarray]:
         """Copies of all parameters by name: "dense1.weight" float32 (out, in), real-valued, "dense1.bias" (out,),
@@ -41,11 +40,12 @@ class Engine(Protocol):
     ) -> float:
         """One minibatch, one update; returns its loss before the update.
 
-        `uniforms` gives the uniform draws in [0, 1) of each stochastic weight instead of the engine's own, by parameter name.
+        `uniforms` gives the uniform draws in [0, 1) of each stochastic weight instead of the engine's own, by parameter
+        name.
         """
 
     def gradients(self) -> dict[str, np.ndarray]:
-        """Gradients of the last `train_step`, those of the weights with respect to the (binary) weights that it used."""
+        """Gradients of the last `train_step`; those of weights are with respect to the binary weights that it used."""
 
     def train_epoch(
         self,
@@ -58,7 +58,8 @@ class Engine(Protocol):
     ) -> np.ndarray:
         """Train on images[order] in batches, a last partial batch dropped: as `train_step` batch by batch, but faster.
 
-        Returns the loss of every batch, float32 (len(order) // batch_size,). `on_batch(done, loss)` is called after each.
+        Returns the loss of every batch, float32 (len(order) // batch_size,). `on_batch(done, loss)` is called after
+        each.
         """
 
     def scores(self, images: np.ndarray, batch_size: int) -> np.ndarray:
@@ -71,7 +72,7 @@ class Engine(Protocol):
         """Continue from `state()`."""
 
     def describe(self) -> dict[str, object]:
-        """What computes: {"name", "device", "device_name", "threads", "precision", "versions", "features", "driver", "determinism"}."""
+        """What computes, as `results.record.Engine` has it."""
 
 
 def open_engine(
@@ -100,6 +101,8 @@ def open_engine(
     try:
         module = importlib.import_module(ENGINES[name])
     except ImportError as error:
-        raise EngineError(f"engine {name!r} is not installed ({error}): run `python -m pip install -r requirements.txt`") from error
+        raise EngineError(
+            f"engine {name!r} is not installed ({error}): run `python -m pip install -r requirements.txt`"
+        ) from error
     engine: Engine = module.open(model, input_shape, seed, device, threads)
     return engine

@@ -1,7 +1,7 @@
 """The training protocol: epochs, learning rates, shuffling, and which epoch's test error is the result.
 
-It knows neither files nor frameworks: it drives an engine epoch by epoch and yields what was measured after each, so that
-whoever calls it can store the state in between and continue from there.
+It knows neither files nor frameworks: it drives an engine epoch by epoch and yields what was measured after each, so
+that whoever calls it can store the state in between and continue from there.
 """
 
 from __future__ import annotations
@@ -31,22 +31,26 @@ class DivergenceError(Exception):
 
 
 def learning_rates(train: TrainSettings) -> Iterator[float]:
-    """The learning rate of each epoch: lr_start, then multiplied by (lr_final / lr_start)^(1 / epochs) after every epoch.
+    """The learning rate of each epoch: lr_start, then multiplied by (lr_final / lr_start)^(1 / epochs) after every
+    epoch.
 
     The last epoch therefore uses lr_final divided by that factor, never lr_final. Multiplied step by step in double
     precision, as the original does. Source: binary_connect.py, train(): LR *= LR_decay.
     """
     decay = (train.lr_final / train.lr_start) ** (1 / train.epochs)
-    return itertools.islice(itertools.accumulate(itertools.repeat(decay), lambda lr, d: lr * d, initial=train.lr_start), train.epochs)
+    return itertools.islice(
+        itertools.accumulate(itertools.repeat(decay), lambda lr, d: lr * d, initial=train.lr_start), train.epochs
+    )
 
 
 def shuffled(order: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     """The order of the coming epoch: the last one shuffled again, new[i] = old[permutation[i]].
 
-    A function of seed and epoch (from 1), so that there is no generator state to save. Source: binary_connect.py, shuffle().
+    A function of seed and epoch (from 1), so that there is no generator state to save. Source: binary_connect.py,
+    shuffle().
     """
-    permutation = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch]))).permutation(len(order))
-    return order[permutation]
+    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch])))
+    return np.asarray(order[generator.permutation(len(order))])
 
 
 def squared_hinge(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -109,7 +113,7 @@ class Progress:
 
     @property
     def declared_epoch(self) -> int:
-        """The epoch whose test error is the result: fewest validation errors, ties to the later epoch; 0 before the first."""
+        """The epoch whose test error is the result: fewest validation errors, ties to the later; 0 before the first."""
         return declared_epoch(self.as_curve())
 
     def as_curve(self) -> Curve:

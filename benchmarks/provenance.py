@@ -33,6 +33,8 @@ def code_version() -> Code:
 
 def _git(*arguments: str) -> bytes | None:
     try:
-        return subprocess.run(["git", "-C", str(_REPOSITORY), *arguments], capture_output=True, check=True, timeout=60).stdout
+        return subprocess.run(
+            ["git", "-C", str(_REPOSITORY), *arguments], capture_output=True, check=True, timeout=60
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return None

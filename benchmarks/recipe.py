@@ -1,4 +1,5 @@
-"""The recipe: what is published about one experiment, typed and frozen, with overrides, a digest and the difference between them.
+"""The recipe: what is published about one experiment, typed and frozen, with overrides, a digest and the difference
+between them.
 
 A recipe is read from one file of benchmarks/catalog, where every setting has its value and its source. `settings` holds
 all that can change the measured number; whatever differs from the published settings makes a run non-scoring.
@@ -17,6 +18,7 @@ import msgspec
 import yaml
 
 from benchmarks.architecture import layer_shapes, parse_architecture
+from benchmarks.errors import RecipeError
 from results.canonical import digest
 
 CATALOG = Path(__file__).parent / "catalog"
@@ -30,19 +32,13 @@ IMAGE_SHAPES: dict[str, tuple[int, int, int]] = {"mnist": (1, 28, 28), "mnist-sm
 CLASSES = 10
 
 
-class RecipeError(Exception):
-    """A benchmark or setting that does not exist or cannot be: one line that says what was expected."""
-
-    exit_code = 2
-
-
-# A setting added to one of these classes later takes a default that means its absence: settings at their default are left
-# out of the digest, so that the digests in older records stay valid.
+# A setting added to one of these classes later takes a default that means its absence: settings at their default are
+# left out of the digest, so that the digests in older records stay valid.
 class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     pass
 
 
-class DataSettings(_Settings):
+class DataSettings(_Settings, frozen=True):
     """Which images are trained on, and what is done to them first."""
 
     dataset: Literal["mnist", "mnist-small"]
@@ -51,11 +47,12 @@ class DataSettings(_Settings):
     valid_images: Count
 
 
-class ModelSettings(_Settings):
+class ModelSettings(_Settings, frozen=True):
     """The network and its training rule: all that an engine needs to know.
 
     `weights` says how training binarises the real-valued weights: by their sign ("deterministic") or by a random draw
-    ("stochastic"); `evaluation_weights` whether evaluation uses the binary weights or the real-valued ones. `weight_limit` is H: binary weights are -H or +H, real-valued ones are clipped to +-H.
+    ("stochastic"); `evaluation_weights` whether evaluation uses the binary weights or the real-valued ones.
+    `weight_limit` is H: binary weights are -H or +H, real-valued ones are clipped to +-H.
     """
 
     architecture: str
@@ -71,7 +68,7 @@ class ModelSettings(_Settings):
     optimizer: Literal["adam"]
 
 
-class TrainSettings(_Settings):
+class TrainSettings(_Settings, frozen=True):
     """How long and how fast: the learning rate starts at `lr_start` and is multiplied after each epoch so that it would
     be `lr_final` after the last one."""
 
@@ -83,14 +80,14 @@ class TrainSettings(_Settings):
     shuffle: Literal["cumulative"]
 
 
-class ProtocolSettings(_Settings):
+class ProtocolSettings(_Settings, frozen=True):
     """Which epoch's test error is the result, and what becomes of training images that do not fill a last batch."""
 
     selection: Literal["best_validation"]
     remainder: Literal["dropped"]
 
 
-class Settings(_Settings):
+class Settings(_Settings, frozen=True):
     """All that can change the measured number."""
 
     data: DataSettings
@@ -112,8 +109,8 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """The published test error in percent, as printed there ("1.15": its decimals count).
 
     `provenance` is "read" in the place named, "mem" where that could not be checked, "2nd" if seen only in a secondary
-    source. `margin_standard_errors` times the binomial standard error of the target on the test set is the margin within
-    which a run reproduces it.
+    source. `margin_standard_errors` times the binomial standard error of the target on the test set is the margin
+    within which a run reproduces it.
     """
 
     test_error: str
@@ -243,7 +240,7 @@ def apply_overrides(recipe: Recipe, overrides: Iterable[str] | Mapping[str, str]
     Raises:
         RecipeError: as `load_recipe`.
     """
-    sources = overrides if isinstance(overrides, Mapping) else {text: "--set" for text in overrides}
+    sources = overrides if isinstance(overrides, Mapping) else dict.fromkeys(overrides, "--set")
     settings, options = recipe.settings, dict(recipe.overrides)
     for text, source in sources.items():
         key, equals, value = text.partition("=")
@@ -324,7 +321,9 @@ def _replace(settings: Settings, key: str, text: str) -> Settings:
     try:
         value = msgspec.convert(text, field_type, strict=False)
     except msgspec.ValidationError as error:
-        raise RecipeError(f"{key}={text}: expected {_describe(field_type)}{_nearest_literal(text, field_type)}") from error
+        raise RecipeError(
+            f"{key}={text}: expected {_describe(field_type)}{_nearest_literal(text, field_type)}"
+        ) from error
     if isinstance(value, float) and not math.isfinite(value):
         raise RecipeError(f"{key}={text}: expected {_describe(field_type)}")
     return msgspec.structs.replace(settings, **{group: msgspec.structs.replace(part, **{name: value})})
@@ -338,14 +337,18 @@ def _check_consistency(settings: Settings) -> None:
     except ValueError as error:
         raise RecipeError(f"model.architecture={settings.model.architecture}: {error}") from error
     if shapes[-1].output_shape != (CLASSES,):
-        raise RecipeError(f"model.architecture={settings.model.architecture}: expected {CLASSES}FC at the end, one unit a class")
+        raise RecipeError(
+            f"model.architecture={settings.model.architecture}: expected {CLASSES}FC at the end, one unit a class"
+        )
     if settings.data.train_images < settings.train.batch_size:
         raise RecipeError(
             f"data.train_images={settings.data.train_images}: expected at least one batch"
             f" (train.batch_size={settings.train.batch_size})"
         )
     if settings.train.lr_final > settings.train.lr_start:
-        raise RecipeError(f"train.lr_final={settings.train.lr_final}: expected at most train.lr_start={settings.train.lr_start}")
+        raise RecipeError(
+            f"train.lr_final={settings.train.lr_final}: expected at most train.lr_start={settings.train.lr_start}"
+        )
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
@@ -364,6 +367,11 @@ def _describe(field_type: Any) -> str:
         return " or ".join(sorted(map(str, info.values)))
     if isinstance(info, msgspec.inspect.IntType | msgspec.inspect.FloatType):
         kind = "a whole number" if isinstance(info, msgspec.inspect.IntType) else "a number"
-        bounds: Sequence[tuple[Any, str]] = ((info.ge, "at least"), (info.gt, "above"), (info.le, "at most"), (info.lt, "below"))
+        bounds: Sequence[tuple[Any, str]] = (
+            (info.ge, "at least"),
+            (info.gt, "above"),
+            (info.le, "at most"),
+            (info.lt, "below"),
+        )
         return ", ".join([kind, *(f"{words} {bound}" for bound, words in bounds if bound is not None)])
     return "text"

@@ -16,7 +16,6 @@ import fcntl
 import hashlib
 import io
 import json
-import os
 import zipfile
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -26,16 +25,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from benchmarks.errors import RunError
 from benchmarks.protocol import Progress
 from results.files import write_atomically
 
 FORMAT = 1  # of run.json and checkpoint.npz; raise it when an older folder cannot be continued
-
-
-class RunError(Exception):
-    """A run folder that is absent, damaged or in use: one line that says what to do."""
-
-    exit_code = 1
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -101,7 +95,9 @@ class RunFolder:
                     path.mkdir()
                     break
         except OSError as error:
-            raise RunError(f"cannot make a run folder in {parent}: {error.strerror}; name another with --runs DIR") from error
+            raise RunError(
+                f"cannot make a run folder in {parent}: {error.strerror}; name another with --runs DIR"
+            ) from error
         folder = cls(path)
         write_atomically(path / "run.json", msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
         return folder
@@ -116,7 +112,9 @@ class RunFolder:
         except (msgspec.DecodeError, OSError) as error:
             raise RunError(f"{path} cannot be read: {error}") from error
         if manifest.format != FORMAT:
-            raise RunError(f"{path}: format {manifest.format}, expected {FORMAT}: continue it with the version that started it")
+            raise RunError(
+                f"{path}: format {manifest.format}, expected {FORMAT}: continue it with the version that started it"
+            )
         return manifest
 
     @contextlib.contextmanager
@@ -156,7 +154,9 @@ class RunFolder:
         arrays = _read_arrays(path)
         facts = json.loads(arrays["facts"].tobytes())
         return Checkpoint(
-            engine={name.removeprefix("engine/"): value for name, value in arrays.items() if name.startswith("engine/")},
+            engine={
+                name.removeprefix("engine/"): value for name, value in arrays.items() if name.startswith("engine/")
+            },
             progress=Progress(
                 order=arrays["order"],
                 curve=facts["curve"],
@@ -192,7 +192,8 @@ class RunFolder:
 
 
 def find_run(root: Path, text: str) -> RunFolder:
-    """The run that a user names: the folder's path, "<benchmark>/<folder>", or a beginning of <folder> that fits one run.
+    """The run that a user names: the folder's path, "<benchmark>/<folder>", or a beginning of <folder> that fits one
+    run.
 
     Raises:
         RunError: none fits, or several.
@@ -205,7 +206,9 @@ def find_run(root: Path, text: str) -> RunFolder:
     if len(matches) == 1:
         return RunFolder(matches[0])
     if not matches:
-        raise RunError(f"no run {text!r} in {root}: expected a run's folder or name; `python cli.py reproduce ID` starts one")
+        raise RunError(
+            f"no run {text!r} in {root}: expected a run's folder or name; `python cli.py reproduce ID` starts one"
+        )
     names = ", ".join(RunFolder(path).name for path in matches[-5:])
     raise RunError(f"{len(matches)} runs fit {text!r}: name one of {names}")
 
@@ -221,7 +224,7 @@ def weights_digest(parameters: Mapping[str, np.ndarray]) -> str:
     for name in sorted(parameters):
         value = np.ascontiguousarray(parameters[name], "<f4")
         sha.update(f"{name} {value.shape}\n".encode())
-        sha.update(value)
+        sha.update(value.data)
     return sha.hexdigest()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,17 +12,19 @@ import msgspec
 import numpy as np
 
 from benchmarks.engine import Engine, open_engine
+from benchmarks.errors import RunError
 from benchmarks.machine import peak_memory_mib, usable_cores
 from benchmarks.protocol import DivergenceError, Progress, evaluate, train
 from benchmarks.provenance import code_version
 from benchmarks.recipe import Recipe, recipe_from_settings
-from benchmarks.run_folder import Checkpoint, Manifest, RunError, RunFolder, SittingLog, weights_digest
+from benchmarks.run_folder import Checkpoint, Manifest, RunFolder, SittingLog, weights_digest
 from benchmarks.verdict import judge_run
 from data_prep import Dataset, load
 from results import record as schema
 from results.files import write_atomically
 from results.plots import learning_curve
 from results.record import Record
+from results.registry import read as read_record
 from results.registry import write as write_to_registry
 
 if TYPE_CHECKING:
@@ -64,8 +65,13 @@ class Evaluated:
     test_error: float
     test_wrong: int
     test_images: int
-    recorded_error: float | None
-    same_images_right: bool | None
+    recorded_error: float
+    same_images_right: bool
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the very same images are classified correctly as when the run was recorded."""
+        return self.same_images_right and self.test_error == self.recorded_error
 
 
 def reproduce(
@@ -117,20 +123,29 @@ def resume(folder: RunFolder, *, data_root: Path, registry: Path, reporter: Repo
 
 
 def evaluate_run(folder: RunFolder, *, data_root: Path) -> Evaluated:
-    """Measure a run's test error again, from its saved weights and the data."""
-    recipe, data, engine, _ = _reopen(folder, data_root)
+    """Measure a run's test error again, from its saved weights and the data; also of a run that is not over yet.
+
+    Raises:
+        as `resume`; also RunError before the first whole epoch.
+    """
+    _, data, engine, _ = _reopen(folder, data_root)
     checkpoint = folder.load_checkpoint()
     if checkpoint is None:
-        raise RunError(f"run {folder.name} has no whole epoch yet: `python cli.py resume {folder.name}` goes on with it")
+        raise RunError(
+            f"run {folder.name} has no whole epoch yet: `python cli.py resume {folder.name}` goes on with it"
+        )
     epoch = checkpoint.progress.declared_epoch
     engine.load_parameters(folder.load_weights(epoch))
     measured = evaluate(engine, data.test)
-    recorded, correct = checkpoint.progress.curve["test_error"][epoch - 1], checkpoint.progress.test_correct
     if folder.record_path.exists():
-        record = schema.from_bytes(folder.record_path.read_bytes(), str(folder.record_path))
-        if record.results is not None and record.test_correct is not None:
-            recorded = record.results.declared.test_error
-            correct = schema.unpack_bits(record.test_correct, len(data.test.labels))
+        record = read_record(folder.record_path)
+        assert record.results is not None
+        assert record.test_correct is not None
+        recorded = record.results.declared.test_error
+        correct = schema.unpack_bits(record.test_correct, len(data.test.labels))
+    else:
+        assert checkpoint.progress.test_correct is not None
+        recorded, correct = checkpoint.progress.curve["test_error"][epoch - 1], checkpoint.progress.test_correct
     return Evaluated(
         run=folder.name,
         epoch=epoch,
@@ -138,12 +153,14 @@ def evaluate_run(folder: RunFolder, *, data_root: Path) -> Evaluated:
         test_wrong=measured.wrong,
         test_images=len(measured.correct),
         recorded_error=recorded,
-        same_images_right=None if correct is None else bool(np.array_equal(correct, measured.correct)),
+        same_images_right=np.array_equal(correct, measured.correct),
     )
 
 
 def _load_data(recipe: Recipe, root: Path) -> Dataset:
-    return load(recipe.data.dataset, root, recipe.data.preprocessing, recipe.data.train_images, recipe.data.valid_images)
+    return load(
+        recipe.data.dataset, root, recipe.data.preprocessing, recipe.data.train_images, recipe.data.valid_images
+    )
 
 
 def _digests(data: Dataset) -> dict[str, str]:
@@ -155,7 +172,9 @@ def _reopen(folder: RunFolder, data_root: Path) -> tuple[Recipe, Dataset, Engine
     recipe = recipe_from_settings(manifest.benchmark, manifest.settings, manifest.overrides)
     data = _load_data(recipe, data_root)
     if _digests(data) != manifest.data:
-        raise RunError(f"run {folder.name} began with other data: expected digests {manifest.data}, found {_digests(data)}")
+        raise RunError(
+            f"run {folder.name} began with other data: expected digests {manifest.data}, found {_digests(data)}"
+        )
     engine = open_engine(
         manifest.engine, recipe.model, recipe.image_shape, manifest.seed, manifest.device, manifest.threads
     )
@@ -166,7 +185,14 @@ class _Run:
     """One sitting of a run."""
 
     def __init__(
-        self, folder: RunFolder, recipe: Recipe, data: Dataset, engine: Engine, seed: int, registry: Path, reporter: Reporter
+        self,
+        folder: RunFolder,
+        recipe: Recipe,
+        data: Dataset,
+        engine: Engine,
+        seed: int,
+        registry: Path,
+        reporter: Reporter,
     ) -> None:
         self.folder, self.recipe, self.data, self.engine = folder, recipe, data, engine
         self.seed, self.registry, self.reporter = seed, registry, reporter
@@ -303,5 +329,3 @@ def _log(board: SummaryWriter, row: dict[str, Any]) -> None:
         if column != "epoch":
             board.add_scalar(column.replace("_", "/", 1), value, row["epoch"])
     board.flush()
-
-

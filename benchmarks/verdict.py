@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
-from benchmarks.recipe import Recipe
-from results.record import Results, Verdict, standard_error
+from benchmarks.errors import RecipeError
+from benchmarks.recipe import Recipe, Target, recipe_from_settings
+from results.record import Record, Results, Verdict, standard_error
 
 
 def target_standard_error(percent: float, images: int) -> float:
@@ -17,36 +19,51 @@ def target_standard_error(percent: float, images: int) -> float:
 def judge_run(recipe: Recipe, results: Results | None) -> Verdict:
     """The verdict on one run, always provisional: one seed says little of the method's spread.
 
-    The margin is `margin_standard_errors` (2) binomial standard errors of the published error on the test set: how far two
-    networks of the same true error may lie apart by the choice of test images alone. Below the margin the run is
-    "suspiciously good": a finding to explain, as is the opposite. A diverged run at published settings did not reproduce.
+    The margin is `margin_standard_errors` (2) binomial standard errors of the published error on the test set: how far
+    two networks of the same true error may lie apart by the choice of test images alone. Below the margin the run is
+    "suspiciously good": a finding to explain, as is the opposite. A run at published settings that diverged in its
+    first epoch did not reproduce.
     """
-    error = None if results is None else standard_error(results.declared.test_wrong, results.declared.test_images)
+    margin = None
     if not recipe.scoring:
-        changed = ", ".join(difference.key for difference in recipe.differences)
-        return Verdict(
-            word="not scored", provisional=True, margin=None, standard_error=error, explanation=f"not as published: {changed}"
-        )
-    if recipe.target is None:
-        return Verdict(
-            word="no target", provisional=True, margin=None, standard_error=error, explanation="no number was published"
-        )
-    if results is None:
-        return Verdict(
-            word="not reproduced", provisional=True, margin=None, standard_error=None, explanation="diverged in the first epoch"
-        )
-    target, point = recipe.target, results.declared
+        word, explanation = "not scored", f"not as published: {', '.join(d.key for d in recipe.differences)}"
+    elif recipe.target is None:
+        word, explanation = "no target", "no number was published"
+    elif results is None:
+        word, explanation = "not reproduced", "diverged in the first epoch"
+    else:
+        word, margin, explanation = _compare(recipe.target, results)
+    error = None if results is None else standard_error(results.declared.test_wrong, results.declared.test_images)
+    return Verdict(word=word, provisional=True, margin=margin, standard_error=error, explanation=explanation)  # type: ignore[arg-type]
+
+
+def _compare(target: Target, results: Results) -> tuple[str, float, str]:
+    point, places = results.declared, target.decimals + 1
     margin = target.margin_standard_errors * target_standard_error(target.percent, point.test_images)
     difference = point.test_error - target.percent
+    word = "reproduced"
+    if abs(difference) > margin:
+        word = "not reproduced" if difference > 0 else "suspiciously good"
     explanation = (
-        f"{point.test_error:.{target.decimals + 1}f} % against {target.test_error} %: {difference:+.{target.decimals + 1}f}"
-        f" points, margin {margin:.{target.decimals + 1}f} ({target.margin_standard_errors:g} binomial standard errors of"
-        f" the target on {point.test_images:,} images); one seed"
+        f"{point.test_error:.{places}f} % against {target.test_error} %: {difference:+.{places}f} points, margin"
+        f" {margin:.{places}f} ({target.margin_standard_errors:g} binomial standard errors of the target on"
+        f" {point.test_images:,} images); one seed"
     )
-    return Verdict(word=_word(difference, margin), provisional=True, margin=margin, standard_error=error, explanation=explanation)
+    return word, margin, explanation
 
 
-def _word(difference: float, margin: float) -> str:
-    if difference > margin:
-        return "not reproduced"
-    return "suspiciously good" if difference < -margin else "reproduced"
+def check_record(record: Record) -> Iterator[tuple[str, str]]:
+    """What in a record does not follow from its settings and the catalogue, as (field, message) pairs for `verify`."""
+    try:
+        recipe = recipe_from_settings(record.benchmark, record.recipe.settings, {})
+    except RecipeError as error:
+        yield "recipe.settings", str(error)
+        return
+    if record.recipe.scoring != recipe.scoring:
+        yield "recipe.scoring", f"is {record.recipe.scoring}, but the catalogue makes it {recipe.scoring}"
+        return
+    target = recipe.target
+    if target is not None and record.target.test_error != target.percent:
+        yield "target.test_error", f"is {record.target.test_error}, in the catalogue {target.percent}"
+    elif record.verdict != judge_run(recipe, record.results):
+        yield "verdict", f"is {record.verdict.word!r}, expected {judge_run(recipe, record.results)}"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.architecture import Conv, LayerShape, MaxPool, layer_shapes, parse_architecture
-from benchmarks.engine import EngineError
+from benchmarks.errors import EngineError
 from benchmarks.machine import cpu_model, usable_cores
 
 if TYPE_CHECKING:
@@ -20,18 +20,19 @@ if TYPE_CHECKING:
 
     from benchmarks.recipe import ModelSettings
 
-# The GPU builds of MXNet 1.9.1 (mxnet-cu112, -cu116, -cu117) hold machine code for these and no PTX to compile for others.
+# The GPU builds of MXNet 1.9.1 (mxnet-cu112, -cu116, -cu117) hold machine code for these and no PTX to compile for
+# others.
 GPU_CAPABILITIES = "5.0, 6.0, 7.0, 8.0 and 8.6 (Maxwell to Ada)"
 
 
-def open(  # noqa: A001 - the name that benchmarks.engine asks every engine for
+def open(
     model: ModelSettings, input_shape: tuple[int, ...], seed: int, device: str = "cpu", threads: int | None = None
 ) -> GluonEngine:
     """Open the engine: see `benchmarks.engine.open_engine`."""
     if device != "cpu":
         raise EngineError(
-            "device 'gpu': the installed mxnet has no GPU code, and its GPU builds run only on NVIDIA GPUs of compute capability"
-            f" {GPU_CAPABILITIES}, not on Hopper or Blackwell; use --device cpu"
+            "device 'gpu': the installed mxnet has no GPU code, and its GPU builds run only on NVIDIA GPUs of compute"
+            f" capability {GPU_CAPABILITIES}, not on Hopper or Blackwell; use --device cpu"
         )
     threads = threads or usable_cores()
     _set_threads(threads)
@@ -49,7 +50,9 @@ def _set_threads(threads: int) -> None:
     import numba
 
     if threads > numba.config.NUMBA_NUM_THREADS:
-        raise EngineError(f"threads={threads}: expected at most {numba.config.NUMBA_NUM_THREADS}, the cores of this machine")
+        raise EngineError(
+            f"threads={threads}: expected at most {numba.config.NUMBA_NUM_THREADS}, the cores of this machine"
+        )
     numba.set_num_threads(threads)
 
 
@@ -99,7 +102,9 @@ class GluonEngine:
         """W ~ uniform(-H, H), whatever the layer's size; binary_connect.py: lasagne.init.Uniform((-H, H))."""
         generator = np.random.Generator(np.random.PCG64(seed))
         return {
-            name: generator.uniform(-self._limit, self._limit, _size(self._training_parameters[name])).astype(np.float32)
+            name: generator.uniform(-self._limit, self._limit, _size(self._training_parameters[name])).astype(
+                np.float32
+            )
             for name in self._lr_scales
         }
 
@@ -111,14 +116,19 @@ class GluonEngine:
     def parameters(self) -> dict[str, np.ndarray]:
         values = {name: parameter.data().asnumpy() for name, parameter in self._training_parameters.items()}
         values |= {name: value.copy() for name, value in (self._weights | self._running).items()}
-        return {name: values[name].reshape(_public_shape(name, parameter)) for name, parameter in self._evaluation_parameters.items()}
+        return {
+            name: values[name].reshape(_public_shape(name, parameter))
+            for name, parameter in self._evaluation_parameters.items()
+        }
 
     def load_parameters(self, parameters: Mapping[str, np.ndarray]) -> None:
         if set(parameters) != set(self._evaluation_parameters):
             raise ValueError(f"parameters: expected {sorted(self._evaluation_parameters)}, found {sorted(parameters)}")
         for name, parameter in self._evaluation_parameters.items():
             if np.shape(parameters[name]) != _public_shape(name, parameter):
-                raise ValueError(f"{name}: expected shape {_public_shape(name, parameter)}, found {np.shape(parameters[name])}")
+                raise ValueError(
+                    f"{name}: expected shape {_public_shape(name, parameter)}, found {np.shape(parameters[name])}"
+                )
         for name, value in parameters.items():
             own = self._weights.get(name, self._running.get(name))
             if own is not None:
@@ -164,7 +174,9 @@ class GluonEngine:
             self._binarize(uniforms)
         nd = self._mx.nd
         with self._mx.autograd.record():
-            loss, *statistics = self._loss(nd.array(images, dtype="float32"), nd.array(self._targets(labels), dtype="float32"))
+            loss, *statistics = self._loss(
+                nd.array(images, dtype="float32"), nd.array(self._targets(labels), dtype="float32")
+            )
         loss.backward()
         nd.waitall()  # from here on NumPy reads the gradients and writes the weights
         self._update_running_statistics(statistics)
@@ -199,11 +211,10 @@ class GluonEngine:
         return np.where(np.asarray(labels)[:, None] == self._classes, np.float32(1), np.float32(-1))
 
     def _update_running_statistics(self, statistics: list[Any]) -> None:
-        """running <- (1 - alpha) running + alpha * batch value, for mean and std of each batch normalisation in turn."""
+        """running <- (1 - alpha) running + alpha * batch value, for mean and std of each batch normalisation."""
         alpha = np.float32(self._model.batch_norm_alpha)
-        for running, batch in zip(self._running.values(), statistics, strict=True):
-            running *= np.float32(1) - alpha
-            running += alpha * batch.asnumpy().reshape(-1)
+        for name, batch in zip(self._running, statistics, strict=True):
+            self._running[name] = (np.float32(1) - alpha) * self._running[name] + alpha * batch.asnumpy().reshape(-1)
 
     def _update_parameters(self, lr: float) -> None:
         self._step += 1
@@ -223,7 +234,7 @@ class GluonEngine:
     # -- binary weights ------------------------------------------------------------------------------------------------
 
     def _draw(self, name: str) -> tuple[np.uint32, np.uint32, np.uint32, np.uint32]:
-        """Which random draw the binary weights of the coming step are: tensor number, step, and the seed's two halves."""
+        """Which random draw gives the coming step's binary weights: tensor number, step, the seed's two halves."""
         tensor = list(self._weights).index(name)
         return np.uint32(tensor), np.uint32(self._step + 1), *self._key
 
@@ -250,7 +261,9 @@ class GluonEngine:
         for name, value in parameters.items():
             self._set(self._evaluation_parameters[name], value)
         batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
-        return np.concatenate([self._evaluate(self._mx.nd.array(batch, dtype="float32")).asnumpy() for batch in batches])
+        return np.concatenate(
+            [self._evaluate(self._mx.nd.array(batch, dtype="float32")).asnumpy() for batch in batches]
+        )
 
     def _set(self, parameter: Any, value: np.ndarray) -> None:
         parameter.set_data(self._mx.nd.array(np.reshape(value, parameter.shape), dtype="float32"))

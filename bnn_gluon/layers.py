@@ -13,8 +13,8 @@ class BinaryConnectBatchNorm(gluon.HybridBlock):
     Forward, over the batch (and the pixels of a convolution's output):
         y = (x - mean) * gamma / (std + epsilon) + beta,  std = sqrt(mean((x - mean)^2))
     Gradient: of that formula, through mean and std. A channel of zero variance has gradient NaN, as in the original.
-    In evaluation mean and std are the moving averages, m <- (1 - alpha) m + alpha * batch value, kept by the engine: of the
-    standard deviation itself, not of the variance, without epsilon and without bias correction.
+    In evaluation mean and std are the moving averages, m <- (1 - alpha) m + alpha * batch value, kept by the engine: of
+    the standard deviation itself, not of the variance, without epsilon and without bias correction.
 
     Input and output: float32 (N, channels) or (N, channels, rows, columns). In training the block returns
     (y, mean, std), the latter two of `channels` elements; in evaluation y.
@@ -31,7 +31,9 @@ class BinaryConnectBatchNorm(gluon.HybridBlock):
                 self.running_mean = self.params.get("running_mean", shape=shape, init="zeros", grad_req="null")
                 self.running_std = self.params.get("running_std", shape=shape, init="ones", grad_req="null")
 
-    def hybrid_forward(self, F: Any, x: Any, gamma: Any, beta: Any, running_mean: Any = None, running_std: Any = None) -> Any:
+    def hybrid_forward(
+        self, F: Any, x: Any, gamma: Any, beta: Any, running_mean: Any = None, running_std: Any = None
+    ) -> Any:
         if not self._training:
             return _affine(F, F.broadcast_sub(x, running_mean), gamma / (running_std + self._epsilon), beta)
         if self._spatial:

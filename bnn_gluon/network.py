@@ -1,4 +1,4 @@
-"""The network of a recipe as Gluon blocks: linear layer, (pooling), batch normalisation, activation, layer after layer."""
+"""The network of a recipe as Gluon blocks: linear, (pooling), batch normalisation, activation, layer after layer."""
 
 from __future__ import annotations
 

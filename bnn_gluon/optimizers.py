@@ -1,8 +1,8 @@
 """Parameter updates: one pass over memory that updates, clips and binarises.
 
-The binary weights are the network's parameters and the real-valued weights are state of the optimiser. Updating them reads
-gradient, moments and weight once and writes moments, weight and the next step's binary weight once: 10 million weights
-take 14 ms instead of the 100 ms of separate operators (2 cores at 29 GB/s).
+The binary weights are the network's parameters and the real-valued weights are state of the optimiser. Updating them
+reads gradient, moments and weight once and writes moments, weight and the next step's binary weight once: 10 million
+weights take 14 ms instead of the 100 ms of separate operators (2 cores at 29 GB/s).
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def _adam_clip(weights, gradient, mean, square, step_size, limit):  # type: igno
 def adam_clip_binarize_deterministic(weights, gradient, mean, square, step_size, limit, binary):  # type: ignore[no-untyped-def]
     """W <- clip(W - s * a_t * m / (sqrt(v) + epsilon), -H, H), then binary = H * sign(W), sign(0) = 1.
 
-    Source: binary_connect.py, clipping_scaling(), as Theano compiles it: p - s * step, not the literal p + s * ((p - step) - p).
+    Source: binary_connect.py, clipping_scaling(), as Theano compiles it: p - s * step, not the literal p + s * ((p -
+    step) - p).
 
     Args:
         weights: float32 (n,), real-valued.
@@ -67,7 +68,8 @@ def adam_clip_binarize_deterministic(weights, gradient, mean, square, step_size,
         limit: H, float32.
         binary: float32 (n,), receives the binary weights of the next step.
     """
-    # Chunk by chunk, so that binarising reads the weights from the cache; in one loop the compiler makes no vector code.
+    # Chunk by chunk, so that binarising reads the weights from the cache; in one loop the compiler makes no vector
+    # code.
     for chunk in numba.prange((weights.size + CHUNK - 1) // CHUNK):
         a, b = chunk * CHUNK, min((chunk + 1) * CHUNK, weights.size)
         _adam_clip(weights[a:b], gradient[a:b], mean[a:b], square[a:b], step_size, limit)
@@ -78,7 +80,7 @@ def adam_clip_binarize_deterministic(weights, gradient, mean, square, step_size,
 def adam_clip_binarize_stochastic(  # type: ignore[no-untyped-def]
     weights, gradient, mean, square, step_size, limit, tensor, step, k0, k1, binary
 ):
-    """As `adam_clip_binarize_deterministic`, but binary is drawn as `quantize.binarize_stochastic` draws it for `step`."""
+    """As `adam_clip_binarize_deterministic`, with binary drawn as `quantize.binarize_stochastic` does for `step`."""
     for chunk in numba.prange((weights.size + CHUNK - 1) // CHUNK):
         a, b = chunk * CHUNK, min((chunk + 1) * CHUNK, weights.size)
         _adam_clip(weights[a:b], gradient[a:b], mean[a:b], square[a:b], step_size, limit)

@@ -1,8 +1,9 @@
 """Binary weights: deterministic and stochastic binarisation, and the random numbers of the latter.
 
-Random numbers come from Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), a counter-based
-generator: the draw of a weight is a function of (seed, tensor, step, index of the weight) alone. So it does not depend on
-the number of threads, there is no generator state to save, and any step can be drawn again.
+Random numbers come from Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), a
+counter-based
+generator: the draw of a weight is a function of (seed, tensor, step, index of the weight) alone. So it does not depend
+on the number of threads, there is no generator state to save, and any step can be drawn again.
 """
 
 from __future__ import annotations

@@ -30,23 +30,13 @@ def digest(value: Any) -> str:
 
 def plain(value: Any, where: str = "") -> Any:
     """The value as plain dicts, lists and scalars, ready for JSON; raises ValueError as `canonical_json` does."""
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValueError(f"{where or 'value'}: {value} cannot be recorded, expected a finite number")
-        return float(value)
-    if isinstance(value, str):
-        return _text(value, where)
     if isinstance(value, msgspec.Struct):
         return {name: plain(getattr(value, name), join(where, name)) for name in value.__struct_fields__}
     if isinstance(value, dict):
         return {_key(key, where): plain(item, join(where, key)) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
-    raise ValueError(f"{where or 'value'}: a {type(value).__name__} cannot be recorded, expected a plain Python value")
+    return _scalar(value, where)
 
 
 def leaves(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
@@ -70,6 +60,22 @@ def _key(key: Any, where: str) -> str:
     if not isinstance(key, str):
         raise ValueError(f"{where or 'value'}: the key {key!r} is a {type(key).__name__}, expected text")
     return _text(key, where)
+
+
+def _scalar(value: Any, where: str) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _text(value, where)
+    if isinstance(value, int):
+        return int(value)
+    if not isinstance(value, float):
+        raise ValueError(
+            f"{where or 'value'}: a {type(value).__name__} cannot be recorded, expected a plain Python value"
+        )
+    if not math.isfinite(value):
+        raise ValueError(f"{where or 'value'}: {value} cannot be recorded, expected a finite number")
+    return float(value)
 
 
 def _text(text: str, where: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from results.errors import StorageError
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes | memoryview) -> None:
     """Put `data` at `path`: temporary file beside it, fsync, rename, fsync of the folder.
 
     Creates the folder if needed. Raises StorageError, and leaves nothing behind, if the file cannot be written.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, NotRequired, TypedDict
 from results.errors import RegistryError
 from results.files import write_atomically
 from results.record import Record
-from results.registry import read_all
+from results.registry import Problem, read_all
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -165,6 +165,25 @@ def replace_section(text: str, markdown: str) -> str:
     if not (begin and end) or text.count(BEGIN) != 1 or text.count(END) != 1:
         raise RegistryError(f"no place for the results table: expected one line {BEGIN} and after it one line {END}")
     return f"{before}{BEGIN}\n{markdown.strip()}\n{END}{after}"
+
+
+def write_section(path: Path, markdown: str) -> None:
+    """`replace_section` in a file; a file that would not change is not touched."""
+    text = path.read_text()
+    replaced = replace_section(text, markdown)
+    if replaced != text:
+        write_atomically(path, replaced.encode())
+
+
+def check_csv(root: Path, path: Path) -> list[Problem]:
+    """Whether `path` (results/table.csv) is what the registry under `root` gives; run it when all records are valid."""
+    records = [record for _, record in read_all(root)]
+    expected = to_csv(rows(records))
+    if not path.exists():
+        return [Problem(path, "content", "missing; `python cli.py table --write` makes it")] if records else []
+    if path.read_text() != expected:
+        return [Problem(path, "content", "does not follow from the records; `python cli.py table --write` mends it")]
+    return []
 
 
 def _benchmark_of(record: Record) -> Benchmark:

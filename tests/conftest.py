@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+REPOSITORY = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +21,26 @@ def small_data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
     prepare("mnist-small", root)
     return root
+
+
+@pytest.fixture
+def environment(small_data_root: Path, tmp_path: Path) -> dict[str, str]:
+    """The environment of a command line that writes nothing outside `tmp_path`."""
+    return os.environ | {
+        "BNN_DATA": str(small_data_root),
+        "BNN_RUNS": str(tmp_path / "runs"),
+        "BNN_REGISTRY": str(tmp_path / "registry" / "runs"),
+    }
+
+
+@pytest.fixture
+def cli(environment: dict[str, str]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `python cli.py ...` as a user does: a process of its own."""
+
+    def run(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(REPOSITORY / "cli.py"), *arguments]
+        return subprocess.run(
+            command, env=environment | changes, capture_output=True, text=True, timeout=300, check=False
+        )
+
+    return run

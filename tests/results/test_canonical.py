@@ -92,4 +92,6 @@ def test_reading_the_registry_imports_nothing_heavy() -> None:
         "import sys, results, results.canonical, results.registry, results.table, results.plots;"
         "print([m for m in ('numpy', 'pandas', 'matplotlib', 'rich', 'h5py') if m in sys.modules])"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )

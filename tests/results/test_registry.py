@@ -123,7 +123,8 @@ for seed in itertools.count(int(sys.argv[2])):
 """
     for attempt in range(4):
         process = start(code, tmp_path, attempt * 10_000)
-        assert process.stdout is not None and process.stdout.readline()  # it is writing
+        assert process.stdout is not None
+        assert process.stdout.readline()  # it is writing
         time.sleep(0.013 * attempt)
         process.send_signal(signal.SIGKILL)
         process.communicate()

@@ -1,0 +1,415 @@
+"""How fast an engine trains and evaluates a benchmark here, against what this machine can do.
+
+Machines are noisy, so nothing is said in absolute terms alone: the machine's limits are measured in the same process
+and in the same round as the engine, every fraction is taken within a round, and every figure has its median, minimum
+and maximum over the rounds. The input is random, of the benchmark's shapes: the speed does not depend on what the
+images show. docs/performance.md explains the figures.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import io
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.architecture import Dense, LayerShape
+from benchmarks.cost import Cost, cost, recipe_shapes
+from benchmarks.engine import Engine, open_engine
+from benchmarks.errors import EngineError
+from benchmarks.machine import peak_memory_mib, usable_cores
+from benchmarks.protocol import EVALUATION_BATCH
+from benchmarks.recipe import CLASSES
+
+if TYPE_CHECKING:
+    from benchmarks.recipe import Recipe
+
+SEED = 1
+# The update of a weight reads gradient, two moments and weight, and writes moments, weight and binary weight: float32.
+UPDATE_BYTES = 8 * 4
+COPY_BYTES = 200 * 10**6  # far larger than any cache
+SQUARE = 2048  # rows and columns of the matrices whose product shows the machine's sgemm speed
+WARM_UP_STEPS = 2
+ATTEMPTS = 3  # a limit is the best of so many
+# OpenMP's and OpenBLAS's threads spin for tens of milliseconds after their work, on the cores of what is timed next.
+REST_SECONDS = 0.3
+# Engine name -> module whose PlainEngine is that framework used as its layers come.
+BASELINES = {"gluon": "bnn_gluon.baseline"}
+
+
+def _blas_threads() -> int:
+    """Threads of NumPy's OpenBLAS, which reads these variables once, when NumPy is imported."""
+    values = [os.environ.get(name, "") for name in ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")]
+    set_to = [int(value) for value in values if value.isdigit() and int(value)]
+    return min(set_to[0], usable_cores()) if set_to else usable_cores()
+
+
+BLAS_THREADS = _blas_threads()  # now: opening an engine sets OMP_NUM_THREADS, too late for NumPy
+
+
+class Spread(msgspec.Struct, frozen=True):
+    """Minimum, median and maximum over the rounds."""
+
+    min: float
+    median: float
+    max: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Spread:
+        """The spread of at least one value."""
+        values = list(values)
+        return cls(min(values), statistics.median(values), max(values))
+
+
+class Round(msgspec.Struct, frozen=True, kw_only=True):
+    """What one round measured: the machine's limits, then the time of a batch in each block.
+
+    Speeds in GFLOP/s and GB/s (10^9), a copied byte counted as one read and one written.
+    """
+
+    sgemm_square: float
+    sgemm_network: float
+    copy: float
+    training_ms: float
+    evaluation_ms: float
+    baseline_ms: float | None
+
+    @property
+    def sgemm(self) -> float:
+        """Peak sgemm: the better of the two shapes."""
+        return max(self.sgemm_square, self.sgemm_network)
+
+
+class Work(msgspec.Struct, frozen=True):
+    """What one batch takes: images, FLOP of matrix products and convolutions, and bytes moved by the update."""
+
+    images: int
+    flop: int
+    bytes: int
+
+    def floor_ms(self, limits: Round) -> float:
+        """The time of a batch if products ran at peak sgemm, the update at copy speed, and nothing else were done."""
+        return self.flop / limits.sgemm / 1e6 + self.bytes / limits.copy / 1e6
+
+
+class Speed(msgspec.Struct, frozen=True, kw_only=True):
+    """How fast batches of `work` go: a training step, or an evaluation batch.
+
+    Attributes:
+        ms: time of a batch.
+        images_per_second, gflops: of the same blocks; FLOP as `benchmarks.cost` counts them.
+        of_sgemm: gflops over the machine's peak sgemm of the same round.
+        floor_ms: `Work.floor_ms` with the limits of each round.
+        of_floor: floor over time; 1 would be as fast as the floor model allows.
+    """
+
+    work: Work
+    ms: Spread
+    images_per_second: Spread
+    gflops: Spread
+    of_sgemm: Spread
+    floor_ms: Spread
+    of_floor: Spread
+
+
+class FullRun(msgspec.Struct, frozen=True):
+    """Time of a whole run of the recipe, extrapolated from the medians: without preparing data and storing states."""
+
+    training_seconds: float
+    evaluation_seconds: float
+    total_seconds: float
+
+
+class BenchResult(msgspec.Struct, frozen=True, kw_only=True):
+    """All that `bench` measured, and from what.
+
+    Attributes:
+        data: what the engine was fed with.
+        sgemm_threads: of NumPy's OpenBLAS, with which sgemm was measured; the copy used the engine's threads.
+        open_seconds, warm_up_seconds: before the first timed block, compilation included (numba keeps its code from
+            one process to the next, so the first run on a machine takes longer).
+        peak_memory_mib: of this process after warming up, without a data set and before the limits were measured.
+        sgemm_square, sgemm_network, copy: the machine's limits, see `Round`.
+        baseline: the framework used as its layers come, with `speedup` = its time over the engine's, round by round.
+    """
+
+    benchmark: str
+    scoring: bool
+    engine: dict[str, Any]
+    threads: int
+    sgemm_threads: int
+    data: str
+    repeats: int
+    steps: int
+    cost: Cost
+    open_seconds: float
+    warm_up_seconds: float
+    peak_memory_mib: float
+    sgemm_square: Spread
+    sgemm_network: Spread
+    copy: Spread
+    training: Speed
+    evaluation: Speed
+    baseline: Speed | None
+    speedup: Spread | None
+    full_run: FullRun
+    rounds: list[Round]
+
+
+class _Trainer(Protocol):
+    """The engine or its baseline: see `Engine.train_epoch`."""
+
+    def train_epoch(
+        self, images: NDArray[Any], labels: NDArray[Any], order: NDArray[Any], batch_size: int, lr: float
+    ) -> NDArray[Any]: ...
+
+
+def bench(
+    recipe: Recipe,
+    engine_name: str,
+    device: str,
+    threads: int | None,
+    repeats: int,
+    steps: int,
+    *,
+    compare_baseline: bool = False,
+) -> BenchResult:
+    """Measure an engine on a recipe's network, on random data.
+
+    Args:
+        recipe: whose model, batch size and image shape are used.
+        engine_name, device, threads: as `open_engine`; all usable cores if threads is None.
+        repeats: rounds, at least 1.
+        steps: training steps in a round's block, at least 1; it evaluates three times as many images.
+        compare_baseline: measure the framework used as its layers come in the same rounds.
+
+    Raises:
+        EngineError: an engine or device that cannot be had here, or an engine without a baseline.
+    """
+    threads = threads or usable_cores()
+    if compare_baseline and engine_name not in BASELINES:
+        raise EngineError(f"engine {engine_name!r} has no baseline to compare with: expected {' or '.join(BASELINES)}")
+    opening = time.perf_counter()
+    engine = open_engine(engine_name, recipe.model, recipe.image_shape, SEED, device, threads)
+    warming_up = time.perf_counter()
+    blocks = _Blocks(recipe, steps)
+    blocks.warm_up(engine)
+    engine.scores(blocks.images[:EVALUATION_BATCH], EVALUATION_BATCH)
+    warm, peak_memory = time.perf_counter(), peak_memory_mib()
+
+    baseline = None
+    if compare_baseline:
+        baseline = importlib.import_module(BASELINES[engine_name]).PlainEngine(recipe.model, recipe.image_shape, SEED)
+        blocks.warm_up(baseline)
+    machine = _Machine(recipe, threads)
+    rounds = [_round(machine, blocks, engine, baseline) for _ in range(repeats)]
+    return BenchResult(
+        benchmark=recipe.id,
+        scoring=recipe.scoring,
+        engine=engine.describe(),
+        threads=threads,
+        sgemm_threads=BLAS_THREADS,
+        data="random images and labels of the benchmark's shapes",
+        repeats=repeats,
+        steps=steps,
+        open_seconds=warming_up - opening,
+        warm_up_seconds=warm - warming_up,
+        peak_memory_mib=peak_memory,
+        sgemm_square=Spread.of(r.sgemm_square for r in rounds),
+        sgemm_network=Spread.of(r.sgemm_network for r in rounds),
+        copy=Spread.of(r.copy for r in rounds),
+        rounds=rounds,
+        **_figures(recipe, rounds),
+    )
+
+
+def _round(machine: _Machine, blocks: _Blocks, engine: Engine, baseline: _Trainer | None) -> Round:
+    square, network, copied = machine.measure()
+    return Round(
+        sgemm_square=square,
+        sgemm_network=network,
+        copy=copied,
+        training_ms=_rested_ms(lambda: blocks.train(engine)) / blocks.steps,
+        evaluation_ms=_rested_ms(lambda: blocks.evaluate(engine)) / blocks.evaluation_batches,
+        baseline_ms=None if baseline is None else _rested_ms(lambda: blocks.train(baseline)) / blocks.steps,
+    )
+
+
+def _figures(recipe: Recipe, rounds: Sequence[Round]) -> dict[str, Any]:
+    """What follows from the measured times: the fields of `BenchResult` that are not measured themselves."""
+    counted, images = cost(recipe), recipe.train.batch_size
+    step = Work(images, images * counted.training_flop_per_image, counted.parameters.weights * UPDATE_BYTES)
+    batch = Work(EVALUATION_BATCH, EVALUATION_BATCH * 2 * counted.multiply_adds, 0)
+    training = _speed(step, [r.training_ms for r in rounds], rounds)
+    evaluation = _speed(batch, [r.evaluation_ms for r in rounds], rounds)
+    plain = [r.baseline_ms for r in rounds if r.baseline_ms is not None]
+    return {
+        "cost": counted,
+        "training": training,
+        "evaluation": evaluation,
+        "baseline": _speed(step, plain, rounds) if plain else None,
+        "speedup": Spread.of(ms / r.training_ms for ms, r in zip(plain, rounds, strict=True)) if plain else None,
+        "full_run": _full_run(counted, training, evaluation),
+    }
+
+
+class _Blocks:
+    """The random data, and the blocks that are timed on it."""
+
+    def __init__(self, recipe: Recipe, steps: int) -> None:
+        generator = np.random.Generator(np.random.PCG64(SEED))
+        self.steps = steps
+        self._batch_size, self._lr = recipe.train.batch_size, recipe.train.lr_start
+        # Three times as many images as are trained on, in whole batches: that takes about as long.
+        self.evaluation_batches = -(-3 * steps * self._batch_size // EVALUATION_BATCH)
+        count = self.evaluation_batches * EVALUATION_BATCH
+        self.images = generator.standard_normal((count, *recipe.image_shape), np.float32)
+        self._labels = generator.integers(CLASSES, size=count)
+        self._order = generator.permutation(count)[: steps * self._batch_size]
+
+    def train(self, engine: _Trainer) -> None:
+        engine.train_epoch(self.images, self._labels, self._order, self._batch_size, self._lr)
+
+    def warm_up(self, engine: _Trainer) -> None:
+        order = self._order[: WARM_UP_STEPS * self._batch_size]
+        engine.train_epoch(self.images, self._labels, order, self._batch_size, self._lr)
+
+    def evaluate(self, engine: Engine) -> None:
+        engine.scores(self.images, EVALUATION_BATCH)
+
+
+class _Machine:
+    """What this machine can do, measured with NumPy on the CPU."""
+
+    def __init__(self, recipe: Recipe, threads: int) -> None:
+        self._generator = np.random.Generator(np.random.PCG64(SEED))
+        self._square = [(self._matrix(SQUARE, SQUARE), self._matrix(SQUARE, SQUARE))]
+        self._network = self._dense_products(recipe_shapes(recipe), recipe.train.batch_size)
+        self._pool = ThreadPoolExecutor(threads)
+        self._source = np.array_split(np.ones(COPY_BYTES // 4, np.float32), threads)
+        self._target = [np.zeros_like(part) for part in self._source]
+
+    def measure(self) -> tuple[float, float, float]:
+        """Speed of square sgemm and of the dense layers' sgemm, GFLOP/s, and of copying, GB/s."""
+        time.sleep(REST_SECONDS)
+        square, network = _gflops(self._square), _gflops(self._network)
+        time.sleep(REST_SECONDS)
+        return square, network, 2 * COPY_BYTES / _best_seconds(self._copy) / 1e9
+
+    def _matrix(self, rows: int, columns: int) -> NDArray[Any]:
+        return self._generator.standard_normal((rows, columns), np.float32)
+
+    def _dense_products(self, shapes: Sequence[LayerShape], batch_size: int) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+        """The matrix products of a training step in the fully connected layers, as pairs of factors."""
+        products = []
+        for position, shape in enumerate(shapes):
+            if isinstance(shape.layer, Dense):
+                inputs, weights = self._matrix(batch_size, shape.fan_in), self._matrix(shape.layer.units, shape.fan_in)
+                gradient = self._matrix(batch_size, shape.layer.units)
+                products += [(inputs, weights.T), (gradient.T, inputs)]
+                products += [(gradient, weights)] if position else []
+        return products
+
+    def _copy(self) -> None:
+        for _ in self._pool.map(np.copyto, self._target, self._source):
+            pass
+
+
+def _gflops(products: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> float:
+    seconds = 0.0
+    for left, right in products:
+        out = np.empty((left.shape[0], right.shape[1]), np.float32)
+        seconds += _best_seconds(functools.partial(np.matmul, left, right, out=out))
+    return sum(2 * left.size * right.shape[1] for left, right in products) / seconds / 1e9
+
+
+def _best_seconds(call: Callable[[], object]) -> float:
+    return min(_seconds(call) for _ in range(ATTEMPTS))
+
+
+def _rested_ms(call: Callable[[], object]) -> float:
+    """Milliseconds of a call, after the threads of whatever ran before have come to rest."""
+    time.sleep(REST_SECONDS)
+    return _seconds(call) * 1e3
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def _speed(work: Work, times: Sequence[float], rounds: Sequence[Round]) -> Speed:
+    """`times` are the milliseconds of a batch in each round."""
+    gflops = [work.flop / ms / 1e6 for ms in times]
+    floors = [work.floor_ms(limits) for limits in rounds]
+    return Speed(
+        work=work,
+        ms=Spread.of(times),
+        images_per_second=Spread.of(work.images / ms * 1e3 for ms in times),
+        gflops=Spread.of(gflops),
+        of_sgemm=Spread.of(speed / limits.sgemm for speed, limits in zip(gflops, rounds, strict=True)),
+        floor_ms=Spread.of(floors),
+        of_floor=Spread.of(floor / ms for floor, ms in zip(floors, times, strict=True)),
+    )
+
+
+def _full_run(counted: Cost, training: Speed, evaluation: Speed) -> FullRun:
+    training_seconds = counted.training_steps * training.ms.median / 1e3
+    evaluation_seconds = counted.evaluation_images / evaluation.work.images * evaluation.ms.median / 1e3
+    return FullRun(training_seconds, evaluation_seconds, training_seconds + evaluation_seconds)
+
+
+def to_text(result: BenchResult) -> str:
+    """The result as a table and a few lines."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from benchmarks.display import duration
+
+    columns = {"training": result.training, "evaluation": result.evaluation, "plain training": result.baseline}
+    speeds = {name: speed for name, speed in columns.items() if speed is not None}
+    table = Table("median (min to max)", *(f"{name}\na batch of {speed.work.images}" for name, speed in speeds.items()))
+    for label, attribute, form in (
+        ("ms a batch", "ms", ".2f"),
+        ("images/s", "images_per_second", ",.0f"),
+        ("GFLOP/s", "gflops", ".1f"),
+        ("of peak sgemm", "of_sgemm", ".1%"),
+        ("floor, ms", "floor_ms", ".2f"),
+        ("of the floor's speed", "of_floor", ".1%"),
+    ):
+        table.add_row(label, *(_text(getattr(speed, attribute), form) for speed in speeds.values()))
+    other = f" ({result.sgemm_threads} threads, the engine {result.threads})" * (result.sgemm_threads != result.threads)
+    run, total = result.full_run, duration(result.full_run.total_seconds)
+    lines: list[str | Table] = [
+        f"{result.benchmark}: {result.repeats} rounds of {result.steps} training steps, on {result.data}",
+        f"{result.engine['name']} on {result.engine['device_name']}, {result.threads} threads",
+        table,
+        f"sgemm {SQUARE} x {SQUARE}: {_text(result.sgemm_square, '.1f')} GFLOP/s{other}",
+        f"sgemm at the dense layers' shapes: {_text(result.sgemm_network, '.1f')} GFLOP/s{other}",
+        f"copy: {_text(result.copy, '.1f')} GB/s read and written",
+        f"peak memory {result.peak_memory_mib:,.0f} MiB without a data set; opened in {result.open_seconds:.1f} s,"
+        f" first steps and evaluation {result.warm_up_seconds:.1f} s with compilation",
+        f"a whole run by these medians: {total} (training {duration(run.training_seconds)},"
+        f" evaluation {duration(run.evaluation_seconds)})",
+    ]
+    if result.speedup is not None:
+        lines.append(f"plain layers and operators take {_text(result.speedup, '.2f')} times as long as the engine")
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=120, highlight=False, markup=False)
+    for line in lines:
+        console.print(line, soft_wrap=True)
+    return buffer.getvalue()
+
+
+def _text(spread: Spread, form: str) -> str:
+    return f"{spread.median:{form}} ({spread.min:{form}} to {spread.max:{form}})"

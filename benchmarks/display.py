@@ -1,0 +1,98 @@
+"""How a run is shown while it trains: a live line with the time left on a terminal, one line an epoch anywhere."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from benchmarks.recipe import Recipe
+    from benchmarks.run_folder import RunFolder
+
+
+class LiveReporter:
+    """A `benchmarks.runner.Reporter` that prints to a console (standard error: results go to standard output)."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), TextColumn("{task.fields[status]}"))
+        # A bar that is redrawn is for eyes only: a log file gets one line an epoch.
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task: TaskID | None = None
+        self.folder: RunFolder | None = None  # of the run, once it has begun
+
+    def __enter__(self) -> LiveReporter:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def run_started(self, folder: RunFolder, recipe: Recipe, engine: dict[str, Any], epochs_done: int) -> None:
+        self.folder = folder
+        self._epochs, self._epoch = recipe.train.epochs, epochs_done + 1
+        self._batches = recipe.data.train_images // recipe.train.batch_size
+        self._batch_size = recipe.train.batch_size
+        self._epoch_seconds: float | None = None
+        self._say(f"[bold]{folder.name}[/bold]: {recipe.title}")
+        self._say(
+            f"engine {engine['name']} on {engine['device_name']}, {engine['threads']} threads; folder {folder.path}"
+        )
+        for difference in recipe.differences:
+            self._say(
+                f"[yellow]not as published:[/yellow] {difference.key} = {difference.value}"
+                f" (published: {difference.published}; {difference.source})"
+            )
+        if recipe.differences:
+            self._say("[yellow]this run does not score:[/yellow] it is never judged against the paper nor ranked")
+        if epochs_done:
+            self._say(f"continues after epoch {epochs_done}")
+        self._task = self._progress.add_task("", total=self._batches, status="")
+        self._start_epoch()
+
+    def batch_done(self, batches: int, loss: float) -> None:
+        assert self._task is not None
+        elapsed = time.monotonic() - self._epoch_started
+        rate = batches * self._batch_size / elapsed
+        rest_of_epoch = elapsed / batches * (self._batches - batches)
+        left = rest_of_epoch + (self._epochs - self._epoch) * (self._epoch_seconds or elapsed / batches * self._batches)
+        status = f"loss {loss:.4f}  {rate:,.0f} images/s  {duration(left)} left"
+        self._progress.update(self._task, completed=batches, status=status)
+
+    def epoch_done(self, row: dict[str, Any], declared_epoch: int) -> None:
+        self._epoch_seconds = time.monotonic() - self._epoch_started
+        best = "  [green]best so far[/green]" if declared_epoch == row["epoch"] else ""
+        left = duration(self._epoch_seconds * (self._epochs - self._epoch))
+        self._say(
+            f"epoch {row['epoch']:{len(str(self._epochs))}}/{self._epochs}  lr {row['lr']:.3g}"
+            f"  loss {row['train_loss']:.4f}  valid {row['valid_loss']:.4f} {row['valid_error']:.2f} %"
+            f"  test {row['test_error']:.2f} %"
+            f"  {row['images_per_second']:,.0f} images/s  {left} left{best}"
+        )
+        self._epoch += 1
+        self._start_epoch()
+
+    def diverged(self, message: str) -> None:
+        self._say(f"[red]diverged:[/red] {message}")
+
+    def _start_epoch(self) -> None:
+        assert self._task is not None
+        self._epoch_started = time.monotonic()
+        self._progress.reset(
+            self._task, description=f"epoch {self._epoch}/{self._epochs}", status="", total=self._batches
+        )
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, highlight=False, soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as "2 h 05 min", "5 min 03 s" or "12 s"."""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+    return f"{whole // 60} min {whole % 60:02} s" if whole >= 60 else f"{whole} s"

@@ -1,0 +1,289 @@
+"""doctor: what works on this machine, and which command mends what does not.
+
+Nothing that is examined is imported here: packages are asked for their version only, and each engine is tried in a
+process of its own, so that a crash while it loads is a finding like any other.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from benchmarks.engine import ENGINES, open_engine
+from benchmarks.machine import usable_cores
+from benchmarks.provenance import code_version
+from benchmarks.recipe import load_recipe
+
+REPOSITORY = Path(__file__).parents[1]
+LOCK = REPOSITORY / "requirements.txt"
+INSTALL = "python -m pip install -r requirements.txt"
+# The lock's: this code needs at least 3.11, and numpy 1.23.5, which mxnet 1.9.1 needs, has no wheels for 3.12.
+PYTHON = (3, 11)
+# A run of a large network (37 M weights, each with two moments, in a checkpoint that is written beside the one before;
+# and the weights of the declared epoch, likewise) takes more than half of it.
+LEAST_FREE_BYTES = 2 * 2**30
+ENGINE_SECONDS = 300
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that was looked at. `mend` is the command or option that helps, if anything does."""
+
+    name: str
+    status: Literal["ok", "warn", "fail"]
+    detail: str
+    mend: str | None = None
+
+
+def examine(data_root: Path, runs_root: Path, *, verify: bool = False) -> list[Finding]:
+    """Look at everything that a run needs, in the order in which it needs it.
+
+    Args:
+        data_root, runs_root: the folders of data and runs; neither need exist.
+        verify: also read all prepared data and prove them against their digests.
+    """
+    import data_prep
+
+    return [
+        examine_python(),
+        examine_packages(LOCK),
+        *(examine_engine(name) for name in ENGINES),
+        examine_threads(),
+        *examine_gpus(),
+        examine_folder("data folder", data_root, "--data", needed=False),
+        *(examine_data(dataset, data_root, verify) for dataset in data_prep.DATASETS),
+        examine_folder("runs folder", runs_root, "--runs", needed=True),
+        examine_provenance(),
+    ]
+
+
+# -- Python and packages -----------------------------------------------------------------------------------------------
+
+
+def examine_python() -> Finding:
+    """Whether this Python is the one that the locked packages are for."""
+    detail = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    if sys.version_info[:2] == PYTHON:
+        return Finding("python", "ok", detail)
+    wanted = ".".join(map(str, PYTHON))
+    return Finding(
+        "python", "fail", f"{detail}: expected {wanted}", f"python{wanted} -m venv .venv && .venv/bin/{INSTALL}"
+    )
+
+
+def read_lock(path: Path) -> dict[str, str]:
+    """The versions that a requirements file pins, by package name."""
+    pins = (line.partition("#")[0].strip().partition("==") for line in path.read_text().splitlines())
+    return {name: version for name, _, version in pins if version}
+
+
+def examine_packages(lock: Path) -> Finding:
+    """Whether every locked package is installed, in its locked version."""
+    pins, missing, different = read_lock(lock), [], []
+    for name, version in pins.items():
+        try:
+            installed = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(f"{name} is missing")
+        else:
+            if installed != version:
+                different.append(f"{name} is {installed}, expected {version}")
+    if not missing + different:
+        return Finding("packages", "ok", f"{len(pins)} as locked in {lock.name}")
+    return Finding("packages", "fail" if missing else "warn", ", ".join(missing + different), INSTALL)
+
+
+# -- engines and what they compute on ----------------------------------------------------------------------------------
+
+
+def try_engine(name: str, device: str) -> None:
+    """Train a small network for one step and print what the engine says of itself, as one line of JSON.
+
+    This is what a process of its own does; on any error it ends with exit code 1 and one line on standard error.
+    """
+    try:
+        import numpy as np
+
+        recipe = load_recipe("binaryconnect-mnist", ["model.architecture=8FC-10FC"])
+        engine = open_engine(name, recipe.model, recipe.image_shape, seed=0, device=device)
+        engine.train_step(np.zeros((4, *recipe.image_shape), np.float32), np.zeros(4, np.int64), lr=0.001)
+    except Exception as error:  # whatever it is, it is what to report
+        sys.exit(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
+    print(json.dumps(engine.describe()))
+
+
+def _tried(name: str, device: str) -> tuple[dict[str, Any] | None, str]:
+    """What an engine says of itself once it has trained for a step, or None and why it cannot."""
+    program = f"from benchmarks.doctor import try_engine; try_engine({name!r}, {device!r})"
+    try:
+        result = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", program],
+            check=False,
+            cwd=REPOSITORY,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=ENGINE_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return None, f"did not finish one training step in {ENGINE_SECONDS} s"
+    if result.returncode < 0:
+        return None, f"crashed ({signal.Signals(-result.returncode).name})"
+    if result.returncode > 0:
+        return None, (result.stderr.strip().splitlines() or [f"exit code {result.returncode}"])[-1]
+    described: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return described, ""
+
+
+def examine_engine(name: str) -> Finding:
+    """Whether an engine computes on the CPU, and how it was built."""
+    described, complaint = _tried(name, "cpu")
+    if described is None:
+        return Finding(f"engine {name}", "fail", complaint, _mend_engine(complaint))
+    versions = ", ".join(f"{package} {version}" for package, version in described["versions"].items())
+    build = f"{'GPU' if 'CUDA' in described['features'] else 'CPU'} build with {', '.join(described['features'])}"
+    return Finding(f"engine {name}", "ok", f"{versions}; {build}; one training step done")
+
+
+def _mend_engine(complaint: str) -> str:
+    """A shared library that the system lacks is, by Debian's rules, in the package of its name and version."""
+    library = re.search(r"(lib[\w+]+)\.so\.(\d+): cannot open", complaint)
+    if library:
+        return f"apt-get install {library[1]}{library[2]}"
+    if "No threading layer" in complaint:  # what numba says where libgomp.so.1 is absent
+        return "apt-get install libgomp1"
+    return INSTALL
+
+
+def examine_threads() -> Finding:
+    """How many threads runs use, and whether the environment seems to ask for another number."""
+    cores, wanted = usable_cores(), os.environ.get("OMP_NUM_THREADS")
+    detail = f"runs use {cores} threads, one for each usable core"
+    if wanted in (None, str(cores)):
+        return Finding("threads", "ok", detail)
+    return Finding("threads", "warn", f"{detail}, whatever OMP_NUM_THREADS={wanted} says", "pass --threads N to a run")
+
+
+class Gpu(msgspec.Struct, frozen=True):
+    """One NVIDIA GPU, as nvidia-smi names it. `capability` is its compute capability, for example "8.6"."""
+
+    name: str
+    capability: str
+    driver: str
+
+
+def has_code(capability: str, built_for: Iterable[str]) -> bool:
+    """Whether machine code built for these compute capabilities runs on a GPU of `capability`.
+
+    Machine code runs on GPUs of the same major version and the same or a later minor one (CUDA C++ programming guide,
+    binary compatibility). Later majors would need PTX, which is not counted on here.
+    """
+    major, minor = _version(capability)
+    return any(major == built[0] and minor >= built[1] for built in map(_version, built_for))
+
+
+def _version(capability: str) -> tuple[int, int]:
+    major, _, minor = capability.partition(".")
+    return int(major), int(minor)
+
+
+def examine_gpus() -> list[Finding]:
+    """Which GPUs there are, as nvidia-smi tells, and which engine can use them. To have none is normal."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return [Finding("gpu", "ok", "no NVIDIA GPU: runs use the CPU")]
+    query = [program, "--query-gpu=name,compute_cap,driver_version", "--format=csv,noheader"]
+    try:
+        result = subprocess.run(query, check=False, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return [Finding("gpu", "warn", f"nvidia-smi does not work ({error}): runs use the CPU")]
+    rows = [re.split(r"\s*,\s*", line.strip()) for line in result.stdout.splitlines() if line.strip()]
+    if result.returncode != 0 or not all(len(row) == 3 and re.fullmatch(r"\d+\.\d+", row[1]) for row in rows):
+        answer = (result.stdout + result.stderr).strip().partition("\n")[0]
+        return [Finding("gpu", "warn", f"nvidia-smi answers {answer!r}: runs use the CPU", "update the NVIDIA driver")]
+    return [_gpu(Gpu(*row), engine) for row in rows for engine in ENGINES]
+
+
+def _gpu(gpu: Gpu, engine: str) -> Finding:
+    detail = f"{gpu.name}, compute capability {gpu.capability}, driver {gpu.driver}"
+    try:
+        # Written for people ("5.0, 6.0 and 7.0 (...)"): the numbers in it are what counts.
+        built_for = re.findall(r"\d+\.\d+", importlib.import_module(ENGINES[engine]).GPU_CAPABILITIES)
+    except ImportError as error:
+        return Finding("gpu", "warn", f"{detail}: engine {engine} cannot be loaded: {error}", INSTALL)
+    if not has_code(gpu.capability, built_for):
+        detail = (
+            f"{detail}: engine {engine} has no code for it, only for {', '.join(built_for)} and later minor versions"
+        )
+        return Finding("gpu", "warn", detail, "use --device cpu")
+    described, complaint = _tried(engine, "gpu")
+    if described is None:
+        return Finding("gpu", "warn", f"{detail}: engine {engine} cannot use it: {complaint}", "use --device cpu")
+    return Finding("gpu", "ok", f"{detail}; engine {engine} has done one training step on it")
+
+
+# -- folders, data, provenance -----------------------------------------------------------------------------------------
+
+
+def examine_folder(name: str, folder: Path, option: str, *, needed: bool) -> Finding:
+    """Whether files can be written into a folder, which is tried where it is or would be made, and how many."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            free = shutil.disk_usage(existing).free
+    except OSError as error:
+        detail = f"{folder} cannot be written: {error.strerror}"
+        return Finding(name, "fail" if needed else "warn", detail, f"name another with {option} DIR")
+    detail = f"{folder}, {free / 2**30:.1f} GiB free"
+    if free < LEAST_FREE_BYTES:
+        mend = f"free some space, or name another with {option} DIR"
+        return Finding(name, "warn", f"{detail}: expected {LEAST_FREE_BYTES / 2**30:.0f} GiB", mend)
+    return Finding(name, "ok", detail)
+
+
+def examine_data(dataset: str, root: Path, verify: bool) -> Finding:
+    """Whether a data set is prepared and, with `verify`, whether what is stored is intact."""
+    import data_prep
+
+    name, mend = f"data {dataset}", f"python cli.py prepare {dataset}"
+    try:
+        prepared = data_prep.status(dataset, root)
+        if prepared is None:
+            return Finding(name, "warn", "not prepared", mend)
+        if verify:
+            data_prep.check(dataset, root)
+    except data_prep.DamagedDataError as error:
+        return Finding(name, "fail", error.reason, mend)
+    except (data_prep.DataError, OSError) as error:
+        return Finding(name, "fail", str(error), mend)
+    except ImportError as error:
+        return Finding(name, "fail", f"cannot be read: {error}", INSTALL)
+    images = ", ".join(f"{count:,} {split}" for split, count in prepared.counts.items())
+    proof = "proved against its digest" if verify else "there, not proved (--verify does)"
+    return Finding(name, "ok", f"{images} images; {proof}")
+
+
+def examine_provenance() -> Finding:
+    """Whether a record can name the code that made it."""
+    name = "provenance"
+    if shutil.which("git") is None:
+        return Finding(name, "warn", "no git: records cannot say which code made them", "apt-get install git")
+    code = code_version()
+    if code.commit is None:
+        return Finding(name, "warn", "not a git checkout: records cannot say which code made them", "use git clone")
+    return Finding(
+        name, "ok", f"commit {code.commit[:12]}{', changed since: records will say so' if code.dirty else ''}"
+    )

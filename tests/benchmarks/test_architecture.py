@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.architecture import Conv, Dense, MaxPool, layer_shapes, parse_architecture
+
+
+def test_the_papers_networks():
+    assert parse_architecture("3x2048FC-10FC") == (Dense(2048),) * 3 + (Dense(10),)
+    layers = parse_architecture("2x128C3-MP2-2x256C3-MP2-2x512C3-MP2-2x1024FC-10FC")
+    assert layers[:4] == (Conv(128, 3), Conv(128, 3), MaxPool(2), Conv(256, 3))
+    assert layers[-3:] == (Dense(1024), Dense(1024), Dense(10))
+
+
+def test_shapes_of_the_cifar_network():
+    layers = parse_architecture("2x128C3-MP2-2x256C3-MP2-2x512C3-MP2-2x1024FC-10FC")
+    shapes = layer_shapes(layers, (3, 32, 32))
+    assert [shape.output_shape for shape in shapes if isinstance(shape.layer, MaxPool)] == [
+        (128, 16, 16),
+        (256, 8, 8),
+        (512, 4, 4),
+    ]
+    assert shapes[9].fan_in == 8192
+    assert (shapes[0].fan_in, shapes[0].fan_out) == (27, 9 * 128)
+    # A training step of 50 images is 185 GFLOP: forward, gradients of weights, gradients of all inputs but the images.
+    forward = sum(shape.multiply_adds for shape in shapes)
+    assert 50 * 2 * (3 * forward - shapes[0].multiply_adds) == pytest.approx(185e9, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "''"),
+        ("3x-10FC", "'3x'"),
+        ("0x8FC-10FC", "'0x8FC'"),
+        ("32FC-MP2-10FC", "follows no convolution"),
+        ("32FC-8C3-10FC", "follows a fully connected"),
+        ("MP2-10FC", "follows no convolution"),
+        ("8C3-MP2-MP2-10FC", "follows no convolution"),
+        ("32C3-MP2", "last layer"),
+        ("9999999999x8FC-10FC", "more than 1000 layers"),
+    ],
+)
+def test_refused(text, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        parse_architecture(text)
+
+
+def test_too_much_pooling_is_refused():
+    with pytest.raises(ValueError, match="finds only 1x1"):
+        layer_shapes(parse_architecture("8C3-MP28-8C3-MP2-10FC"), (1, 28, 28))
+
+
+layer_texts = st.lists(st.integers(1, 4).flatmap(lambda n: st.sampled_from([f"{n}C3", f"2x{n}C5-MP2"])), max_size=3)
+
+
+@given(layer_texts, st.integers(1, 9))
+def test_what_a_layer_gives_is_what_the_next_takes(front, units):
+    shapes = layer_shapes(parse_architecture("-".join([*front, f"{units}FC", "10FC"])), (3, 32, 32))
+    assert shapes[0].input_shape == (3, 32, 32)
+    assert all(one.output_shape == after.input_shape for one, after in itertools.pairwise(shapes))

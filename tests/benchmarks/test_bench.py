@@ -1,0 +1,131 @@
+"""The structure of what `bench` reports, on a tiny network; never how fast it was."""
+
+from __future__ import annotations
+
+import statistics
+
+import msgspec
+import numpy as np
+import pytest
+
+from benchmarks.bench import UPDATE_BYTES, BenchResult, Speed, bench, to_text
+from benchmarks.cost import cost
+from benchmarks.engine import open_engine
+from benchmarks.errors import EngineError
+from benchmarks.recipe import load_recipe
+
+REPEATS, STEPS = 2, 3
+
+
+def recipe(architecture: str = "2x32FC-10FC", weights: str = "stochastic"):
+    return load_recipe(
+        "binaryconnect-mnist",
+        [f"model.architecture={architecture}", f"model.weights={weights}", "train.batch_size=20"],
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_limits():
+    """How fast this machine is does not matter here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("benchmarks.bench.COPY_BYTES", 10**6)
+        patch.setattr("benchmarks.bench.SQUARE", 64)
+        patch.setattr("benchmarks.bench.REST_SECONDS", 0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def result(_small_limits) -> BenchResult:
+    return bench(recipe(), "gluon", "cpu", None, REPEATS, STEPS, compare_baseline=True)
+
+
+def test_counts(result):
+    assert len(result.rounds) == result.repeats == REPEATS
+    assert result.steps == STEPS
+    assert result.cost == cost(recipe())
+    assert result.training.work.images == 20
+    assert result.training.work.flop == 20 * result.cost.training_flop_per_image
+    assert result.training.work.bytes == (784 * 32 + 32 * 32 + 32 * 10) * UPDATE_BYTES
+    assert result.evaluation.work.flop == 250 * 2 * result.cost.multiply_adds
+    assert result.evaluation.work.bytes == 0
+    assert result.threads == result.engine["threads"]
+    assert result.peak_memory_mib > 0
+    assert not result.scoring
+
+
+@pytest.mark.parametrize("name", ["training", "evaluation", "baseline"])
+def test_figures_follow_from_the_rounds(result, name):
+    speed: Speed = getattr(result, name)
+    times = [getattr(r, f"{name}_ms") for r in result.rounds]
+    assert min(times) > 0
+    assert (speed.ms.min, speed.ms.median, speed.ms.max) == (min(times), statistics.median(times), max(times))
+    assert speed.images_per_second.max == pytest.approx(speed.work.images / min(times) * 1e3)
+    assert speed.gflops.max == pytest.approx(speed.work.flop / min(times) / 1e6)
+    fractions = [
+        speed.work.flop / (ms / 1e3) / (max(r.sgemm_square, r.sgemm_network) * 1e9)
+        for ms, r in zip(times, result.rounds, strict=True)
+    ]
+    assert speed.of_sgemm.median == pytest.approx(statistics.median(fractions))
+    floors = [
+        speed.work.flop / max(r.sgemm_square, r.sgemm_network) / 1e6 + speed.work.bytes / r.copy / 1e6
+        for r in result.rounds
+    ]
+    assert speed.floor_ms.median == pytest.approx(statistics.median(floors))
+    ratios = [floor / ms for floor, ms in zip(floors, times, strict=True)]
+    assert (speed.of_floor.min, speed.of_floor.max) == pytest.approx((min(ratios), max(ratios)))
+
+
+def test_speedup_is_taken_round_by_round(result):
+    ratios = [r.baseline_ms / r.training_ms for r in result.rounds]
+    assert (result.speedup.min, result.speedup.max) == (min(ratios), max(ratios))
+
+
+def test_full_run_is_extrapolated_from_the_medians(result):
+    run, counted = result.full_run, result.cost
+    assert run.training_seconds == pytest.approx(counted.training_steps * result.training.ms.median / 1e3)
+    assert run.evaluation_seconds == pytest.approx(counted.evaluation_images / 250 * result.evaluation.ms.median / 1e3)
+    assert run.total_seconds == run.training_seconds + run.evaluation_seconds
+
+
+def test_json_round_trip(result):
+    assert msgspec.json.decode(msgspec.json.encode(result), type=BenchResult) == result
+
+
+def test_text_shows_every_part(result):
+    text = to_text(result)
+    for part in ("random images", "plain training", "of peak sgemm", "copy:", "peak memory", "a whole run", "times as"):
+        assert part in text
+    assert text.endswith("\n")
+
+
+def test_without_baseline_a_convolutional_network():
+    result = bench(recipe("4C3-MP2-16FC-10FC"), "gluon", "cpu", None, 1, 1)
+    assert result.baseline is None
+    assert result.speedup is None
+    assert result.training.ms.min == result.training.ms.max > 0
+    assert "plain" not in to_text(result)
+
+
+def test_engine_that_cannot_be_had():
+    with pytest.raises(EngineError, match="Maxwell"):
+        bench(recipe(), "gluon", "gpu", None, 1, 1)
+    with pytest.raises(EngineError, match="no baseline"):
+        bench(recipe(), "abacus", "cpu", None, 1, 1, compare_baseline=True)
+
+
+@pytest.mark.parametrize("weights", ["deterministic", "stochastic"])
+def test_baseline_learns_in_a_network_of_the_same_shapes(weights):
+    settings = recipe("4C3-MP2-2x32FC-10FC", weights).model
+    engine = open_engine("gluon", settings, (1, 28, 28), seed=1)
+    from bnn_gluon.baseline import PlainEngine  # mxnet, with the threads that the engine has set
+
+    plain = PlainEngine(settings, (1, 28, 28), seed=1)
+    generator = np.random.Generator(np.random.PCG64(1))
+    labels, order = np.arange(100) % 10, np.tile(np.arange(100), 30)
+    images = generator.standard_normal((10, 1, 28, 28), np.float32)[labels]  # an image a class
+    losses = plain.train_epoch(images, labels, order, batch_size=50, lr=1e-2)
+    assert losses.shape == (60,)
+    assert losses.dtype == np.float32
+    assert losses[-10:].mean() < 0.7 * losses[:10].mean()
+    shapes = sorted(value.shape for value in engine.parameters().values())
+    assert sorted(parameter.shape for parameter in plain.network.collect_params().values()) == shapes

@@ -1,0 +1,250 @@
+"""The doctor, on real files, folders and processes."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import doctor
+from benchmarks.engine import ENGINES
+from benchmarks.machine import usable_cores
+from data_prep import DATASETS
+
+BUILT_FOR = ["5.0", "6.0", "7.0", "8.0", "8.6"]
+
+
+@pytest.mark.parametrize("capability", ["5.0", "5.2", "6.1", "7.0", "7.5", "8.0", "8.6", "8.7", "8.9"])
+def test_code_runs_on_the_same_major_version(capability):
+    assert doctor.has_code(capability, BUILT_FOR)
+
+
+@pytest.mark.parametrize("capability", ["3.7", "9.0", "10.0", "10.3", "12.0"])
+def test_code_runs_on_no_other_major_version(capability):
+    assert not doctor.has_code(capability, BUILT_FOR)
+
+
+def test_code_does_not_run_on_an_earlier_minor_version():
+    assert not doctor.has_code("8.0", ["8.6"])
+
+
+# -- GPUs, by a program that answers as nvidia-smi does ----------------------------------------------------------------
+
+
+@pytest.fixture
+def nvidia_smi(tmp_path, monkeypatch):
+    """Put an nvidia-smi on PATH that prints the given lines and ends with the given exit code."""
+
+    def install(*lines: str, exit_code: int = 0) -> None:
+        folder = tmp_path / "bin"
+        folder.mkdir()
+        (folder / "answer").write_text("".join(f"{line}\n" for line in lines))
+        program = folder / "nvidia-smi"
+        program.write_text(f'#!/bin/sh\n/bin/cat "{folder / "answer"}"\nexit {exit_code}\n')
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(folder))
+
+    return install
+
+
+def test_no_gpu_is_normal(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert doctor.examine_gpus() == [doctor.Finding("gpu", "ok", "no NVIDIA GPU: runs use the CPU")]
+
+
+def test_gpu_too_new(nvidia_smi):
+    nvidia_smi("NVIDIA H100 80GB HBM3, 9.0, 550.54.15")
+    (finding,) = doctor.examine_gpus()
+    assert (finding.status, finding.mend) == ("warn", "use --device cpu")
+    assert finding.detail == (
+        "NVIDIA H100 80GB HBM3, compute capability 9.0, driver 550.54.15: engine gluon has no code for it,"
+        " only for 5.0, 6.0, 7.0, 8.0, 8.6 and later minor versions"
+    )
+
+
+def test_gpu_that_is_asked_for_in_vain(nvidia_smi):
+    """It has the right capability, but is not there (or the installed mxnet has no GPU code): the engine says so."""
+    nvidia_smi("NVIDIA GeForce RTX 4090, 8.9, 550.54.15")
+    (finding,) = doctor.examine_gpus()
+    assert finding.status == "warn"
+    assert finding.detail.startswith("NVIDIA GeForce RTX 4090, compute capability 8.9, driver 550.54.15: engine gluon")
+    assert "EngineError: device 'gpu':" in finding.detail
+
+
+def test_one_finding_for_each_gpu(nvidia_smi):
+    nvidia_smi("NVIDIA H100 PCIe, 9.0, 550.54.15", "NVIDIA B200, 10.0, 570.1")
+    assert [finding.detail.partition(",")[0] for finding in doctor.examine_gpus()] == [
+        "NVIDIA H100 PCIe",
+        "NVIDIA B200",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "exit_code"),
+    [
+        ("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.", 9),
+        ('Field "compute_cap" is not a valid field to query.', 2),
+        ("NVIDIA A100, [N/A], 550.54.15", 0),
+    ],
+)
+def test_nvidia_smi_without_an_answer(nvidia_smi, line, exit_code):
+    nvidia_smi(line, exit_code=exit_code)
+    (finding,) = doctor.examine_gpus()
+    assert (finding.status, finding.mend) == ("warn", "update the NVIDIA driver")
+    assert line[:20] in finding.detail
+
+
+# -- engines -----------------------------------------------------------------------------------------------------------
+
+
+def test_engine_that_works():
+    finding = doctor.examine_engine("gluon")
+    assert finding.status == "ok"
+    assert f"mxnet {importlib.metadata.version('mxnet')}" in finding.detail
+    assert "one training step done" in finding.detail
+
+
+@pytest.mark.parametrize(
+    ("program", "complaint", "mend"),
+    [
+        (
+            "raise OSError('libgomp.so.1: cannot open shared object file: No such file or directory')",
+            "libgomp.so.1: cannot open shared object file",
+            "apt-get install libgomp1",
+        ),
+        (
+            "raise ValueError('No threading layer could be loaded.')",
+            "ValueError: No threading layer could be loaded.",
+            "apt-get install libgomp1",
+        ),
+        (
+            "import numpy\nraise AttributeError('module numpy has no attribute bool.\\nAn alias was removed.')",
+            "AttributeError: module numpy has no attribute bool.",
+            doctor.INSTALL,
+        ),
+        ("import os\nos.kill(os.getpid(), 9)", "crashed (SIGKILL)", doctor.INSTALL),
+        ("import sys\nsys.exit(3)", "exit code 3", doctor.INSTALL),
+    ],
+)
+def test_engine_that_cannot_be_loaded(tmp_path, monkeypatch, program, complaint, mend):
+    (tmp_path / "mxnet.py").write_text(program)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    finding = doctor.examine_engine("gluon")
+    assert finding.status == "fail"
+    assert complaint in finding.detail
+    assert "\n" not in finding.detail
+    assert finding.mend == mend
+
+
+# -- packages and threads ----------------------------------------------------------------------------------------------
+
+
+def lock(path: Path, *lines: str) -> Path:
+    path = path / "requirements.txt"
+    path.write_text("\n".join(["# a comment", "", *lines]))
+    return path
+
+
+def test_lock_is_read_without_its_comments():
+    assert doctor.read_lock(doctor.LOCK)["mxnet"] == "1.9.1"
+
+
+def test_packages_as_locked(tmp_path):
+    version = importlib.metadata.version("pytest")
+    finding = doctor.examine_packages(lock(tmp_path, f"pytest=={version}  # the suite"))
+    assert (finding.status, finding.detail) == ("ok", "1 as locked in requirements.txt")
+
+
+def test_package_of_another_version(tmp_path):
+    version = importlib.metadata.version("pytest")
+    finding = doctor.examine_packages(lock(tmp_path, "pytest==0.0.1"))
+    assert finding == doctor.Finding("packages", "warn", f"pytest is {version}, expected 0.0.1", doctor.INSTALL)
+
+
+def test_package_that_is_missing(tmp_path):
+    finding = doctor.examine_packages(lock(tmp_path, "no-such-package-anywhere==1.0"))
+    assert finding == doctor.Finding("packages", "fail", "no-such-package-anywhere is missing", doctor.INSTALL)
+
+
+@pytest.mark.parametrize("value", [None, str(usable_cores())])
+def test_threads_as_many_as_cores(monkeypatch, value):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if value is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", value)
+    assert doctor.examine_threads().status == "ok"
+
+
+@pytest.mark.parametrize("value", [str(usable_cores() + 1), "many"])
+def test_environment_that_asks_for_other_threads(monkeypatch, value):
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    finding = doctor.examine_threads()
+    assert finding.status == "warn"
+    assert f"OMP_NUM_THREADS={value}" in finding.detail
+
+
+# -- folders, data, everything -----------------------------------------------------------------------------------------
+
+
+def test_folder_that_is_not_there_yet_is_not_made(tmp_path):
+    folder = tmp_path / "a" / "b"
+    assert doctor.examine_folder("runs folder", folder, "--runs", needed=True).status in ("ok", "warn")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("needed", "status"), [(True, "fail"), (False, "warn")])
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_folder_that_is_a_file(tmp_path, needed, status, below):
+    (tmp_path / "file").write_text("")
+    finding = doctor.examine_folder("runs folder", tmp_path / "file" / below, "--runs", needed=needed)
+    assert (finding.status, finding.mend) == (status, "name another with --runs DIR")
+    assert finding.detail.endswith("cannot be written: Not a directory")
+
+
+def test_folder_that_nobody_can_write():
+    """The kernel's own: no file can be made there, whoever asks."""
+    finding = doctor.examine_folder("runs folder", Path("/proc/runs"), "--runs", needed=True)
+    assert finding.status == "fail"
+    assert "cannot be written" in finding.detail
+
+
+def test_data_not_prepared(tmp_path):
+    finding = doctor.examine_data("mnist", tmp_path, verify=True)
+    assert finding == doctor.Finding("data mnist", "warn", "not prepared", "python cli.py prepare mnist")
+
+
+def test_data_prepared(small_data_root):
+    there = doctor.examine_data("mnist-small", small_data_root, verify=False)
+    proved = doctor.examine_data("mnist-small", small_data_root, verify=True)
+    assert (there.status, proved.status) == ("ok", "ok")
+    assert "not proved" in there.detail
+    assert proved.detail == "2,000 train, 200 valid, 200 test images; proved against its digest"
+
+
+@pytest.mark.parametrize("verify", [False, True])
+def test_data_damaged(tmp_path, small_data_root, verify):
+    """Cut short it is never right; with one bit turned somewhere in the arrays only `verify` can know."""
+    (stored,) = small_data_root.glob("*.h5")
+    content = bytearray(stored.read_bytes())
+    if verify:
+        content[len(content) // 2] ^= 1
+    else:
+        del content[len(content) // 2 :]
+    (tmp_path / stored.name).write_bytes(content)
+    finding = doctor.examine_data("mnist-small", tmp_path, verify)
+    assert (finding.status, finding.mend) == ("fail", "python cli.py prepare mnist-small")
+    assert "python cli.py" not in finding.detail
+
+
+def test_examine_names_everything_once(tmp_path, small_data_root, monkeypatch):
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/bin:/bin")
+    findings = {finding.name: finding for finding in doctor.examine(small_data_root, tmp_path)}
+    engines, data = [f"engine {name}" for name in ENGINES], [f"data {name}" for name in DATASETS]
+    expected = ["python", "packages", *engines, "threads", "gpu", "data folder", *data, "runs folder", "provenance"]
+    assert list(findings) == expected
+    assert findings["python"].status == "ok"
+    assert findings["engine gluon"].status == "ok"
+    assert findings["data mnist-small"].status == "ok"
+    assert findings["data mnist"].mend == "python cli.py prepare mnist"
+    assert list(tmp_path.iterdir()) == []

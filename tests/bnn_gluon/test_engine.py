@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.engine import open_engine
+from benchmarks.errors import EngineError
+from benchmarks.recipe import load_recipe
+
+
+def settings(*overrides: str):
+    return load_recipe("binaryconnect-mnist", ["model.architecture=2x32FC-10FC", *overrides]).model
+
+
+MODELS = {
+    "stochastic": settings(),
+    "deterministic": settings("model.weights=deterministic", "model.evaluation_weights=binary"),
+    "convolutional": settings("model.architecture=2x4C3-MP2-8C3-MP2-16FC-10FC"),
+    "other limit": settings("model.weight_limit=0.5"),
+}
+
+
+@pytest.fixture
+def batch():
+    generator = np.random.default_rng(3)
+    return generator.normal(size=(60, 1, 28, 28)).astype(np.float32), generator.integers(0, 10, 60)
+
+
+def engine_of(name: str, seed: int = 5):
+    return open_engine("gluon", MODELS[name], (1, 28, 28), seed)
+
+
+def same(one, other) -> bool:
+    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_epoch_is_its_steps(name, batch):
+    images, labels = batch
+    order = np.random.default_rng(1).permutation(60)
+    epoch, steps = engine_of(name), engine_of(name)
+    seen = []
+    losses = epoch.train_epoch(images, labels, order, 16, 1e-3, lambda done, loss: seen.append((done, loss)))
+    batches = [order[start : start + 16] for start in (0, 16, 32)]  # the last 12 images do not fill a batch
+    expected = [steps.train_step(images[rows], labels[rows], 1e-3) for rows in batches]
+    np.testing.assert_array_equal(losses, np.array(expected, np.float32))
+    assert seen == [(n, loss) for n, loss in enumerate(losses, 1)]
+    assert same(epoch.state(), steps.state())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_state_continues_to_the_bit(name, batch):
+    images, labels = batch
+    whole = engine_of(name)
+    for _ in range(2):
+        whole.train_step(images, labels, 1e-3)
+    state = whole.state()
+    other = engine_of(name)
+    other.load_state(state)
+    assert same(other.state(), state)
+    assert np.array_equal(other.scores(images, 25), whole.scores(images, 25))
+    assert [other.train_step(images, labels, 1e-3) for _ in range(3)] == [
+        whole.train_step(images, labels, 1e-3) for _ in range(3)
+    ]
+    assert same(other.state(), whole.state())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_evaluating_changes_nothing(name, batch):
+    images, labels = batch
+    plain, evaluated = engine_of(name), engine_of(name)
+    for _ in range(3):
+        plain.train_step(images, labels, 1e-3)
+        evaluated.train_step(images, labels, 1e-3)
+        evaluated.scores(images, 7)
+    assert same(plain.state(), evaluated.state())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_it_learns_a_batch_and_keeps_weights_within_the_limit(name, batch):
+    images, labels = batch
+    engine = engine_of(name)
+    losses = [engine.train_step(images, labels, 3e-3) for _ in range(60)]
+    assert np.mean(losses[-5:]) < 0.75 * losses[0]  # measured: 0.21 to 0.66
+    limit = MODELS[name].weight_limit
+    weights = [value for key, value in engine.parameters().items() if key.endswith(".weight")]
+    assert all(np.abs(value).max() <= limit for value in weights)
+    assert any(np.abs(value).max() == limit for value in weights)
+
+
+def test_seeds_make_other_networks(batch):
+    assert same(engine_of("stochastic").parameters(), engine_of("stochastic").parameters())
+    assert not same(engine_of("stochastic").parameters(), engine_of("stochastic", seed=6).parameters())
+
+
+def test_initial_parameters():
+    parameters = engine_of("convolutional").parameters()
+    assert list(parameters)[:6] == [
+        *("conv1.weight", "conv1.bias", "bn1.gamma", "bn1.beta", "bn1.running_mean", "bn1.running_std")
+    ]
+    assert parameters["conv2.weight"].shape == (4, 4, 3, 3)
+    assert parameters["dense1.weight"].shape == (16, 8 * 7 * 7)
+    assert parameters["bn1.gamma"].shape == (4,)
+    for name, value in parameters.items():
+        assert value.dtype == np.float32
+        if name.endswith(".weight"):
+            assert value.min() < -0.5
+            assert value.max() > 0.5
+        else:
+            assert np.all(value == (1 if name.split(".")[1] in ("gamma", "running_std") else 0)), name
+
+
+def test_parameters_are_copies():
+    engine = engine_of("stochastic")
+    engine.parameters()["dense1.weight"][:] = 9
+    assert np.abs(engine.parameters()["dense1.weight"]).max() <= 1
+
+
+def test_wrong_parameters_are_refused_and_nothing_is_changed():
+    engine = engine_of("stochastic")
+    before = engine.parameters()
+    missing = {name: value for name, value in before.items() if name != "bn2.beta"}
+    with pytest.raises(ValueError, match="parameters: expected"):
+        engine.load_parameters(missing)
+    with pytest.raises(ValueError, match=r"bn2.beta: expected shape \(32,\), found \(31,\)"):
+        engine.load_parameters({**before, "bn2.beta": np.zeros(31)})
+    assert same(engine.parameters(), before)
+
+
+def test_what_cannot_be_had_is_refused_in_one_line():
+    with pytest.raises(EngineError, match="unknown engine 'glon': expected gluon"):
+        open_engine("glon", MODELS["stochastic"], (1, 28, 28), 0)
+    with pytest.raises(EngineError, match=r"compute capability 5.0, 6.0, 7.0, 8.0 and 8.6.*use --device cpu"):
+        open_engine("gluon", MODELS["stochastic"], (1, 28, 28), 0, device="gpu")
+    with pytest.raises(EngineError, match="cannot change them to 4096"):
+        open_engine("gluon", MODELS["stochastic"], (1, 28, 28), 0, threads=4096)
+
+
+def test_it_says_what_computes():
+    described = engine_of("stochastic").describe()
+    assert described["name"] == "gluon"
+    assert described["versions"]["mxnet"] == "1.9.1"
+    assert described["threads"] >= 1
+    assert "MKLDNN" in described["features"]

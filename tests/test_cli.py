@@ -1,0 +1,281 @@
+"""The command line, as its users meet it: real processes, real files, real MNIST images."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from results.record import comparable, from_bytes
+
+REPOSITORY = Path(__file__).parents[1]
+SMALL = (
+    *("--set", "data.dataset=mnist-small", "--limit-train", "2000", "--set", "data.valid_images=200"),
+    *("--set", "model.architecture=2x128FC-10FC"),
+)
+
+
+def one_line_error(result: subprocess.CompletedProcess[str], exit_code: int) -> str:
+    """The one line of a refused command; no traceback, nothing on standard output."""
+    assert result.returncode == exit_code, result.stderr
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1, result.stderr
+    return lines[0]
+
+
+# -- what there is ----------------------------------------------------------------------------------------------------
+
+
+def test_list(cli):
+    result = cli("list")
+    assert result.returncode == 0
+    assert re.search(r"binaryconnect-mnist +BinaryConnect +mnist +1\.15 .*not run", result.stdout)
+    rows = json.loads(cli("list", "--json", "--data", "mnist").stdout)
+    assert "binaryconnect-mnist" in {row["benchmark"] for row in rows}
+    assert cli("list", "--paper", "no such").stdout == "no benchmark fits\n"
+
+
+def test_show_gives_every_setting_with_its_source(cli):
+    result = cli("show", "binaryconnect-mnist")
+    assert result.returncode == 0
+    assert re.search(r"train.epochs +250 +\[mnist.py: num_epochs = 250\]", result.stdout)
+    assert "1.15 %" in result.stdout
+    assert "10,0" in result.stdout  # about 10 million parameters
+    assert "python cli.py reproduce binaryconnect-mnist\n" in result.stdout
+
+
+def test_show_marks_what_is_not_as_published(cli):
+    result = cli("show", "binaryconnect-mnist", "--epochs", "2")
+    assert re.search(r"train.epochs +2 +<- published: 250 \(--epochs\)", result.stdout)
+    assert "does not score" in result.stdout
+    shown = json.loads(cli("show", "binaryconnect-mnist", "--epochs", "2", "--json").stdout)
+    assert (shown["scoring"], shown["settings"]["train"]["epochs"]) == (False, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "complaint"),
+    [
+        (("show", "binaryconect-mnist"), 2, "unknown benchmark 'binaryconect-mnist': did you mean binaryconnect-mnist"),
+        (("show", "binaryconnect-mnist", "--set", "train.epoch=2"), 2, "did you mean train.epochs"),
+        (("reproduce", "binaryconnect-mnist", "--epochs", "x"), 2, "train.epochs=x: expected a whole number"),
+        (("reproduce", "binaryconnect-mnist", "--set", "epochs"), 2, "expected key=value"),
+        (("reproduce", "binaryconnect-mnist", *SMALL, "--limit-train", "60000"), 1, "1 to 2000 training images"),
+        (("reproduce", "binaryconnect-mnist", *SMALL, "--device", "gpu"), 1, "compute capability 5.0"),
+        (("prepare", "mnits"), 1, "unknown data set 'mnits'"),
+        (("prepare", "mnist", "--check"), 1, "python cli.py prepare mnist"),
+        (("resume", "nothing"), 1, "no run 'nothing'"),
+        (("evaluate", "nothing"), 1, "python cli.py reproduce ID"),
+    ],
+)
+def test_bad_input_is_one_clear_line(cli, arguments, exit_code, complaint):
+    assert complaint in one_line_error(cli(*arguments), exit_code)
+
+
+def test_an_unwritable_runs_folder_is_one_clear_line(cli, tmp_path):
+    (tmp_path / "file").write_text("")
+    result = cli("reproduce", "binaryconnect-mnist", *SMALL, "--epochs", "1", "--runs", str(tmp_path / "file" / "runs"))
+    assert "name another with --runs DIR" in one_line_error(result, 1)
+
+
+def test_a_full_disk_is_one_clear_line_and_resumable(environment, tmp_path):
+    """The file size limit of the process stands for a disk that fills while the checkpoint is written."""
+    arguments = ["cli.py", "reproduce", "binaryconnect-mnist", *SMALL, "--epochs", "1"]
+    script = f"""
+import resource, runpy, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+sys.argv, sys.path[:0] = {arguments!r}, [{str(REPOSITORY)!r}]
+runpy.run_path({str(REPOSITORY / "cli.py")!r}, run_name="__main__")
+"""
+    command = [sys.executable, "-c", script]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert "cannot be written" in one_line_error(result, 1)
+    assert not list(tmp_path.glob("runs/*/*/checkpoint.npz"))
+    assert not list(tmp_path.glob("runs/*/*/record.json"))
+
+
+# -- the main job -----------------------------------------------------------------------------------------------------
+
+
+def run_folder(tmp_path: Path) -> Path:
+    (folder,) = (path.parent for path in tmp_path.glob("runs/*/*/run.json"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, small_data_root):
+    """A run of 4 epochs that nothing interrupted: (its folder, its environment, the process)."""
+    root = tmp_path_factory.mktemp("finished")
+    environment = os.environ | {
+        "BNN_DATA": str(small_data_root),
+        "BNN_RUNS": str(root / "runs"),
+        "BNN_REGISTRY": str(root / "registry" / "runs"),
+    }
+    command = [sys.executable, str(REPOSITORY / "cli.py"), "reproduce", "binaryconnect-mnist", *SMALL, "--epochs", "4"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert result.returncode == 0, result.stderr
+    return run_folder(root), environment, result
+
+
+def read_record(folder: Path):
+    return from_bytes((folder / "record.json").read_bytes(), "record.json")
+
+
+def test_it_learns(finished):
+    """Measured: 24 % of the 200 test images wrong after 4 epochs of 2,000 images; chance is 90 %."""
+    folder, _, _ = finished
+    record = read_record(folder)
+    assert record.results.declared.test_error < 35
+    assert record.curve.train_loss[-1] < 0.9 * record.curve.train_loss[0]  # measured: 0.8
+
+
+def test_a_reduced_run_says_that_it_does_not_score(finished):
+    folder, _, result = finished
+    assert "this run does not score" in result.stderr
+    assert "not as published: train.epochs = 4 (published: 250; --epochs)" in result.stderr
+    assert "verdict: not scored" in result.stdout
+    record = read_record(folder)
+    assert not record.recipe.scoring
+    assert record.verdict.word == "not scored"
+
+
+def test_everything_is_in_the_runs_own_folder(finished):
+    folder, environment, _ = finished
+    declared = read_record(folder).results.declared.epoch
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        *("run.json", "lock", "checkpoint.npz", "record.json", "learning-curve.png", "tensorboard"),
+        f"weights-epoch-{declared:04}.npz",
+    }
+    assert list((folder / "tensorboard").glob("events.out.tfevents.*"))
+    assert not Path(environment["BNN_REGISTRY"]).exists()  # only scoring runs are registered
+
+
+def test_evaluate_agrees_with_the_record(finished):
+    folder, environment, _ = finished
+    command = [sys.executable, str(REPOSITORY / "cli.py"), "evaluate", folder.name]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "as recorded, image by image" in result.stdout
+    result = subprocess.run([*command, "--json"], env=environment, capture_output=True, text=True, check=False)
+    assert json.loads(result.stdout)["test_error"] == read_record(folder).results.declared.test_error
+
+
+def test_a_run_killed_at_random_moments_ends_with_the_same_record(finished, cli, environment, tmp_path):
+    """kill -9, five times, wherever it happens to be; then resume to the end: the same record but for times."""
+    randomness = random.Random(7)
+    command = [sys.executable, str(REPOSITORY / "cli.py")]
+    arguments = ["reproduce", "binaryconnect-mnist", *SMALL, "--epochs", "4"]
+    for kill in range(5):
+        process = subprocess.Popen([*command, *arguments], env=environment, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        while line := process.stderr.readline():
+            if line.startswith("epoch ") or (kill == 0 and "folder" in line):
+                time.sleep(randomness.random() * 0.5)
+                break
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        arguments = ["resume", "binaryconnect-mnist"]
+        if (run_folder(tmp_path) / "record.json").exists():
+            break
+    result = cli("resume", "binaryconnect-mnist")
+    assert result.returncode == 0, result.stderr
+    killed, whole = read_record(run_folder(tmp_path)), read_record(finished[0])
+    assert comparable(killed) == comparable(whole)
+    assert killed.weights_sha256 == whole.weights_sha256
+    assert killed.restarts >= 2
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_how_to_go_on(environment, tmp_path, stop):
+    command = [sys.executable, str(REPOSITORY / "cli.py"), "reproduce", "binaryconnect-mnist", *SMALL]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    while not process.stderr.readline().startswith("epoch "):
+        assert process.poll() is None
+    process.send_signal(stop)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    name = f"binaryconnect-mnist/{run_folder(tmp_path).name}"
+    assert stderr.endswith(f"interrupted; go on with: python cli.py resume {name}\n")
+    assert "Traceback" not in stderr
+
+
+def test_a_run_is_worked_on_by_one_process_only(cli, environment, tmp_path):
+    command = [sys.executable, str(REPOSITORY / "cli.py"), "reproduce", "binaryconnect-mnist", *SMALL]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    try:
+        while not process.stderr.readline().startswith("epoch "):
+            assert process.poll() is None
+        assert "being worked on by another process" in one_line_error(cli("resume", "binaryconnect-mnist"), 1)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_run_that_diverges_ends_as_diverged(cli, tmp_path):
+    """A learning rate beyond all reason: a record with outcome "diverged", not a crash."""
+    huge = ("--set", "train.lr_start=1e38", "--set", "train.lr_final=1e38")
+    result = cli("reproduce", "binaryconnect-mnist", *SMALL, *huge, "--epochs", "3")
+    assert result.returncode == 1, result.stderr
+    assert "Traceback" not in result.stderr
+    assert "diverged" in result.stdout
+    assert read_record(run_folder(tmp_path)).outcome == "diverged"
+
+
+def damage(folder: Path, tmp_path: Path, name: str, content: bytes) -> Path:
+    import shutil
+
+    copy = tmp_path / "runs" / "binaryconnect-mnist" / folder.name
+    shutil.copytree(folder, copy)
+    (copy / name).write_bytes(content)
+    (copy / "record.json").unlink(missing_ok=True)
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"), [("checkpoint.npz", "checkpoint.npz is damaged"), ("run.json", "run.json cannot be read")]
+)
+@pytest.mark.parametrize("cut", [0.0, 0.5])
+def test_a_damaged_run_folder_is_one_clear_line(finished, cli, tmp_path, name, complaint, cut):
+    content = (finished[0] / name).read_bytes()
+    damage(finished[0], tmp_path, name, content[: int(len(content) * cut)])
+    assert complaint in one_line_error(cli("resume", finished[0].name), 1)
+
+
+def test_a_pickle_is_never_loaded(finished, cli, tmp_path):
+    import io
+
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.savez(buffer, facts=np.array([{"a": 1}], dtype=object))
+    damage(finished[0], tmp_path, "checkpoint.npz", buffer.getvalue())
+    assert "checkpoint.npz is damaged" in one_line_error(cli("resume", finished[0].name), 1)
+
+
+# -- results ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_registry_is_valid(cli):
+    result = cli("verify")
+    assert (result.returncode, result.stdout) == (0, "0 records, all valid\n")
+    assert cli("table", "--json").stdout == "[]\n"
+
+
+def test_the_projects_own_registry_is_valid_and_its_table_up_to_date(cli):
+    result = cli("verify", "--registry", str(REPOSITORY / "results" / "runs"))
+    assert result.returncode == 0, result.stdout
+    markdown = cli("table", "--format", "markdown", "--registry", str(REPOSITORY / "results" / "runs")).stdout
+    assert markdown.strip() in (REPOSITORY / "README.md").read_text()
