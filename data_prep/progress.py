@@ -61,7 +61,9 @@ class RichProgress:
             columns += [progress.BarColumn(), progress.DownloadColumn(), progress.TransferSpeedColumn()]
             columns += [progress.TimeRemainingColumn()]
         # Transient: only notes stay on the screen; what was fetched is told by the result.
-        self._bar = progress.Progress(*columns, console=self._console, transient=True)
+        self._bar = progress.Progress(
+            *columns, console=self._console, transient=True, disable=not self._console.is_terminal
+        )
         self._task = self._bar.add_task(description, total=total)
         self._bar.start()
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import io
 import shutil
 import subprocess
 import tarfile
@@ -127,23 +126,26 @@ def from_folder(artifact: Artifact, spellings: Sequence[str], folder: Path) -> b
     path = next((candidate for candidate in candidates if candidate.is_file()), None)
     if path is None:
         raise SourceError(f"{folder} has no file {' or '.join(candidate.name for candidate in candidates)}")
+    return from_file(artifact, path)
+
+
+def from_file(artifact: Artifact, path: Path) -> bytes:
+    """The uncompressed bytes of `artifact` from the file at `path`, plain or gzip.
+
+    Raises:
+        SourceError: it cannot be read or holds other bytes.
+    """
     try:
         with open(path, "rb") as stream:
+            packed = stream.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+            stream.seek(0)
             # One byte more than can be right: enough to know that a file is too long, however long it is.
-            data = stream.read(artifact.bytes + 1)
+            data = (gzip.GzipFile(fileobj=stream) if packed else stream).read(artifact.bytes + 1)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise SourceError(f"{path} is a damaged gzip file ({error})") from error
     except OSError as error:
-        raise SourceError(f"cannot read {path}: {error.strerror}") from error
-    return verified(gunzipped(data, artifact, str(path)), artifact, str(path))
-
-
-def gunzipped(data: bytes, artifact: Artifact, name: str) -> bytes:
-    """`data` itself, or what it holds if it is gzip: at most one byte more than `artifact` has."""
-    if not data.startswith(_GZIP_MAGIC):
-        return data
-    try:
-        return gzip.GzipFile(fileobj=io.BytesIO(data)).read(artifact.bytes + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise SourceError(f"{name} is a damaged gzip file ({error}): expected {artifact.name}") from error
+        raise SourceError(f"cannot read {path} ({error.strerror})") from error
+    return verified(data, artifact, str(path))
 
 
 def verified(data: bytes, artifact: Artifact, name: str) -> bytes:
