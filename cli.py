@@ -229,7 +229,7 @@ def doctor(verify: bool, data_root: Path, runs_root: Path, as_json: bool) -> Non
 @cli.command()
 @click.argument("dataset", metavar="DATASET")
 @click.option(
-    "--from", "source", type=click.Path(path_type=Path), help="Folder with the official files, instead of the network."
+    "--source", type=click.Path(path_type=Path), help="Folder with the official files, instead of the network."
 )
 @click.option("--check", "check_only", is_flag=True, help="Only prove what is stored against its digest.")
 @data_option

@@ -48,6 +48,9 @@ class Finding(msgspec.Struct, frozen=True):
     mend: str | None = None
 
 
+NO_GPU = Finding("gpu", "ok", "no NVIDIA GPU: runs use the CPU")
+
+
 def examine(data_root: Path, runs_root: Path, *, verify: bool = False) -> list[Finding]:
     """Look at everything that a run needs, in the order in which it needs it.
 
@@ -121,7 +124,8 @@ def try_engine(name: str, device: str) -> None:
         engine = open_engine(name, recipe.model, recipe.image_shape, seed=0, device=device)
         engine.train_step(np.zeros((4, *recipe.image_shape), np.float32), np.zeros(4, np.int64), lr=0.001)
     except Exception as error:  # whatever it is, it is what to report
-        sys.exit(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
+        cause = error.__cause__ or error  # what made the engine refuse says more here than "see doctor"
+        sys.exit(f"{type(cause).__name__}: {str(cause).partition(chr(10))[0]}")
     print(json.dumps(engine.describe()))
 
 
@@ -204,7 +208,7 @@ def examine_gpus() -> list[Finding]:
     """Which GPUs there are, as nvidia-smi tells, and which engine can use them. To have none is normal."""
     program = shutil.which("nvidia-smi")
     if program is None:
-        return [Finding("gpu", "ok", "no NVIDIA GPU: runs use the CPU")]
+        return [NO_GPU]
     query = [program, "--query-gpu=name,compute_cap,driver_version", "--format=csv,noheader"]
     try:
         result = subprocess.run(query, check=False, capture_output=True, text=True, timeout=60)
@@ -214,7 +218,7 @@ def examine_gpus() -> list[Finding]:
     if result.returncode != 0 or not all(len(row) == 3 and re.fullmatch(r"\d+\.\d+", row[1]) for row in rows):
         answer = (result.stdout + result.stderr).strip().partition("\n")[0]
         return [Finding("gpu", "warn", f"nvidia-smi answers {answer!r}: runs use the CPU", "update the NVIDIA driver")]
-    return [_gpu(Gpu(*row), engine) for row in rows for engine in ENGINES]
+    return [_gpu(Gpu(*row), engine) for row in rows for engine in ENGINES] or [NO_GPU]
 
 
 def _gpu(gpu: Gpu, engine: str) -> Finding:

@@ -51,7 +51,13 @@ def nvidia_smi(tmp_path, monkeypatch):
 
 def test_no_gpu_is_normal(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert doctor.examine_gpus() == [doctor.Finding("gpu", "ok", "no NVIDIA GPU: runs use the CPU")]
+    (finding,) = doctor.examine_gpus()
+    assert (finding.status, finding.detail) == ("ok", "no NVIDIA GPU: runs use the CPU")
+
+
+def test_driver_without_a_gpu(nvidia_smi):
+    nvidia_smi()
+    assert doctor.examine_gpus() == [doctor.NO_GPU]
 
 
 def test_gpu_too_new(nvidia_smi):
