@@ -19,8 +19,8 @@ class DamagedDataError(DataError):
     `reason` is the message without the command that mends it.
     """
 
-    def __init__(self, reason: str, dataset: str) -> None:
-        super().__init__(f"{reason}: {preparing(dataset)}")
+    def __init__(self, reason: str, dataset: str, variant: str | None = None) -> None:
+        super().__init__(f"{reason}: {preparing(dataset, variant)}")
         self.reason = reason
 
 
@@ -32,6 +32,6 @@ class StorageError(DataError):
     """The data folder cannot be written: full disk, no permission, not a folder."""
 
 
-def preparing(dataset: str) -> str:
+def preparing(dataset: str, variant: str | None = None) -> str:
     """The end of an error message that `prepare` mends."""
-    return f"run `python cli.py prepare {dataset}`"
+    return f"run `python cli.py prepare {dataset}{f' --variant {variant}' if variant else ''}`"

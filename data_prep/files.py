@@ -6,10 +6,11 @@ import errno
 import fcntl
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 from data_prep.errors import StorageError
 
@@ -34,19 +35,34 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def write_atomically(path: Path, data: bytes | memoryview) -> None:
-    """Write `data` to `path`: after a failure or a kill at any moment `path` is what it was before, or whole."""
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A stream to write, read and seek in: `path` is what is in it when the block ends well, and what it was before
+    otherwise, also after a failure or a kill at any moment.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
     part = path.with_name(path.name + ".part")
     with explained(path):
         try:
-            with open(part, "wb") as stream:
-                stream.write(data)
+            with open(part, "w+b") as stream:
+                yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
             put_in_place(part, path)
-        except OSError:
+        except BaseException:
             part.unlink(missing_ok=True)
             raise
+
+
+def need_space(folder: Path, size: int, purpose: str) -> None:
+    """Raise StorageError unless the disk of `folder`, or of what exists above it, has `size` bytes free."""
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
+    free = shutil.disk_usage(existing).free
+    if free < size:
+        have = f"{size / 1e6:,.0f} MB, but {existing} has {free / 1e6:,.0f} MB free"
+        raise StorageError(f"{purpose} needs {have}: free some space")
 
 
 def put_in_place(part: Path, path: Path) -> None:
@@ -79,7 +95,7 @@ def locked(path: Path, when_waiting: Callable[[], None]) -> Iterator[None]:
         yield
 
 
-def _lock(stream: IO[bytes], when_waiting: Callable[[], None]) -> None:
+def _lock(stream: BinaryIO, when_waiting: Callable[[], None]) -> None:
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

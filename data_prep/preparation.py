@@ -3,16 +3,112 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from data_prep.errors import DamagedDataError, MissingDataError, StorageError, preparing
+from data_prep import store
+from data_prep.errors import DamagedDataError, DataError, MissingDataError, StorageError, preparing
 from data_prep.files import locked, make_folder
 from data_prep.progress import Progress
-from data_prep.types import Prepared
+from data_prep.types import Prepared, Split
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Arrays = dict[str, "NDArray[Any]"]
+
+
+@dataclass(frozen=True)
+class PublishedSet:
+    """A data set as published, stored whole.
+
+    The stored training images are `train` images for training, then `valid` for validation.
+
+    Attributes:
+        digest: of the stored arrays: they are the same everywhere, so this is known beforehand.
+        gather: brings the arrays, and says where they came from, given the data folder and the folder of the user.
+        statistics_of: what is told of the arrays.
+    """
+
+    name: str
+    train: int
+    valid: int
+    test: int
+    digest: str
+    gather: Callable[[Path, Path | None, Progress], tuple[Arrays, str]]
+    statistics_of: Callable[[Arrays], dict[str, float]]
+
+    def prepare(self, root: Path, source: Path | None, progress: Progress) -> Prepared:
+        """See data_prep.prepare."""
+        return prepare_once(
+            self.name, root, lambda: self.check(root), lambda: self.build(root, source, progress), progress
+        )
+
+    def build(self, root: Path, source: Path | None, progress: Progress) -> None:
+        """Gather, prove and store the arrays, whatever is stored."""
+        arrays, origin = self.gather(root, source, progress)
+        found = store.digest_of(arrays)
+        if found != self.digest:
+            raise DataError(f"{self.name}: expected sha256 {self.digest} of its arrays, found {found}")
+        store.write(self.name, root, arrays, origin, self.statistics_of(arrays))
+
+    def check(self, root: Path) -> Prepared:
+        """See data_prep.check."""
+        header, _ = store.read(self.name, root, self.digest)
+        return self.prepared(root, header)
+
+    def status(self, root: Path) -> Prepared | None:
+        """See data_prep.status."""
+        try:
+            return self.prepared(root, store.glance(self.name, root))
+        except MissingDataError:
+            return None
+
+    def arrays(self, root: Path) -> Arrays:
+        """What is stored, proved; read-only memory maps."""
+        return store.read(self.name, root, self.digest)[1]
+
+    def prepared(self, root: Path, header: store.Header) -> Prepared:
+        """The account of a stored file, of the data set itself or of a variant of it."""
+        return Prepared(
+            dataset=self.name,
+            path=store.path_of(self.name, root, header.variant),
+            bytes=header.bytes,
+            origin=header.origin,
+            digest=header.digest,
+            counts={"train": self.train, "valid": self.valid, "test": self.test},
+            statistics=header.statistics,
+            variant=header.variant,
+            settings=header.settings,
+        )
+
+    def parts(self, train_images: int, valid_images: int) -> tuple[slice, slice]:
+        """Which of the stored training images are the first so many for training, and for validation.
+
+        Raises:
+            DataError: there are not so many.
+        """
+        asked = (("training", train_images, self.train), ("validation", valid_images, self.valid))
+        for name, count, most in asked:
+            if not 1 <= count <= most:
+                raise DataError(f"{self.name} has 1 to {most} {name} images to give: asked for {count}")
+        return slice(0, train_images), slice(self.train, self.train + valid_images)
+
+
+def split(name: str, images: NDArray[Any], labels: NDArray[Any]) -> Split:
+    """A split of float32 (N, channels, height, width) images, C-contiguous, and whole-number labels (N,)."""
+    arrays: Arrays = {"images": images, "labels": labels.astype("int64")}
+    return Split(name, **arrays, digest=store.digest_of(arrays))
 
 
 def prepare_once(
-    dataset: str, root: Path, check: Callable[[], Prepared], build: Callable[[], None], progress: Progress
+    dataset: str,
+    root: Path,
+    check: Callable[[], Prepared],
+    build: Callable[[], None],
+    progress: Progress,
+    variant: str | None = None,
 ) -> Prepared:
     """Run `build` unless `check` finds the data set under `root` intact; return what `check` gives in the end.
 
@@ -23,24 +119,25 @@ def prepare_once(
         StorageError: `root` cannot be written.
         DataError: whatever else `build` raises.
     """
+    name = store.path_of(dataset, root, variant).stem
     try:
         prepared = check()
     except (MissingDataError, DamagedDataError):
         pass
     else:
-        progress.note(f"{dataset} is already prepared and intact: {prepared.path}")
+        progress.note(f"{name} is already prepared and intact: {prepared.path}")
         return prepared
-    waiting = f"another process is preparing {dataset} in {root}: waiting for it"
+    waiting = f"another process is preparing {name} in {root}: waiting for it"
     try:
         make_folder(root)
-        with locked(root / f".{dataset}.lock", lambda: progress.note(waiting)):
-            return _checked_or_built(dataset, check, build, progress)
+        with locked(root / f".{name}.lock", lambda: progress.note(waiting)):
+            return _checked_or_built(name, check, build, progress)
     except StorageError as error:
-        raise StorageError(f"{error}, then {preparing(dataset)}") from error
+        raise StorageError(f"{error}, then {preparing(dataset, variant)}") from error
 
 
 def _checked_or_built(
-    dataset: str, check: Callable[[], Prepared], build: Callable[[], None], progress: Progress
+    name: str, check: Callable[[], Prepared], build: Callable[[], None], progress: Progress
 ) -> Prepared:
     try:
         prepared = check()
@@ -49,7 +146,7 @@ def _checked_or_built(
     except DamagedDataError as damage:
         progress.note(f"{damage.reason}; preparing it again")
     else:
-        progress.note(f"{dataset} has been prepared by the other process: {prepared.path}")
+        progress.note(f"{name} has been prepared by the other process: {prepared.path}")
         return prepared
     build()
     return check()

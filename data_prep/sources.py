@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import shutil
 import subprocess
 import tarfile
 import zlib
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
 
 from data_prep.download import Artifact, download
-from data_prep.errors import SourceError, StorageError
+from data_prep.errors import DataError, SourceError, StorageError
 from data_prep.files import make_folder
 from data_prep.progress import Progress, bar
 
@@ -114,6 +115,45 @@ def _members(archive: Path, names: Sequence[str]) -> list[bytes]:
         return [stream.read() for stream in streams if stream is not None]
 
 
+def from_tar(archive: Path, members: Mapping[str, Artifact], most: int) -> list[bytes]:
+    """The bytes of `members`, given by their exact names in a .tar.gz that anybody may have made.
+
+    Nothing is extracted to disk. The archive is refused as a whole if a name in it leads elsewhere, if it has links or
+    devices, if a wanted file is missing, there twice or not the published one, or if it unpacks to over `most` bytes.
+
+    Raises:
+        SourceError: it is refused, damaged, or cannot be read.
+    """
+    found: dict[str, bytes] = {}
+    try:
+        with gzip.open(archive) as stream:
+            unpacked = stream.read(most + 1)
+        _refuse(archive, len(unpacked) > most, f"it unpacks to over {most} bytes")
+        with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as tar:
+            for member in tar:
+                path = PurePosixPath(member.name)
+                _refuse(archive, path.is_absolute() or ".." in path.parts, f"{member.name!r} leads out of it")
+                _refuse(archive, not (member.isreg() or member.isdir()), f"{member.name!r} is a link or a device")
+                if member.name in members:
+                    content = tar.extractfile(member)
+                    _refuse(archive, member.name in found, f"{member.name} is there twice")
+                    _refuse(archive, content is None, f"{member.name} is a folder")
+                    assert content is not None
+                    found[member.name] = content.read()
+    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise SourceError(f"{archive} is a damaged .tar.gz ({error})") from error
+    except OSError as error:
+        raise SourceError(f"cannot read {archive} ({error.strerror})") from error
+    for name in members:
+        _refuse(archive, name not in found, f"it has no {name}")
+    return [verified(found[name], artifact, f"{archive}: {name}") for name, artifact in members.items()]
+
+
+def _refuse(archive: Path, condition: bool, reason: str) -> None:
+    if condition:
+        raise SourceError(f"{archive} is not the official archive: {reason}")
+
+
 def from_folder(artifact: Artifact, spellings: Sequence[str], folder: Path) -> bytes:
     """The uncompressed bytes of `artifact` from a file of the user's, plain or .gz, under one of `spellings`.
 
@@ -146,6 +186,18 @@ def from_file(artifact: Artifact, path: Path) -> bytes:
     except OSError as error:
         raise SourceError(f"cannot read {path} ({error.strerror})") from error
     return verified(data, artifact, str(path))
+
+
+def shipped(artifact: Artifact) -> io.BytesIO:
+    """A file that ships with this package.
+
+    Raises:
+        DataError: it is missing or holds other bytes.
+    """
+    try:
+        return io.BytesIO(from_file(artifact, Path(__file__).parent / "fixtures" / artifact.name))
+    except SourceError as error:
+        raise DataError(f"{error}: restore it with `git checkout -- data_prep/fixtures`") from error
 
 
 def verified(data: bytes, artifact: Artifact, name: str) -> bytes:

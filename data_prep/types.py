@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +17,11 @@ class Split:
 
     Attributes:
         name: "train", "valid" or "test".
-        images: float32 (N, channels, height, width), C-contiguous.
+        images: float32 (N, channels, height, width), C-contiguous; may be a read-only memory map. Of sets larger
+            than memory LazyImages, which are indexed like such an array along its first axis.
         labels: int64 (N,).
-        digest: SHA-256 in hexadecimal over dtype, shape and bytes of `images` and of `labels`.
+        digest: SHA-256 in hexadecimal over dtype, shape and bytes of `images` and of `labels`; with LazyImages over
+            what decides them.
     """
 
     name: str
@@ -41,7 +43,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is stored of one data set.
+    """What is stored of one data set, or of one variant of it.
 
     Attributes:
         path: the file.
@@ -50,6 +52,8 @@ class Prepared:
         digest: SHA-256 of the stored arrays.
         counts: images there are in each split.
         statistics: of the training images, by name.
+        variant: which preprocessing was stored; None: the published images themselves.
+        settings: that made the variant, by name.
     """
 
     dataset: str
@@ -59,3 +63,5 @@ class Prepared:
     digest: str
     counts: dict[str, int]
     statistics: dict[str, float]
+    variant: str | None = None
+    settings: dict[str, str | int | float | bool] = field(default_factory=dict)

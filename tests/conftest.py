@@ -9,17 +9,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples every time, and no time limit: a slow machine is no failure.
+settings.register_profile("project", deadline=None, derandomize=True)
+settings.load_profile("project")
 
 REPOSITORY = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="session")
 def small_data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder where mnist-small, the shipped subset of real MNIST, is prepared."""
+    """A data folder with the shipped subsets of real MNIST and CIFAR-10."""
     from data_prep import prepare
 
     root = tmp_path_factory.mktemp("data")
     prepare("mnist-small", root)
+    prepare("cifar10-small", root)
     return root
 
 

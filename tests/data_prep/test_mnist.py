@@ -46,14 +46,26 @@ def test_signed_is_unit_stretched_to_both_signs(root):
 
 def test_training_and_validation_are_centred_by_one_mean_and_the_test_set_by_its_own(root):
     unit, centered = (load("mnist-small", root, name, 2000, 200) for name in ("unit", "centered"))
-    _, arrays = store.read("mnist-small", root, mnist.VARIANTS["mnist-small"].digest)
+    _, arrays = store.read("mnist-small", root, mnist.DATA_SETS["mnist-small"].digest)
     for split, mean in (("train", "train_mean"), ("valid", "train_mean"), ("test", "test_mean")):
         subtracted = getattr(unit, split).images - getattr(centered, split).images
         np.testing.assert_allclose(subtracted, np.broadcast_to(arrays[mean], subtracted.shape), atol=1e-6)
     assert np.abs(arrays["train_mean"] - arrays["test_mean"]).max() > 0.01
 
 
-@pytest.mark.parametrize("preprocessing", ["centered", "unit", "signed"])
+def test_standardized_by_two_numbers_of_the_training_images(root):
+    unit, standardized = (load("mnist-small", root, name, 2000, 200) for name in ("unit", "standardized"))
+    images = unit.train.images.astype(np.float64)
+    for split in ("train", "valid", "test"):
+        expected = (getattr(unit, split).images - images.mean()) / images.std()
+        np.testing.assert_allclose(getattr(standardized, split).images, expected, rtol=1e-5, atol=1e-6)
+    assert abs(standardized.train.images.mean(dtype=np.float64)) < 1e-6
+    assert abs(standardized.train.images.std(dtype=np.float64) - 1) < 1e-6
+    few = load("mnist-small", root, "standardized", 10, 5)
+    np.testing.assert_array_equal(few.train.images, standardized.train.images[:10])
+
+
+@pytest.mark.parametrize("preprocessing", ["centered", "unit", "signed", "standardized"])
 def test_the_arrays_are_what_engines_take(root, preprocessing):
     dataset = load("mnist-small", root, preprocessing, 1500, 150)
     assert (dataset.name, dataset.preprocessing) == ("mnist-small", preprocessing)
@@ -123,7 +135,7 @@ def test_unknown_names_are_refused_with_the_known_ones(root):
 
 
 def test_images_with_other_statistics_or_classes_are_not_mnist(root):
-    _, arrays = store.read("mnist-small", root, mnist.VARIANTS["mnist-small"].digest)
+    _, arrays = store.read("mnist-small", root, mnist.DATA_SETS["mnist-small"].digest)
     with pytest.raises(DataError, match=r"not MNIST: expected pixel_mean 33\.318421, found 33\.065210"):
         mnist.check_known(arrays)
 

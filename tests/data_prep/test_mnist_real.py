@@ -81,7 +81,7 @@ def folder(tmp_path, plain) -> Path:
 def test_it_has_the_published_statistics(prepared):
     assert prepared.counts == {"train": 50000, "valid": 10000, "test": 10000}
     assert prepared.statistics == pytest.approx({"pixel_mean": 33.318421, "pixel_std": 78.567490}, abs=1e-6)
-    assert prepared.digest == mnist.VARIANTS["mnist"].digest
+    assert prepared.digest == mnist.DATA_SETS["mnist"].digest
 
 
 def test_the_files_have_the_published_checksums(plain, packed):

@@ -67,7 +67,7 @@ def test_what_is_prepared_is_told(tmp_path):
     assert prepared.path == root / "mnist-small.h5"
     assert prepared.bytes == prepared.path.stat().st_size
     assert prepared.origin == "shipped with data_prep"
-    assert prepared.digest == mnist.VARIANTS["mnist-small"].digest
+    assert prepared.digest == mnist.DATA_SETS["mnist-small"].digest
     assert prepared.counts == {"train": 2000, "valid": 200, "test": 200}
     assert prepared.statistics == pytest.approx({"pixel_mean": 33.065210, "pixel_std": 78.318292}, abs=1e-6)
     assert data_prep.check("mnist-small", root) == prepared
@@ -128,7 +128,7 @@ def test_a_second_process_waits_says_so_and_finds_the_work_done(tmp_path):
         waiting = f"another process is preparing mnist-small in {tmp_path}: waiting for it\n"
         assert second.stdout.readline() == waiting
         prepared = store.path_of("mnist-small", tmp_path)
-        mnist._build("mnist-small", tmp_path, None, Silent())
+        mnist.DATA_SETS["mnist-small"].build(tmp_path, None, Silent())
     rest, errors = second.communicate(timeout=60)
     assert (rest, errors) == (f"mnist-small has been prepared by the other process: {prepared}\n", "")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import resource
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep import DamagedDataError, DataError, MissingDataError, StorageError, store
+from data_prep import DamagedDataError, DataError, MissingDataError, StorageError, files, store
 
 REPOSITORY = Path(__file__).parents[2]
 ARRAYS = {"images": np.arange(24, dtype=np.uint8).reshape(2, 3, 4), "mean": np.float32([0.25, 0.5])}
@@ -177,3 +178,103 @@ def test_a_file_size_limit_leaves_nothing_half_written(tmp_path):
 def test_a_folder_that_cannot_be_written_is_told(tmp_path):
     with pytest.raises(StorageError, match=r"cannot write .*absent/tiny\.h5 \(No such file or directory\)"):
         store.write("tiny", tmp_path / "absent", ARRAYS, "", {})
+
+
+# --- variants, large arrays and what is underneath
+
+
+def test_a_variant_is_a_file_of_its_own_with_the_settings_that_made_it(tmp_path):
+    store.write("tiny", tmp_path, ARRAYS, "a test", {}, "white", {"bias": 0.1, "rows": 3})
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny-white.h5"]
+    header, arrays = store.read("tiny", tmp_path, None, "white")
+    assert header == store.glance("tiny", tmp_path, "white")
+    assert (header.variant, header.settings, header.digest) == ("white", {"bias": 0.1, "rows": 3}, DIGEST)
+    np.testing.assert_array_equal(arrays["images"], ARRAYS["images"])
+    with h5py.File(tmp_path / "tiny-white.h5") as file:
+        assert (file.attrs["variant"], file.attrs["bias"]) == ("white", 0.1)
+    command = r"run `python cli\.py prepare tiny --variant white`$"
+    (tmp_path / "tiny-white.h5").rename(tmp_path / "tiny-white,bias=1.h5")
+    with pytest.raises(MissingDataError, match=rf"^tiny-white is not prepared in .*: {command}"):
+        store.read("tiny", tmp_path, None, "white")
+    with pytest.raises(DamagedDataError, match="holds tiny-white, not tiny-white,bias=1: run"):
+        store.read("tiny", tmp_path, None, "white,bias=1")
+
+
+def test_a_file_of_before_there_were_variants_is_read(tmp_path, whole):
+    """They have neither field, and other metadata of HDF5; their arrays are in one piece too."""
+    with h5py.File(tmp_path / "tiny.h5", "w", userblock_size=store.USER_BLOCK) as file:
+        for name, array in ARRAYS.items():
+            file.create_dataset(name, data=array)
+    content = bytearray((tmp_path / "tiny.h5").read_bytes())
+    fields = json.loads(whole[64 : store.USER_BLOCK])
+    del fields["variant"], fields["settings"]
+    fields["bytes"] = len(content)
+    content[64 : store.USER_BLOCK] = json.dumps(fields).encode().ljust(store.USER_BLOCK - 64)
+    (tmp_path / "tiny.h5").write_bytes(sealed(bytes(content)))
+    header, arrays = store.read("tiny", tmp_path, DIGEST)
+    assert (header.variant, header.settings) == (None, {})
+    np.testing.assert_array_equal(arrays["mean"], ARRAYS["mean"])
+
+
+def test_what_is_read_is_a_read_only_map_of_the_file(tmp_path):
+    store.write("tiny", tmp_path, ARRAYS, "a test", {})
+    _, arrays = store.read("tiny", tmp_path, DIGEST)
+    for array in arrays.values():
+        assert array.flags.c_contiguous
+        assert not array.flags.owndata
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
+
+
+def test_another_file_in_its_place_does_not_change_what_was_read(tmp_path):
+    store.write("tiny", tmp_path, ARRAYS, "a test", {})
+    _, arrays = store.read("tiny", tmp_path, DIGEST)
+    store.write("tiny", tmp_path, {"images": ARRAYS["images"] + np.uint8(1)}, "another", {})
+    assert store.digest_of(arrays) == DIGEST
+
+
+def test_large_arrays_are_neither_copied_when_written_nor_when_read(tmp_path):
+    size = 400_000_000
+    code = f"""
+import resource, sys, numpy as np
+from pathlib import Path
+import h5py
+from data_prep import store
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def own(): return int(next(line for line in open("/proc/self/status") if line.startswith("RssAnon")).split()[1]) * 1024
+array = np.ones(({size // 1000}, 1000), np.uint8)
+before = peak()
+store.write("large", Path(sys.argv[1]), {{"a": array}}, "", {{}})
+assert peak() - before < {size // 4}, "written through a copy"
+del array
+before = own()
+_, arrays = store.read("large", Path(sys.argv[1]), None)
+assert arrays["a"].shape == ({size // 1000}, 1000)
+assert arrays["a"][:, 0].all()
+assert own() - before < {size // 4}, "read through a copy"
+"""
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_file_without_its_space_is_refused_in_words(tmp_path):
+    files.need_space(tmp_path / "not" / "yet", 1, "preparing tiny")
+    with pytest.raises(StorageError, match=r"^preparing tiny needs 1,000,000,000,000 MB, but .* MB free: free some"):
+        files.need_space(tmp_path / "not" / "yet", 10**18, "preparing tiny")
+
+
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_file_that_was_not_finished_leaves_the_one_before(tmp_path, failure):
+    path = tmp_path / "file"
+    path.write_bytes(b"before")
+
+    def write_half() -> None:
+        with files.replacing(path) as stream:
+            stream.write(b"after")
+            raise failure
+
+    with pytest.raises((StorageError, KeyboardInterrupt)):
+        write_half()
+    assert path.read_bytes() == b"before"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]

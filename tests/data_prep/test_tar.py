@@ -1,0 +1,137 @@
+"""Archives that anybody may have made: only what is wanted is read, nothing is written, and tricks are refused."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mirror_server import artifact_of
+
+from data_prep import SourceError, sources
+
+FIRST, SECOND = np.random.default_rng(6).bytes(30_000), b"\1\2\3" * 5_000
+CONTENT = {"batches/first.bin": FIRST, "batches/second.bin": SECOND}
+WANTED = {name: artifact_of(Path(name).name, data) for name, data in CONTENT.items()}
+MOST = 100_000
+
+
+Member = tuple[tarfile.TarInfo, bytes]
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", data: bytes = b"") -> Member:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.size = kind, link, len(data)
+    return info, data
+
+
+def archive(path: Path, *more: Member, without: str = "") -> Path:
+    wanted = [member(name, data=data) for name, data in CONTENT.items() if name != without]
+    with tarfile.open(path / "batches.tar.gz", "w:gz", compresslevel=1) as tar:
+        for info, data in (*wanted, *more):
+            tar.addfile(info, io.BytesIO(data))
+    return path / "batches.tar.gz"
+
+
+def refused(path: Path, message: str) -> None:
+    before = sorted(path.parent.parent.rglob("*"))
+    with pytest.raises(SourceError, match=message) as failure:
+        sources.from_tar(path, WANTED, MOST)
+    assert str(path) in str(failure.value)
+    assert "\n" not in str(failure.value)
+    assert sorted(path.parent.parent.rglob("*")) == before
+
+
+def test_the_wanted_files_are_read_in_the_order_asked_and_others_left(tmp_path):
+    path = archive(tmp_path, member("batches", tarfile.DIRTYPE), member("batches/readme.html", data=b"<html>"))
+    assert sources.from_tar(path, WANTED, MOST) == [FIRST, SECOND]
+    backwards = dict(reversed(WANTED.items()))
+    assert sources.from_tar(path, backwards, MOST) == [SECOND, FIRST]
+
+
+@pytest.mark.parametrize("name", ["../escaped", "batches/../../escaped", "/tmp/escaped", ".."])  # noqa: S108
+def test_a_path_that_leads_out_is_refused(tmp_path, name):
+    refused(archive(tmp_path, member(name, data=b"!")), "is not the official archive: .* leads out of it")
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
+def test_links_and_devices_are_refused(tmp_path, kind):
+    refused(archive(tmp_path, member("batches/x", kind, "/etc/passwd")), "'batches/x' is a link or a device")
+
+
+def test_a_wanted_file_that_is_a_link_to_elsewhere_is_refused(tmp_path):
+    link = member("batches/first.bin", tarfile.SYMTYPE, "/etc/passwd")
+    refused(archive(tmp_path, link, without="batches/first.bin"), "is a link or a device")
+
+
+def test_a_file_that_is_there_twice_is_refused(tmp_path):
+    refused(archive(tmp_path, member("batches/first.bin", data=FIRST)), r"batches/first\.bin is there twice")
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path):
+    folder = member("batches/first.bin", tarfile.DIRTYPE)
+    refused(archive(tmp_path, folder, without="batches/first.bin"), r"batches/first\.bin is a folder")
+
+
+def test_a_missing_file_is_told(tmp_path):
+    refused(archive(tmp_path, without="batches/second.bin"), r"it has no batches/second\.bin")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (FIRST[:-1], "first.bin is not first.bin: expected 30000 bytes, found 29999"),
+        (FIRST + b"!", "expected 30000 bytes, found more"),
+        (FIRST[:-1] + bytes([FIRST[-1] ^ 1]), "expected sha256 [0-9a-f]{64}, found [0-9a-f]{64}"),
+    ],
+)
+def test_a_wrong_file_is_refused(tmp_path, data, message):
+    refused(archive(tmp_path, member("batches/first.bin", data=data), without="batches/first.bin"), message)
+
+
+def test_an_archive_that_unpacks_to_much_more_is_refused_in_little_memory(tmp_path):
+    path = archive(tmp_path, member("batches/zeros", data=bytes(10_000_000)))
+    assert path.stat().st_size < MOST
+    refused(path, "it unpacks to over 100000 bytes")
+
+
+def test_a_name_that_takes_much_more_is_refused_too(tmp_path):
+    path = archive(tmp_path, member("batches/" + "a" * 1_000_000))
+    refused(path, "it unpacks to over 100000 bytes")
+
+
+def test_what_is_no_archive_is_told(tmp_path):
+    path = tmp_path / "batches.tar.gz"
+    for content in (b"", b"<html>log in to this hotel</html>", gzip.compress(b"<html>" * 1000)):
+        path.write_bytes(content)
+        refused(path, "is a damaged .tar.gz|it has no batches/first.bin")
+
+
+def test_one_that_cannot_be_read_is_told(tmp_path):
+    with pytest.raises(SourceError, match=r"cannot read .*absent\.tar\.gz \(No such file or directory\)"):
+        sources.from_tar(tmp_path / "absent.tar.gz", WANTED, MOST)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    return archive(tmp_path_factory.mktemp("whole"))
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_a_damaged_archive_is_refused_or_gives_the_right_bytes(whole, data):
+    content = bytearray(whole.read_bytes())
+    if data.draw(st.booleans()):
+        content = content[: data.draw(st.integers(0, len(content) - 1))]
+    else:
+        content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    damaged = whole.with_name("damaged.tar.gz")
+    damaged.write_bytes(content)
+    with contextlib.suppress(SourceError):
+        assert sources.from_tar(damaged, WANTED, MOST) == [FIRST, SECOND]
