@@ -10,10 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from benchmarks.architecture import LayerShape, MaxPool, layer_shapes, parse_architecture
-from benchmarks.recipe import Recipe
-
-# Images of each data set's test set.
-TEST_IMAGES = {"mnist": 10_000, "mnist-small": 200}
+from benchmarks.recipe import DATASETS, Recipe
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +66,7 @@ def cost(recipe: Recipe) -> Cost:
         training_flop_per_image=training_flop(shapes),
         training_steps=steps,
         training_images=images,
-        evaluation_images=recipe.train.epochs * (recipe.data.valid_images + TEST_IMAGES[recipe.data.dataset]),
+        evaluation_images=recipe.train.epochs * (recipe.data.valid_images + DATASETS[recipe.data.dataset].test_images),
         training_flop=images * training_flop(shapes),
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -31,16 +32,20 @@ class DivergenceError(Exception):
 
 
 def learning_rates(train: TrainSettings) -> Iterator[float]:
-    """The learning rate of each epoch: lr_start, then multiplied by (lr_final / lr_start)^(1 / epochs) after every
-    epoch.
+    """The learning rate of each epoch: lr_start, then multiplied after every epoch by a factor.
 
-    The last epoch therefore uses lr_final divided by that factor, never lr_final. Multiplied step by step in double
-    precision, as the original does. Source: binary_connect.py, train(): LR *= LR_decay.
+    "exponential": by (lr_final / lr_start)^(1 / epochs); the last epoch therefore uses lr_final divided by that factor,
+    never lr_final. "halving": by 1/2 after every lr_halving_epochs epochs, else by 1. Multiplied step by step in double
+    precision, as the originals do. Source: binary_connect.py, train(): LR *= LR_decay; itayhubara/BinaryNet,
+    Main_BinaryNet_MNIST.lua: the learning rate is halved if epoch % 20 is 0.
     """
-    decay = (train.lr_final / train.lr_start) ** (1 / train.epochs)
-    return itertools.islice(
-        itertools.accumulate(itertools.repeat(decay), lambda lr, d: lr * d, initial=train.lr_start), train.epochs
-    )
+    if train.lr_decay == "exponential":
+        assert train.lr_final is not None
+        factors = [(train.lr_final / train.lr_start) ** (1 / train.epochs)] * (train.epochs - 1)
+    else:
+        assert train.lr_halving_epochs is not None
+        factors = [1.0 if epoch % train.lr_halving_epochs else 0.5 for epoch in range(1, train.epochs)]
+    return itertools.accumulate(factors, operator.mul, initial=train.lr_start)
 
 
 def shuffled(order: np.ndarray, seed: int, epoch: int) -> np.ndarray:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import difflib
 import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
 import msgspec
 import yaml
@@ -26,9 +26,23 @@ CATALOG = Path(__file__).parent / "catalog"
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Fraction = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+Rate = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 
-# Images of each data set as (channels, rows, columns), and its number of classes.
-IMAGE_SHAPES: dict[str, tuple[int, int, int]] = {"mnist": (1, 28, 28), "mnist-small": (1, 28, 28)}
+
+class DatasetFacts(NamedTuple):
+    """What of a data set a recipe's network and cost depend on: image (channels, rows, columns) and test images."""
+
+    image_shape: tuple[int, int, int]
+    test_images: int
+
+
+DATASETS = {
+    "mnist": DatasetFacts((1, 28, 28), 10_000),
+    "mnist-small": DatasetFacts((1, 28, 28), 200),
+    "cifar10": DatasetFacts((3, 32, 32), 10_000),
+    "cifar10-small": DatasetFacts((3, 32, 32), 200),
+    "svhn": DatasetFacts((3, 32, 32), 26_032),
+}
 CLASSES = 10
 
 
@@ -41,8 +55,10 @@ class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 class DataSettings(_Settings, frozen=True):
     """Which images are trained on, and what is done to them first."""
 
-    dataset: Literal["mnist", "mnist-small"]
-    preprocessing: Literal["centered", "unit", "signed"]
+    dataset: Literal["mnist", "mnist-small", "cifar10", "cifar10-small", "svhn"]
+    preprocessing: Literal[
+        "centered", "unit", "signed", "gcn_zca", "gcn_lcn_red", "gcn_lcn", "standardized", "torch7_zca", "torch7_lcn"
+    ]
     train_images: Count
     valid_images: Count
 
@@ -50,41 +66,63 @@ class DataSettings(_Settings, frozen=True):
 class ModelSettings(_Settings, frozen=True):
     """The network and its training rule: all that an engine needs to know.
 
-    `weights` says how training binarises the real-valued weights: by their sign ("deterministic") or by a random draw
-    ("stochastic"); `evaluation_weights` whether evaluation uses the binary weights or the real-valued ones.
-    `weight_limit` is H: binary weights are -H or +H, real-valued ones are clipped to +-H.
+    `weights` says how training binarises the real-valued weights: by their sign ("deterministic"), by a random draw
+    ("stochastic") or not at all ("real"); `evaluation_weights` whether evaluation uses the binary weights or the
+    real-valued ones. `weight_limit` is H: binary weights are -H or +H, real-valued ones are clipped to +-H; with
+    "half_glorot" it is half the limit of Glorot's initialisation, layer by layer. `clipped` says whether biases, gamma
+    and beta are clipped to it too.
+
+    "torch" names what Torch7 does otherwise: as `output_batch_norm`, the normalisation of the network's output if it is
+    another than `batch_norm`, with `output_batch_norm_alpha`; as `initialization`, random biases and random gamma of
+    that normalisation; in `lr_scale`, that biases are scaled as weights are, and gamma too, or that the scale is
+    rounded to a power of two (AP2).
     """
 
     architecture: str
-    activation: Literal["relu"]
-    weights: Literal["deterministic", "stochastic"]
+    activation: Literal["relu", "binary_tanh", "binary_sigmoid", "stochastic_sign"]
+    weights: Literal["deterministic", "stochastic", "real"]
     evaluation_weights: Literal["binary", "real"]
-    weight_limit: Positive
-    lr_scale: Literal["glorot", "none"]
-    batch_norm: Literal["binaryconnect"]
+    weight_limit: Positive | Literal["half_glorot"]
+    lr_scale: Literal["glorot", "none", "torch_glorot", "torch_glorot_ap2"]
+    batch_norm: Literal["binaryconnect", "lasagne", "shift"]
     batch_norm_alpha: Fraction
     batch_norm_epsilon: Positive
     loss: Literal["squared_hinge"]
-    optimizer: Literal["adam"]
+    optimizer: Literal["adam", "sgd", "shift_adamax"]
+    dropout_input: Rate = 0.0
+    dropout_hidden: Rate = 0.0
+    max_pool_gradient: Literal["first", "all"] = "first"
+    clipped: Literal["weights", "all"] = "weights"
+    output_batch_norm: Literal["torch"] | None = None
+    output_batch_norm_alpha: Fraction | None = None
+    initialization: Literal["lasagne", "torch"] = "lasagne"
 
 
-class TrainSettings(_Settings, frozen=True):
-    """How long and how fast: the learning rate starts at `lr_start` and is multiplied after each epoch so that it would
-    be `lr_final` after the last one."""
+class TrainSettings(_Settings, frozen=True, kw_only=True):
+    """How long and how fast.
+
+    The learning rate starts at `lr_start`. With `lr_decay` "exponential" it is multiplied after each epoch so that it
+    would be `lr_final` after the last one; with "halving" it is halved after every `lr_halving_epochs` epochs.
+    """
 
     epochs: Count
     batch_size: Count
     lr_start: Positive
-    lr_final: Positive
-    lr_decay: Literal["exponential"]
+    lr_final: Positive | None = None
+    lr_decay: Literal["exponential", "halving"]
+    lr_halving_epochs: Count | None = None
     shuffle: Literal["cumulative"]
 
 
 class ProtocolSettings(_Settings, frozen=True):
-    """Which epoch's test error is the result, and what becomes of training images that do not fill a last batch."""
+    """Which epoch's test error is the result, and what becomes of images that do not fill a last batch.
+
+    `counted_test_images`: the verdict counts all test images, or only those of whole batches of `batch_size`.
+    """
 
     selection: Literal["best_validation"]
     remainder: Literal["dropped"]
+    counted_test_images: Literal["all", "whole_batches"] = "all"
 
 
 class Settings(_Settings, frozen=True):
@@ -175,7 +213,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Shape of one image: (channels, rows, columns)."""
-        return IMAGE_SHAPES[self.data.dataset]
+        return DATASETS[self.data.dataset].image_shape
 
     @property
     def digest(self) -> str:
@@ -272,19 +310,35 @@ def read_catalog_file(path: Path) -> Recipe:
     Raises:
         RecipeError: naming file and key.
     """
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        content = yaml.load(path.read_bytes(), Loader=loader)  # noqa: S506 - a safe loader
-        if not isinstance(content, dict):
-            raise RecipeError("expected a mapping")
-        return _recipe_from_content(content, path)
-    except (yaml.YAMLError, msgspec.ValidationError, RecipeError, KeyError) as error:
+        return _recipe_from_content(_with_parent(_read_yaml(path), path), path)
+    except (OSError, yaml.YAMLError, msgspec.ValidationError, RecipeError, KeyError) as error:
         detail = f"{error} is missing" if isinstance(error, KeyError) else str(error).replace("\n", " ")
         raise RecipeError(f"catalogue file {path.name}: {detail}") from error
 
 
+def _read_yaml(path: Path) -> dict[str, Any]:
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    content = yaml.load(path.read_bytes(), Loader=loader)  # noqa: S506 - a safe loader
+    if not isinstance(content, dict):
+        raise RecipeError("expected a mapping")
+    return content
+
+
+def _with_parent(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A variant's content, laid over that of the benchmark in the same folder that `variant_of` names."""
+    if "variant_of" not in content:
+        return content
+    parent_path = path.with_name(f"{content['variant_of']}.yaml")
+    parent = _with_parent(_read_yaml(parent_path), parent_path)
+    merged = {"paper": parent["paper"]} | content
+    for group in Settings.__struct_fields__:
+        merged[group] = parent[group] | content.get(group, {})
+    return merged
+
+
 def _recipe_from_content(content: dict[str, Any], path: Path) -> Recipe:
-    known = {"id", "title", "paper", "target", *Settings.__struct_fields__}
+    known = {"id", "variant_of", "title", "paper", "target", *Settings.__struct_fields__}
     unknown = sorted(set(content) - known)
     if unknown:
         raise RecipeError(f"unknown key {unknown[0]!r}{_nearest(unknown[0], known)}")
@@ -333,7 +387,7 @@ def _check_consistency(settings: Settings) -> None:
     """Refuse settings that no single field can refuse by itself."""
     try:
         layers = parse_architecture(settings.model.architecture)
-        shapes = layer_shapes(layers, IMAGE_SHAPES[settings.data.dataset])
+        shapes = layer_shapes(layers, DATASETS[settings.data.dataset].image_shape)
     except ValueError as error:
         raise RecipeError(f"model.architecture={settings.model.architecture}: {error}") from error
     if shapes[-1].output_shape != (CLASSES,):
@@ -345,10 +399,25 @@ def _check_consistency(settings: Settings) -> None:
             f"data.train_images={settings.data.train_images}: expected at least one batch"
             f" (train.batch_size={settings.train.batch_size})"
         )
-    if settings.train.lr_final > settings.train.lr_start:
+    _check_learning_rates(settings.train)
+    model = settings.model
+    if model.weights == "real" and (model.evaluation_weights, model.lr_scale, model.clipped) != (
+        *("real", "none", "weights"),
+    ):
         raise RecipeError(
-            f"train.lr_final={settings.train.lr_final}: expected at most train.lr_start={settings.train.lr_start}"
+            "model.weights=real: expected model.evaluation_weights=real, model.lr_scale=none and model.clipped=weights"
+            " with it"
         )
+
+
+def _check_learning_rates(train: TrainSettings) -> None:
+    """Refuse a schedule whose end is missing, above its start, or that of another."""
+    given = {"exponential": train.lr_final, "halving": train.lr_halving_epochs}
+    names = {"exponential": "train.lr_final", "halving": "train.lr_halving_epochs"}
+    if [decay for decay, value in given.items() if value is not None] != [train.lr_decay]:
+        raise RecipeError(f"train.lr_decay={train.lr_decay}: expected {names[train.lr_decay]} with it, and only that")
+    if train.lr_final is not None and train.lr_final > train.lr_start:
+        raise RecipeError(f"train.lr_final={train.lr_final}: expected at most train.lr_start={train.lr_start}")
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
@@ -357,21 +426,26 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _nearest_literal(text: str, field_type: Any) -> str:
-    info = msgspec.inspect.type_info(field_type)
-    return _nearest(text, map(str, info.values)) if isinstance(info, msgspec.inspect.LiteralType) else ""
+    kinds = _kinds(field_type)
+    return _nearest(
+        text, [str(v) for kind in kinds if isinstance(kind, msgspec.inspect.LiteralType) for v in kind.values]
+    )
 
 
 def _describe(field_type: Any) -> str:
+    return " or ".join(_describe_kind(kind) for kind in _kinds(field_type))
+
+
+def _kinds(field_type: Any) -> tuple[Any, ...]:
     info = msgspec.inspect.type_info(field_type)
+    return info.types if isinstance(info, msgspec.inspect.UnionType) else (info,)
+
+
+def _describe_kind(info: Any) -> str:
     if isinstance(info, msgspec.inspect.LiteralType):
         return " or ".join(sorted(map(str, info.values)))
     if isinstance(info, msgspec.inspect.IntType | msgspec.inspect.FloatType):
         kind = "a whole number" if isinstance(info, msgspec.inspect.IntType) else "a number"
-        bounds: Sequence[tuple[Any, str]] = (
-            (info.ge, "at least"),
-            (info.gt, "above"),
-            (info.le, "at most"),
-            (info.lt, "below"),
-        )
+        bounds = ((info.ge, "at least"), (info.gt, "above"), (info.le, "at most"), (info.lt, "below"))
         return ", ".join([kind, *(f"{words} {bound}" for bound, words in bounds if bound is not None)])
-    return "text"
+    return "null" if isinstance(info, msgspec.inspect.NoneType) else "text"

@@ -13,7 +13,8 @@ import numpy as np
 from mxnet import autograd, gluon, nd, random
 
 from benchmarks.architecture import Conv, LayerShape, MaxPool, layer_shapes, parse_architecture
-from bnn_gluon.optimizers import adam_step_size
+from benchmarks.errors import EngineError
+from bnn_gluon.optimizers import RULES
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings
@@ -23,11 +24,15 @@ class PlainEngine:
     """A network that trains with one operator after another: draw, binarise, forward, backward, Adam, clip."""
 
     def __init__(self, model: ModelSettings, input_shape: tuple[int, ...], seed: int) -> None:
+        if (model.activation, model.optimizer, model.dropout_input, model.dropout_hidden) != ("relu", "adam", 0, 0):
+            raise EngineError("--baseline: there is a plain network only for recipes with ReLU, Adam and no dropout")
         random.seed(seed)
         shapes = layer_shapes(parse_architecture(model.architecture), input_shape)
         self.network = _network(shapes, model)
         self.network.initialize()
         self.network.hybridize(static_alloc=True, static_shape=True)
+        if not isinstance(model.weight_limit, float):
+            raise EngineError("--baseline: the plain network has one weight limit for all layers")
         self._model, self._limit = model, model.weight_limit
         self._classes = np.arange(shapes[-1].output_shape[0])
         trained = [parameter for parameter in self.network.collect_params().values() if parameter.grad_req != "null"]
@@ -56,7 +61,7 @@ class PlainEngine:
             loss = nd.mean(nd.square(nd.relu(1 - targets * self.network(inputs))))
         loss.backward()
         self._step += 1
-        step_size = float(adam_step_size(lr, self._step))
+        step_size = float(RULES["adam"].step_size(lr, self._step))
         for parameter in self._others:
             self._adam(parameter, parameter.data(), step_size)
         for parameter, real, scale in zip(self._weights, self._real, self._scales, strict=True):

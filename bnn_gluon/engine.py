@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
+import functools
 import importlib.metadata
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -14,15 +15,17 @@ import numpy as np
 from benchmarks.architecture import Conv, LayerShape, MaxPool, layer_shapes, parse_architecture
 from benchmarks.errors import EngineError
 from benchmarks.machine import cpu_model, usable_cores
+from bnn_gluon.ap2 import ap2
 
 if TYPE_CHECKING:
-    import mxnet as mx
-
     from benchmarks.recipe import ModelSettings
 
 # The GPU builds of MXNet 1.9.1 (mxnet-cu112, -cu116, -cu117) hold machine code for these and no PTX to compile for
 # others.
 GPU_CAPABILITIES = "5.0, 6.0, 7.0, 8.0 and 8.6 (Maxwell to Ada)"
+
+# Numbers of the first layer's dropout mask and thresholds among the random draws; weights count from 0.
+_FIRST_MASK, _FIRST_THRESHOLDS = 1 << 16, 1 << 17
 
 
 def open(
@@ -35,7 +38,11 @@ def open(
             f" capability {GPU_CAPABILITIES}, not on Hopper or Blackwell; use --device cpu"
         )
     threads = threads or usable_cores()
-    _set_threads(threads)
+    try:
+        _set_threads(threads)
+        import mxnet  # noqa: F401 - only now that the number of threads is set
+    except (ImportError, OSError, AttributeError, ValueError) as error:
+        raise EngineError(f"mxnet cannot be loaded ({error}): `python cli.py doctor` says what is missing") from error
     return GluonEngine(model, input_shape, seed, threads)
 
 
@@ -59,57 +66,73 @@ def _set_threads(threads: int) -> None:
 class GluonEngine:
     """One network with its training rule on the CPU: see `benchmarks.engine.Engine`.
 
-    The training network's weights are the binary ones; the real-valued weights and Adam's moments are NumPy arrays, and
-    the update writes the next step's binary weights straight into the network's memory. Evaluation has a network of its
-    own, because MXNet may rearrange the weights of a network that it evaluates.
+    The training network's weights are the binary ones; the real-valued weights and the optimiser's moments are NumPy
+    arrays, and the next step's binary weights are written straight into the network's memory. Evaluation has a network
+    of its own, because MXNet may rearrange the weights of a network that it evaluates.
     """
 
     def __init__(self, model: ModelSettings, input_shape: tuple[int, ...], seed: int, threads: int) -> None:
         import mxnet
 
-        from bnn_gluon import network, optimizers, quantize
+        from bnn_gluon import memory, network, optimizers, quantize, stages
 
-        self._mx, self._optimizers, self._quantize = mxnet, optimizers, quantize
+        self._mx, self._quantize, self._view = mxnet, quantize, memory.view
         self._model, self._threads = model, threads
-        self._limit = np.float32(model.weight_limit)
+        self._rule = optimizers.RULES[model.optimizer]
         self._key = (np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32 & 0xFFFFFFFF))
         shapes = layer_shapes(parse_architecture(model.architecture), input_shape)
+        linear = [shape for shape in shapes if not isinstance(shape.layer, MaxPool)]
+        self._drawn = _drawn(linear, model)
         self._classes = np.arange(shapes[-1].output_shape[0])
         training = network.Network(shapes, model, training=True)
         evaluation = network.Network(shapes, model, training=False)
-        self._loss, self._evaluate = network.TrainingLoss(training), evaluation
-        for block in (self._loss, self._evaluate):
+        for block in (training, evaluation):
             block.initialize(mxnet.init.Zero())
             block.hybridize(static_alloc=True, static_shape=True)
+        self._training, self._evaluate = stages.Stages(training), evaluation
         self._training_parameters = _named_parameters(training)
         self._evaluation_parameters = _named_parameters(evaluation)
-        self._lr_scales = _lr_scales(shapes, model)
-        self._weights = self._initial_weights(seed)
+        self._lr_scales, self._limits = _lr_scales(linear, model), _limits(linear, model)
+        self._alphas = [np.float32(model.batch_norm_alpha)] * (len(linear) - 1)
+        self._alphas.append(np.float32(model.output_batch_norm_alpha or model.batch_norm_alpha))
         self._running = {
-            name: np.full(_size(parameter), float(name.endswith("running_std")), np.float32)
+            name: np.full(_size(parameter), float(not name.endswith("running_mean")), np.float32)
             for name, parameter in self._evaluation_parameters.items()
             if ".running_" in name
         }
-        self._adam_mean = self._zeros_like_trained()
-        self._adam_square = self._zeros_like_trained()
-        self._step = 0  # updates done
-        for name, parameter in self._training_parameters.items():
-            if name.endswith(".gamma"):
-                parameter.set_data(mxnet.nd.ones(parameter.shape))
-        self._binarize()
-
-    def _initial_weights(self, seed: int) -> dict[str, np.ndarray]:
-        """W ~ uniform(-H, H), whatever the layer's size; binary_connect.py: lasagne.init.Uniform((-H, H))."""
-        generator = np.random.Generator(np.random.PCG64(seed))
-        return {
-            name: generator.uniform(-self._limit, self._limit, _size(self._training_parameters[name])).astype(
-                np.float32
-            )
-            for name in self._lr_scales
+        self._moments = {
+            name: [np.zeros(_size(parameter), np.float32) for _ in self._rule.moments]
+            for name, parameter in self._training_parameters.items()
         }
+        self._step = 0  # updates done
+        self._initialize(linear, seed)
 
-    def _zeros_like_trained(self) -> dict[str, np.ndarray]:
-        return {name: np.zeros(_size(parameter), np.float32) for name, parameter in self._training_parameters.items()}
+    def _initialize(self, linear: list[LayerShape], seed: int) -> None:
+        """Weights uniform, within +-H if they are binarised, else as Glorot says; gamma = 1, biases and beta = 0.
+
+        With initialization "torch" biases are uniform within +-1 / sqrt(fan_in), and so is gamma of a "torch" batch
+        normalisation within 0 and 1.
+        Source: binary_connect.py, lasagne.init.Uniform((-H, H)) if binary, else Lasagne's default, GlorotUniform();
+        itayhubara/BinaryNet, reset() of BinaryLinear.lua and cudnnBinarySpatialConvolution.lua, and of
+        BatchNormalization.lua of torch/nn.
+        """
+        generator = np.random.Generator(np.random.PCG64(seed))
+        self._weights: dict[str, np.ndarray] = {}  # real-valued, of the layers that are binarised
+        values: dict[str, np.ndarray] = {}
+        for number, (name, shape) in enumerate(_by_weight_name(linear).items(), 1):
+            limit = self._limits.get(name, np.float32(_glorot_limit(shape)))
+            weights = generator.uniform(-limit, limit, shape.weights).astype(np.float32)
+            (values if self._model.weights == "real" else self._weights)[name] = weights
+            channels, gamma = shape.output_shape[0], f"bn{number}.gamma"
+            values[gamma] = np.ones(channels)
+            if self._model.initialization == "torch":
+                spread = 1 / math.sqrt(shape.fan_in)
+                values[name.replace("weight", "bias")] = generator.uniform(-spread, spread, channels)
+                if f"bn{number}.running_var" in self._running:
+                    values[gamma] = generator.uniform(0, 1, channels)
+        for name, value in values.items():
+            self._set(self._training_parameters[name], value)
+        self._binarize()
 
     # -- parameters and state ------------------------------------------------------------------------------------------
 
@@ -139,17 +162,23 @@ class GluonEngine:
 
     def state(self) -> dict[str, np.ndarray]:
         state = {f"parameters/{name}": value for name, value in self.parameters().items()}
-        state |= {f"adam_mean/{name}": value.copy() for name, value in self._adam_mean.items()}
-        state |= {f"adam_square/{name}": value.copy() for name, value in self._adam_square.items()}
+        state |= {key: value.copy() for key, value in self._named_moments().items()}
         state["step"] = np.array(self._step, np.int64)
         return state
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         self._step = int(state["step"])
-        for name in self._training_parameters:
-            self._adam_mean[name][:] = np.reshape(state[f"adam_mean/{name}"], -1)
-            self._adam_square[name][:] = np.reshape(state[f"adam_square/{name}"], -1)
+        for key, value in self._named_moments().items():
+            value[:] = np.reshape(state[key], -1)
         self.load_parameters({name: state[f"parameters/{name}"] for name in self._evaluation_parameters})
+
+    def _named_moments(self) -> dict[str, np.ndarray]:
+        """The optimiser's moments as {"adam_mean/dense1.weight": float32 (n,), ...}."""
+        return {
+            f"{self._model.optimizer}_{moment}/{name}": value
+            for name, values in self._moments.items()
+            for moment, value in zip(self._rule.moments, values, strict=True)
+        }
 
     def describe(self) -> dict[str, object]:
         features = self._mx.runtime.Features()
@@ -162,7 +191,10 @@ class GluonEngine:
             "versions": {name: importlib.metadata.version(name) for name in ("mxnet", "numpy", "numba")},
             "features": sorted(name for name in features if features.is_enabled(name)),
             "driver": None,
-            "determinism": {"bit_exact_resume": True, "max_pool_gradient": "first of tied maxima"},
+            "determinism": {
+                "bit_exact_resume": True,
+                "max_pool_gradient": f"{self._model.max_pool_gradient} of tied maxima",
+            },
         }
 
     # -- training ------------------------------------------------------------------------------------------------------
@@ -172,16 +204,10 @@ class GluonEngine:
     ) -> float:
         if uniforms is not None:
             self._binarize(uniforms)
-        nd = self._mx.nd
-        with self._mx.autograd.record():
-            loss, *statistics = self._loss(
-                nd.array(images, dtype="float32"), nd.array(self._targets(labels), dtype="float32")
-            )
-        loss.backward()
-        nd.waitall()  # from here on NumPy reads the gradients and writes the weights
+        loss, statistics = self._training.step(images, self._targets(labels), self._draw_inputs(len(images)))
         self._update_running_statistics(statistics)
         self._update_parameters(lr)
-        return float(loss.asscalar())
+        return loss
 
     def gradients(self) -> dict[str, np.ndarray]:
         return {
@@ -210,46 +236,49 @@ class GluonEngine:
         """Labels (N,) as +1 for the class and -1 for the others, float32 (N, classes)."""
         return np.where(np.asarray(labels)[:, None] == self._classes, np.float32(1), np.float32(-1))
 
-    def _update_running_statistics(self, statistics: list[Any]) -> None:
-        """running <- (1 - alpha) running + alpha * batch value, for mean and std of each batch normalisation."""
-        alpha = np.float32(self._model.batch_norm_alpha)
-        for name, batch in zip(self._running, statistics, strict=True):
-            self._running[name] = (np.float32(1) - alpha) * self._running[name] + alpha * batch.asnumpy().reshape(-1)
+    def _update_running_statistics(self, statistics: list[np.ndarray]) -> None:
+        """running <- (1 - alpha) running + alpha * batch value, for mean and spread of each batch normalisation."""
+        alphas = np.repeat(self._alphas, 2)  # for mean and spread
+        for name, batch, alpha in zip(self._running, statistics, alphas, strict=True):
+            self._running[name] = (np.float32(1) - alpha) * self._running[name] + alpha * batch
 
     def _update_parameters(self, lr: float) -> None:
         self._step += 1
-        step_size = self._optimizers.adam_step_size(lr, self._step)
+        step_size = self._rule.step_size(lr, self._step)
         for name, parameter in self._training_parameters.items():
-            gradient, moments = _memory(parameter.grad()), (self._adam_mean[name], self._adam_square[name])
-            if name not in self._weights:
-                self._optimizers.adam(_memory(parameter.data()), gradient, *moments, step_size)
-                continue
-            update = (self._weights[name], gradient, *moments, step_size * self._lr_scales[name], self._limit)
-            binary = _memory(parameter.data())
-            if self._model.weights == "stochastic":
-                self._optimizers.adam_clip_binarize_stochastic(*update, *self._draw(name), binary)
-            else:
-                self._optimizers.adam_clip_binarize_deterministic(*update, binary)
+            value = self._weights[name] if name in self._weights else self._view(parameter.data())
+            scaled = step_size * self._lr_scales.get(name, np.float32(1))
+            limit = self._limits.get(name, np.float32(np.inf))
+            self._rule.update(value, self._view(parameter.grad()), self._moments[name], scaled, limit)
+        self._binarize()
 
-    # -- binary weights ------------------------------------------------------------------------------------------------
+    # -- random draws and binary weights -------------------------------------------------------------------------------
 
-    def _draw(self, name: str) -> tuple[np.uint32, np.uint32, np.uint32, np.uint32]:
-        """Which random draw gives the coming step's binary weights: tensor number, step, the seed's two halves."""
-        tensor = list(self._weights).index(name)
+    def _draw(self, tensor: int) -> tuple[np.uint32, np.uint32, np.uint32, np.uint32]:
+        """Which random draw it is, for the coming step: tensor number, step, and the seed's two halves."""
         return np.uint32(tensor), np.uint32(self._step + 1), *self._key
+
+    def _draw_inputs(self, batch: int) -> list[np.ndarray]:
+        """The network's random inputs of the coming step, float32 (batch, ...)."""
+        inputs = []
+        for draw, tensor, shape in self._drawn:
+            values = np.empty((batch, *shape), np.float32)
+            draw(*self._draw(tensor), values.reshape(-1))
+            inputs.append(values)
+        return inputs
 
     def _binarize(self, uniforms: Mapping[str, np.ndarray] | None = None) -> None:
         """Set the training network's weights for the coming step, from `uniforms` if given."""
         self._mx.nd.waitall()
-        for name, weights in self._weights.items():
-            binary = _memory(self._training_parameters[name].data())
+        for tensor, (name, weights) in enumerate(self._weights.items()):
+            binary, limit = self._view(self._training_parameters[name].data()), self._limits[name]
             if self._model.weights == "deterministic":
-                self._quantize.binarize_deterministic(weights, self._limit, binary)
+                self._quantize.binarize_deterministic(weights, limit, binary)
             elif uniforms is None:
-                self._quantize.binarize_stochastic(weights, self._limit, *self._draw(name), binary)
+                self._quantize.binarize_stochastic(weights, limit, *self._draw(tensor), binary)
             else:
                 drawn = np.ascontiguousarray(uniforms[name], np.float32).reshape(-1)
-                self._quantize.compare_with_uniforms(weights, self._limit, drawn, binary)
+                self._quantize.compare_with_uniforms(weights, limit, drawn, binary)
 
     # -- evaluation ----------------------------------------------------------------------------------------------------
 
@@ -257,7 +286,7 @@ class GluonEngine:
         parameters = self.parameters()
         if self._model.evaluation_weights == "binary":
             for name, weights in self._weights.items():
-                self._quantize.binarize_deterministic(weights, self._limit, parameters[name].reshape(-1))
+                self._quantize.binarize_deterministic(weights, self._limits[name], parameters[name].reshape(-1))
         for name, value in parameters.items():
             self._set(self._evaluation_parameters[name], value)
         batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
@@ -283,31 +312,68 @@ def _public_shape(name: str, parameter: Any) -> tuple[int, ...]:
     return tuple(parameter.shape) if name.endswith(".weight") else (_size(parameter),)
 
 
-def _memory(array: mx.nd.NDArray) -> np.ndarray:
-    """A flat, writable NumPy view of an NDArray's memory, float32.
-
-    MXNet does not know of what is written there, so nothing that reads or writes the array may be pending. The address
-    is asked for each time: MXNet may move an array, or hand a gradient out in another layout, which asking undoes.
-    """
-    from mxnet.base import _LIB, check_call
-
-    pointer = ctypes.c_void_p()
-    check_call(_LIB.MXNDArrayGetData(array.handle, ctypes.byref(pointer)))
-    return np.ctypeslib.as_array(ctypes.cast(pointer, ctypes.POINTER(ctypes.c_float)), shape=(array.size,))
-
-
-def _lr_scales(shapes: list[LayerShape], model: ModelSettings) -> dict[str, np.float32]:
-    """Learning-rate scale of each weight by name, in network order: 1 / Glorot's initialisation limit.
-
-    Source: binary_connect.py, W_LR_scale = float32(1 / sqrt(1.5 / (fan_in + fan_out))).
-    """
-    scales = {}
-    counts = {"conv": 0, "dense": 0}
-    for shape in shapes:
-        if isinstance(shape.layer, MaxPool):
-            continue
+def _by_weight_name(linear: list[LayerShape]) -> dict[str, LayerShape]:
+    """Linear layers by the name of their weights, in network order: "conv1.weight", ..., "dense1.weight"."""
+    named: dict[str, LayerShape] = {}
+    for shape in linear:
         kind = "conv" if isinstance(shape.layer, Conv) else "dense"
-        counts[kind] += 1
-        scale = 1.0 if model.lr_scale == "none" else 1 / np.sqrt(1.5 / (shape.fan_in + shape.fan_out))
-        scales[f"{kind}{counts[kind]}.weight"] = np.float32(scale)
+        named[f"{kind}{sum(name.startswith(kind) for name in named) + 1}.weight"] = shape
+    return named
+
+
+def _glorot_limit(shape: LayerShape) -> float:
+    """sqrt(6 / (fan_in + fan_out)): the limit of Glorot and Bengio's uniform initialisation (AISTATS 2010)."""
+    return math.sqrt(6 / (shape.fan_in + shape.fan_out))
+
+
+def _drawn(linear: list[LayerShape], model: ModelSettings) -> list[tuple[Callable[..., None], int, tuple[int, ...]]]:
+    """What is drawn for each step besides weights, in network order: by which function, tensor number and shape."""
+    from bnn_gluon import network, quantize
+
+    drawn: list[tuple[Callable[..., None], int, tuple[int, ...]]] = []
+    for position, (shape, rate) in enumerate(zip(linear, network.dropout_rates(len(linear), model), strict=True)):
+        if position and network.draws_thresholds(model):  # of the activation in front of this layer
+            drawn.append((quantize.draw_thresholds, _FIRST_THRESHOLDS + position - 1, shape.input_shape))
+        if rate:
+            mask = functools.partial(quantize.draw_dropout_mask, np.float32(rate))
+            drawn.append((mask, _FIRST_MASK + position, shape.input_shape))
+    return drawn
+
+
+def _lr_scales(linear: list[LayerShape], model: ModelSettings) -> dict[str, np.float32]:
+    """Learning-rate scale of each parameter that has one other than 1, by name.
+
+    "glorot": of weights, float32(1 / sqrt(1.5 / (fan_in + fan_out))), twice the inverse of Glorot's limit.
+    "torch_glorot": of weights and their biases, and of gamma 1 / sqrt(1.5 / n) for n channels.
+    "torch_glorot_ap2": of weights and their biases, AP2 of that.
+    Source: binary_connect.py, W_LR_scale; itayhubara/BinaryNet, Models/BinaryNet_MNIST_Model.lua for the second,
+    BinaryNet_Cifar10_Model.lua and BinaryNet_SVHN_Model.lua for the third.
+    """
+    scales: dict[str, np.float32] = {}
+    if model.lr_scale == "none":
+        return scales
+    for number, (name, shape) in enumerate(_by_weight_name(linear).items(), 1):
+        glorot = np.float32(1 / np.sqrt(1.5 / (shape.fan_in + shape.fan_out)))
+        scales[name] = ap2(glorot) if model.lr_scale == "torch_glorot_ap2" else glorot
+        if model.lr_scale != "glorot":
+            scales[name.replace("weight", "bias")] = scales[name]
+        if model.lr_scale == "torch_glorot":
+            scales[f"bn{number}.gamma"] = np.float32(1 / np.sqrt(1.5 / shape.output_shape[0]))
     return scales
+
+
+def _limits(linear: list[LayerShape], model: ModelSettings) -> dict[str, np.float32]:
+    """Limit H of each parameter that is clipped to +-H, by name: of binarised weights, or of all of their layer.
+
+    "half_glorot" is float32(sqrt(6 / (fan_in + fan_out)) / 2), of binary_connect.py at BinaryConnect@0e27148.
+    """
+    limits: dict[str, np.float32] = {}
+    if model.weights == "real":
+        return limits
+    for number, (name, shape) in enumerate(_by_weight_name(linear).items(), 1):
+        half_glorot = model.weight_limit == "half_glorot"
+        limits[name] = np.float32(_glorot_limit(shape) / 2 if half_glorot else model.weight_limit)
+        if model.clipped == "all":
+            others = (name.replace("weight", "bias"), f"bn{number}.gamma", f"bn{number}.beta")
+            limits |= dict.fromkeys(others, limits[name])
+    return limits

@@ -1,8 +1,8 @@
-"""Binary weights: deterministic and stochastic binarisation, and the random numbers of the latter.
+"""Binary weights, deterministic and stochastic, dropout masks, thresholds of stochastic activations, and the random
+numbers of all of them.
 
 Random numbers come from Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), a
-counter-based
-generator: the draw of a weight is a function of (seed, tensor, step, index of the weight) alone. So it does not depend
+counter-based generator: a draw is a function of (seed, tensor, step, index in the tensor) alone. So it does not depend
 on the number of threads, there is no generator state to save, and any step can be drawn again.
 """
 
@@ -23,6 +23,7 @@ _K1 = tuple(_U32(r * _WEYL_1 & 0xFFFFFFFF) for r in range(10))
 _HIGH_WORD = np.uint64(32)
 _TO_24_BITS = _U32(8)
 _UNIT = np.float32(2.0**-24)
+_MIDDLE = np.float32(1 - 2.0**-24)  # half an interval of 2 / 2^24 above -1
 
 
 @numba.njit(inline="always")
@@ -70,13 +71,6 @@ def probability_of_plus(weight, limit):  # type: ignore[no-untyped-def]
     return min(max((weight / limit + np.float32(1)) * np.float32(0.5), np.float32(0)), np.float32(1))
 
 
-@numba.njit(error_model="numpy")
-def sign_chunk(weights, limit, binary):  # type: ignore[no-untyped-def]
-    """`binarize_deterministic` for a few weights, float32 (n,)."""
-    for i in range(weights.size):
-        binary[i] = limit if probability_of_plus(weights[i], limit) >= np.float32(0.5) else -limit
-
-
 @numba.njit(parallel=True, error_model="numpy", cache=True)
 def binarize_deterministic(weights, limit, binary):  # type: ignore[no-untyped-def]
     """binary = H if W >= 0 else -H.
@@ -89,9 +83,8 @@ def binarize_deterministic(weights, limit, binary):  # type: ignore[no-untyped-d
         limit: H, float32.
         binary: float32 (n,), receives the result.
     """
-    for chunk in numba.prange((weights.size + CHUNK - 1) // CHUNK):
-        start, stop = chunk * CHUNK, min((chunk + 1) * CHUNK, weights.size)
-        sign_chunk(weights[start:stop], limit, binary[start:stop])
+    for i in numba.prange(weights.size):
+        binary[i] = limit if probability_of_plus(weights[i], limit) >= np.float32(0.5) else -limit
 
 
 @numba.njit(error_model="numpy")
@@ -101,14 +94,6 @@ def compare_with_uniforms(weights, limit, uniforms, binary):  # type: ignore[no-
         binary[i] = limit if uniforms[i] < probability_of_plus(weights[i], limit) else -limit
 
 
-@numba.njit(error_model="numpy")
-def draw_chunk(weights, limit, chunk, tensor, step, k0, k1, binary):  # type: ignore[no-untyped-def]
-    """`binarize_stochastic` for the weights of one chunk, float32 (at most CHUNK,)."""
-    uniforms = np.empty(CHUNK, np.float32)
-    fill_uniform_chunk(uniforms, chunk, tensor, step, k0, k1)
-    compare_with_uniforms(weights, limit, uniforms, binary)
-
-
 @numba.njit(parallel=True, error_model="numpy", cache=True)
 def binarize_stochastic(weights, limit, tensor, step, k0, k1, binary):  # type: ignore[no-untyped-def]
     """binary = H with probability clip((W / H + 1) / 2, 0, 1), else -H (arXiv 1511.00363, equation 2).
@@ -116,10 +101,52 @@ def binarize_stochastic(weights, limit, tensor, step, k0, k1, binary):  # type: 
     Args:
         weights: float32 (n,), real-valued.
         limit: H, float32.
-        tensor, step: uint32, which weight tensor and which training step (from 1) the draw is for.
+        tensor, step: uint32, which tensor and which training step (from 1) the draw is for.
         k0, k1: uint32, the two halves of the seed.
         binary: float32 (n,), receives the result.
     """
     for chunk in numba.prange((weights.size + CHUNK - 1) // CHUNK):
         start, stop = chunk * CHUNK, min((chunk + 1) * CHUNK, weights.size)
-        draw_chunk(weights[start:stop], limit, chunk, tensor, step, k0, k1, binary[start:stop])
+        uniforms = np.empty(CHUNK, np.float32)
+        fill_uniform_chunk(uniforms, chunk, tensor, step, k0, k1)
+        compare_with_uniforms(weights[start:stop], limit, uniforms, binary[start:stop])
+
+
+@numba.njit(parallel=True, error_model="numpy", cache=True)
+def draw_dropout_mask(rate, tensor, step, k0, k1, mask):  # type: ignore[no-untyped-def]
+    """mask = 1 / (1 - rate) with probability 1 - rate, else 0.
+
+    Source: lasagne/layers/noise.py, DropoutLayer with rescale=True.
+
+    Args:
+        rate: float32, the share that is dropped.
+        tensor, step, k0, k1: uint32, as `binarize_stochastic`.
+        mask: float32 (n,), receives the result.
+    """
+    keep = np.float32(1) - rate
+    scale = np.float32(1) / keep
+    for chunk in numba.prange((mask.size + CHUNK - 1) // CHUNK):
+        start, stop = chunk * CHUNK, min((chunk + 1) * CHUNK, mask.size)
+        uniforms = np.empty(CHUNK, np.float32)
+        fill_uniform_chunk(uniforms, chunk, tensor, step, k0, k1)
+        for j in range(stop - start):
+            mask[start + j] = scale if uniforms[j] < keep else np.float32(0)
+
+
+@numba.njit(parallel=True, error_model="numpy", cache=True)
+def draw_thresholds(tensor, step, k0, k1, thresholds):  # type: ignore[no-untyped-def]
+    """thresholds = odd multiples of 2^-24 in (-1, 1), uniform: of `layers.stochastic_sign`.
+
+    They are the middles of 2^24 equal intervals, so an activation of -1 is never above, one of +1 always, and none is
+    equal to 0.
+
+    Args:
+        tensor, step, k0, k1: uint32, as `binarize_stochastic`.
+        thresholds: float32 (n,), receives the result.
+    """
+    for chunk in numba.prange((thresholds.size + CHUNK - 1) // CHUNK):
+        start, stop = chunk * CHUNK, min((chunk + 1) * CHUNK, thresholds.size)
+        uniforms = np.empty(CHUNK, np.float32)
+        fill_uniform_chunk(uniforms, chunk, tensor, step, k0, k1)
+        for j in range(stop - start):
+            thresholds[start + j] = np.float32(2) * uniforms[j] - _MIDDLE

@@ -231,7 +231,7 @@ def test_data_prepared(small_data_root):
 @pytest.mark.parametrize("verify", [False, True])
 def test_data_damaged(tmp_path, small_data_root, verify):
     """Cut short it is never right; with one bit turned somewhere in the arrays only `verify` can know."""
-    (stored,) = small_data_root.glob("*.h5")
+    stored = small_data_root / "mnist-small.h5"
     content = bytearray(stored.read_bytes())
     if verify:
         content[len(content) // 2] ^= 1

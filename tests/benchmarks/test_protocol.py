@@ -48,6 +48,17 @@ def test_learning_rates_of_every_script(row):
     np.testing.assert_allclose([*rates[:3], rates[-1]], [first, second, third, last], rtol=1e-12)
 
 
+def test_learning_rates_that_are_halved():
+    published = load_recipe("binarynet-torch7-mnist").train
+    rates = list(learning_rates(published))
+    assert len(rates) == published.epochs
+    assert [rates[epoch - 1] for epoch in (1, 20, 21, 40, 41, 1000)] == [
+        2**-6, 2**-6, 2**-7, 2**-7, 2**-8, 2.0 ** -(6 + 49)
+    ]  # fmt: skip
+    short = msgspec.structs.replace(published, epochs=5, lr_start=1.0, lr_halving_epochs=2)
+    assert list(learning_rates(short)) == [1, 1, 0.5, 0.5, 0.25]
+
+
 def test_ties_go_to_the_later_epoch_as_in_the_authors_log():
     """The log's best epoch after every epoch, from the log's own validation errors, as counts of 200 images."""
     text = str(LOG["log"])

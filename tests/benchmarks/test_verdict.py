@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from benchmarks.recipe import load_recipe
 from benchmarks.verdict import judge_run, target_standard_error
-from results.record import Point, Results, error_percent
+from results.record import Counted, Point, Results, error_percent
 
 RECIPE = load_recipe("binaryconnect-mnist")
 
@@ -17,7 +17,8 @@ RECIPE = load_recipe("binaryconnect-mnist")
 def results(wrong: int, images: int = 10_000) -> Results:
     error = error_percent(wrong, images)
     point = Point(epoch=1, valid_error=1.0, test_error=error, test_wrong=wrong, test_images=images)
-    return Results(declared=point, last=point, best_test=point)
+    counted = Counted(test_error=error, test_wrong=wrong, test_images=images)
+    return Results(counted=counted, declared=point, last=point, best_test=point)
 
 
 def test_margin_is_two_binomial_standard_errors_of_the_target():

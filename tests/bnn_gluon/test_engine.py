@@ -17,6 +17,10 @@ MODELS = {
     "deterministic": settings("model.weights=deterministic", "model.evaluation_weights=binary"),
     "convolutional": settings("model.architecture=2x4C3-MP2-8C3-MP2-16FC-10FC"),
     "other limit": settings("model.weight_limit=0.5"),
+    "shift-based": load_recipe("binarynet-torch7-mnist", ["model.architecture=2x32FC-10FC"]).model,
+    "shift-based convolutional": load_recipe(
+        "binarynet-torch7-svhn", ["model.architecture=2x4C3-MP2-8C3-MP2-16FC-10FC"]
+    ).model,
 }
 
 

@@ -1,4 +1,4 @@
-"""The fused updates against Lasagne's and BinaryConnect's own (tests/golden, F_optimisers)."""
+"""The updates against Lasagne's and BinaryConnect's own (tests/golden, F_optimisers)."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
-from bnn_gluon import optimizers, quantize
+from bnn_gluon.optimizers import NO_LIMIT, RULES
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "F_optimisers.npz")
 UNITS = np.load(Path(__file__).parents[1] / "golden" / "G_units.npz")
 ONE = np.float32(1)
+ADAM, SGD = RULES["adam"], RULES["sgd"]
 
 
 def zeros(n: int = 12) -> np.ndarray:
@@ -27,7 +25,7 @@ def test_adam_is_lasagnes(schedule):
     parameter, mean, square = GOLDEN["p0"].copy(), zeros(), zeros()
     tolerance = 2 * np.abs(GOLDEN[f"pinned_f64/adam_{schedule}/param"] - GOLDEN[f"adam_{schedule}/param"]).max()
     for step, (gradient, lr) in enumerate(zip(GOLDEN["grads"], rates, strict=True), 1):
-        optimizers.adam(parameter, gradient.copy(), mean, square, optimizers.adam_step_size(float(lr), step))
+        ADAM.update(parameter, gradient.copy(), (mean, square), ADAM.step_size(float(lr), step))
         np.testing.assert_allclose(parameter, GOLDEN[f"adam_{schedule}/param"][step - 1], rtol=0, atol=tolerance)
         # Gradients of both signs cancel in the mean: its rounding is that of the largest of them.
         mean_error = np.abs(mean - GOLDEN[f"adam_{schedule}/m"][step - 1])
@@ -36,43 +34,26 @@ def test_adam_is_lasagnes(schedule):
 
 
 def test_scaled_and_clipped_adam_is_binaryconnects():
-    weights, mean, square, binary = GOLDEN["p0"].copy(), zeros(), zeros(), zeros()
+    weights, moments = GOLDEN["p0"].copy(), (zeros(), zeros())
     expected = GOLDEN["adam_scaled_clipped/param"]
     tolerance = 2 * np.abs(GOLDEN["pinned_f64/adam_scaled_clipped/param"] - expected).max()
     for step, gradient in enumerate(GOLDEN["grads"], 1):
-        size = GOLDEN["W_LR_scale"] * optimizers.adam_step_size(1e-3, step)
-        optimizers.adam_clip_binarize_deterministic(weights, gradient.copy(), mean, square, size, ONE, binary)
+        ADAM.update(weights, gradient.copy(), moments, GOLDEN["W_LR_scale"] * ADAM.step_size(1e-3, step), ONE)
         np.testing.assert_allclose(weights, expected[step - 1], rtol=0, atol=tolerance)
-        np.testing.assert_array_equal(binary, np.where(weights >= 0, 1, -1))
 
 
 def test_small_steps_are_not_lost():
     """W - s * step as Theano compiles it; the literal W + s * ((W - step) - W) freezes weights late in training."""
     for lr, after in zip(UNITS["canon/lr"], UNITS["canon/W_after_one_step_grad1"], strict=True):
-        weights, binary = np.array([UNITS["canon/W_before"]]), zeros(1)
-        gradient, size = np.ones(1, np.float32), UNITS["canon/scale"] * optimizers.adam_step_size(float(lr), 1)
-        optimizers.adam_clip_binarize_deterministic(weights, gradient, zeros(1), zeros(1), size, ONE, binary)
+        weights = np.array([UNITS["canon/W_before"]])
+        size = UNITS["canon/scale"] * ADAM.step_size(float(lr), 1)
+        ADAM.update(weights, np.ones(1, np.float32), (zeros(1), zeros(1)), size, ONE)
         assert weights[0] == pytest.approx(after, abs=6e-8)
 
 
-unit_floats = st.floats(-1, 1, width=32)
-
-
-@given(arrays(np.float32, st.integers(1, 300), elements=unit_floats), st.integers(0, 2**32 - 1), st.booleans())
-def test_the_fused_pass_is_the_separate_passes(weights, step, stochastic):
-    """One pass gives what Adam, clipping and binarising one after the other give, to the bit."""
-    gradient = np.roll(weights, 1) * np.float32(3)
-    words = (np.uint32(2), np.uint32(step), np.uint32(11), np.uint32(0))
-    fused, separate, size = weights.copy(), weights.copy(), np.float32(0.7)
-    moments = [zeros(weights.size) for _ in range(4)]
-    fused_binary, binary = zeros(weights.size), zeros(weights.size)
-    optimizers.adam(separate, gradient, *moments[2:], size)
-    separate = np.clip(separate, -1, 1)
-    if stochastic:
-        optimizers.adam_clip_binarize_stochastic(fused, gradient, *moments[:2], size, ONE, *words, fused_binary)
-        quantize.binarize_stochastic(separate, ONE, *words, binary)
-    else:
-        optimizers.adam_clip_binarize_deterministic(fused, gradient, *moments[:2], size, ONE, fused_binary)
-        quantize.binarize_deterministic(separate, ONE, binary)
-    np.testing.assert_array_equal(fused, separate)
-    np.testing.assert_array_equal(fused_binary, binary)
+def test_gradient_descent():
+    weights, gradient = np.array([0.5, -0.9, 0.0], np.float32), np.array([1, 1, -30], np.float32)
+    SGD.update(weights, gradient, (), SGD.step_size(0.25, 1), ONE)
+    np.testing.assert_array_equal(weights, np.array([0.25, -1, 1], np.float32))
+    SGD.update(weights, gradient, (), SGD.step_size(0.25, 1), NO_LIMIT)
+    np.testing.assert_array_equal(weights, np.array([0, -1.25, 8.5], np.float32))
