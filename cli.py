@@ -25,6 +25,7 @@ from results.errors import RegistryError
 
 if TYPE_CHECKING:
     from benchmarks.runner import Outcome
+    from data_prep import Prepared
     from results.table import Benchmark, Row
 
 REPOSITORY = Path(__file__).resolve().parent
@@ -227,28 +228,64 @@ def doctor(verify: bool, data_root: Path, runs_root: Path, as_json: bool) -> Non
 
 
 @cli.command()
-@click.argument("dataset", metavar="DATASET")
+@click.argument("dataset", metavar="DATASET", required=False)
+@click.option("--variant", metavar="NAME", help="A stored preprocessing, for example gcn_zca of cifar10.")
 @click.option(
     "--source", type=click.Path(path_type=Path), help="Folder with the official files, instead of the network."
 )
 @click.option("--check", "check_only", is_flag=True, help="Only prove what is stored against its digest.")
+@click.option("--list", "list_only", is_flag=True, help="Only say what is stored, from where, and how large.")
+@click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), help="Write a contact sheet as PNG.")
 @data_option
 @json_option
-def prepare(dataset: str, source: Path | None, check_only: bool, data_root: Path, as_json: bool) -> None:
-    """Fetch a data set, prove that it is the right bytes, and store it."""
+def prepare(
+    dataset: str | None, variant: str | None, source: Path | None, check_only: bool, list_only: bool,
+    picture: Path | None, data_root: Path, as_json: bool,
+) -> None:  # fmt: skip
+    """Fetch a data set, prove that it is the right bytes, and store it.
+
+    A variant, a preprocessing that is too expensive to repeat for every run, is stored beside it. With --picture:
+    the first images, as published and as VARIANT (or any other preprocessing) gives them.
+    """
     import data_prep
 
-    if check_only:
-        prepared = data_prep.check(dataset, data_root)
-    else:
-        prepared = data_prep.prepare(dataset, data_root, source, data_prep.RichProgress())
-    if as_json:
-        _print_json({**vars(prepared), "path": str(prepared.path)})
+    if list_only:
+        stored = data_prep.listing(data_root)
+        if as_json:
+            _print_json([_stored(prepared) for prepared in stored])
+        for prepared in [] if as_json else stored:
+            _print_stored(prepared)
+        if not stored and not as_json:
+            click.echo(f"nothing is stored in {data_root}: `python cli.py prepare DATASET` changes that")
         return
+    if dataset is None:
+        raise click.UsageError(f"expected DATASET, one of {', '.join(data_prep.DATASETS)}, or --list")
+    if picture is not None:
+        data_prep.picture(dataset, data_root, variant or "unit", picture)
+        click.echo(f"{dataset}, {variant or 'unit'}: {picture}")
+        return
+    if check_only:
+        prepared = data_prep.check(dataset, data_root, variant)
+    else:
+        prepared = data_prep.prepare(dataset, data_root, source, data_prep.RichProgress(), variant)
+    if as_json:
+        _print_json(_stored(prepared))
+    else:
+        _print_stored(prepared)
+
+
+def _stored(prepared: Prepared) -> dict[str, Any]:
+    return {**vars(prepared), "path": str(prepared.path)}
+
+
+def _print_stored(prepared: Prepared) -> None:
+    name = prepared.dataset + (f", {prepared.variant}" if prepared.variant else "")
     counts = ", ".join(f"{count:,} {split}" for split, count in prepared.counts.items())
-    click.echo(f"{dataset}: {counts} images in {prepared.path} ({prepared.bytes:,} bytes)")
-    click.echo(f"  from {prepared.origin}; digest {prepared.digest[:16]} as expected")
-    click.echo("  " + ", ".join(f"{name} {value:.6f}" for name, value in prepared.statistics.items()))
+    click.echo(f"{name}: {counts} images in {prepared.path} ({prepared.bytes:,} bytes)")
+    click.echo(f"  from {prepared.origin}; digest {prepared.digest[:16]}")
+    facts = prepared.settings | {key: round(value, 6) for key, value in prepared.statistics.items()}
+    if facts:
+        click.echo("  " + ", ".join(f"{key} {value}" for key, value in facts.items()))
 
 
 @cli.command()
@@ -271,7 +308,7 @@ def reproduce(
     that are not the published ones the run does not score: it is kept, but never judged nor ranked.
     """
     recipe = _recipe(benchmark, overrides, epochs, limit_train)
-    _prepare_if_absent(recipe.data.dataset, data_root)
+    _prepare_if_absent(recipe, data_root)
     from benchmarks import runner
 
     _carry_out(
@@ -421,11 +458,14 @@ def _console(stderr: bool = False) -> Any:
     return Console(stderr=stderr, width=None if stream_is_terminal else 200)
 
 
-def _prepare_if_absent(dataset: str, data_root: Path) -> None:
+def _prepare_if_absent(recipe: Recipe, data_root: Path) -> None:
+    """The data set, and its variant if the recipe's preprocessing is one."""
     import data_prep
 
-    if data_prep.status(dataset, data_root) is None:
-        data_prep.prepare(dataset, data_root, None, data_prep.RichProgress())
+    dataset, preprocessing = recipe.data.dataset, recipe.data.preprocessing
+    variant = preprocessing if preprocessing in data_prep.variants(dataset) else None
+    if data_prep.status(dataset, data_root, variant) is None:
+        data_prep.prepare(dataset, data_root, None, data_prep.RichProgress(), variant)
 
 
 def _carry_out(run: Callable[[Any], Outcome], as_json: bool) -> None:
@@ -455,12 +495,17 @@ def _print_outcome(outcome: Outcome) -> None:
     record, verdict = outcome.record, outcome.record.verdict
     click.echo(f"{record.benchmark}: {record.outcome} after {len(record.curve.epoch)} epochs")
     if record.results is not None:
-        point, places = record.results.declared, record.target.decimals + 1
+        point, counted, places = record.results.declared, record.results.counted, record.target.decimals + 1
         click.echo(
-            f"  test error {point.test_error:.{places}f} % +- {verdict.standard_error:.{places}f} (binomial standard"
-            f" error on {point.test_images:,} images) at epoch {point.epoch},"
+            f"  test error {counted.test_error:.{places}f} % +- {verdict.standard_error:.{places}f} (binomial standard"
+            f" error on {counted.test_images:,} images) at epoch {point.epoch},"
             f" the best on validation ({point.valid_error:.2f} %)"
         )
+        if counted.test_images != point.test_images:
+            click.echo(
+                f"  over all {point.test_images:,} test images, where the authors count {counted.test_images:,}:"
+                f" {point.test_error:.{places}f} %"
+            )
         click.echo(
             f"  last epoch {record.results.last.test_error:.{places}f} %, lowest ever seen"
             f" {record.results.best_test.test_error:.{places}f} % (neither is the result)"

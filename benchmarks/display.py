@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from benchmarks.recipe import Recipe
     from benchmarks.run_folder import RunFolder
+    from results.reference import ReferenceCurve
 
 
 class LiveReporter:
@@ -32,8 +33,10 @@ class LiveReporter:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def run_started(self, folder: RunFolder, recipe: Recipe, engine: dict[str, Any], epochs_done: int) -> None:
-        self.folder = folder
+    def run_started(
+        self, folder: RunFolder, recipe: Recipe, engine: dict[str, Any], epochs_done: int, reference: ReferenceCurve
+    ) -> None:
+        self.folder, self._reference = folder, reference
         self._epochs, self._epoch = recipe.train.epochs, epochs_done + 1
         self._batches = recipe.data.train_images // recipe.train.batch_size
         self._batch_size = recipe.train.batch_size
@@ -72,9 +75,20 @@ class LiveReporter:
             f"  loss {row['train_loss']:.4f}  valid {row['valid_loss']:.4f} {row['valid_error']:.2f} %"
             f"  test {row['test_error']:.2f} %"
             f"  {row['images_per_second']:,.0f} images/s  {left} left{best}"
+            f"{self._compared(row)}"
         )
         self._epoch += 1
         self._start_epoch()
+
+    def _compared(self, row: dict[str, Any]) -> str:
+        """Whether the run is on track, if there were earlier ones."""
+        band = self._reference.band(row["epoch"])
+        if band is None:
+            return ""
+        place = band.place(row["valid_error"])
+        color = {"within": "green", "above": "red", "below": "yellow"}[place]
+        earlier = f"{band.runs} earlier run{'s' if band.runs > 1 else ''}"
+        return f"  [{color}]{place}[/{color}] {band.low:.2f} to {band.high:.2f} % of {earlier}"
 
     def diverged(self, message: str) -> None:
         self._say(f"[red]diverged:[/red] {message}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,9 +22,11 @@ from benchmarks.run_folder import Checkpoint, Manifest, RunFolder, SittingLog, w
 from benchmarks.verdict import judge_run
 from data_prep import Dataset, load
 from results import record as schema
+from results.errors import RegistryError
 from results.files import write_atomically
 from results.plots import learning_curve
 from results.record import Record
+from results.reference import ReferenceCurve
 from results.registry import read as read_record
 from results.registry import write as write_to_registry
 
@@ -34,8 +37,10 @@ if TYPE_CHECKING:
 class Reporter(Protocol):
     """Who is told how a run goes."""
 
-    def run_started(self, folder: RunFolder, recipe: Recipe, engine: dict[str, Any], epochs_done: int) -> None:
-        """Data and engine are ready; `epochs_done` is above 0 if the run goes on."""
+    def run_started(
+        self, folder: RunFolder, recipe: Recipe, engine: dict[str, Any], epochs_done: int, reference: ReferenceCurve
+    ) -> None:
+        """Data and engine are ready; `epochs_done` is above 0 if the run goes on; `reference` is of earlier runs."""
 
     def batch_done(self, batches: int, loss: float) -> None:
         """So many batches of the present epoch are done."""
@@ -217,7 +222,8 @@ class _Run:
         progress = checkpoint.progress
         started = time.perf_counter()
         checkpoint.sittings.append(_new_sitting(progress.epoch + 1))
-        self.reporter.run_started(self.folder, self.recipe, self.engine.describe(), progress.epoch)
+        reference = self._reference_curve()
+        self.reporter.run_started(self.folder, self.recipe, self.engine.describe(), progress.epoch, reference)
         board = _tensorboard(self.folder.path / "tensorboard", progress.epoch + 1)
         try:
             for _ in train(self.engine, self.recipe, self.data, self.seed, progress, self.reporter.batch_done):
@@ -233,6 +239,15 @@ class _Run:
             board.close()
             self._plot(progress)
         return "finished"
+
+    def _reference_curve(self) -> ReferenceCurve:
+        """From the registry and the other runs in the runs folder; what cannot be read there is `verify`'s business."""
+        paths = [*self.registry.glob(f"{self.recipe.id}/*.json"), *self.folder.path.parent.glob("*/record.json")]
+        records = []
+        for path in paths:
+            with contextlib.suppress(RegistryError):
+                records.append(read_record(path))
+        return ReferenceCurve(records, self.recipe.digest)
 
     def _store(self, checkpoint: Checkpoint, seconds: float) -> None:
         """Weights first, then the checkpoint that declares them: a kill in between loses nothing."""
@@ -253,7 +268,8 @@ class _Run:
     def _record(self, checkpoint: Checkpoint, outcome: str) -> Record:
         progress, recipe = checkpoint.progress, self.recipe
         curve = progress.as_curve()
-        results = schema.summarize(curve, len(self.data.test.labels))
+        test_correct = None if progress.test_correct is None else schema.pack_bits(progress.test_correct)
+        results = schema.summarize(curve, len(self.data.test.labels), test_correct, self._counted_images())
         declared = progress.declared_epoch
         content = {
             "benchmark": recipe.id,
@@ -271,7 +287,7 @@ class _Run:
             "seeds": {"run": self.seed},
             "curve": curve,
             "results": results,
-            "test_correct": None if progress.test_correct is None else schema.pack_bits(progress.test_correct),
+            "test_correct": test_correct,
             "weights_sha256": weights_digest(self.folder.load_weights(declared)) if declared else None,
             "times": {
                 "train_seconds": progress.train_seconds,
@@ -285,12 +301,15 @@ class _Run:
         }
         return schema.seal(msgspec.convert(msgspec.to_builtins(content), Record))
 
+    def _counted_images(self) -> int:
+        return schema.counted_images(msgspec.to_builtins(self.recipe.settings), len(self.data.test.labels))
+
     def _target(self) -> dict[str, Any]:
         target = self.recipe.target
         return {
             "test_error": None if target is None else target.percent,
             "decimals": 0 if target is None else target.decimals,
-            "test_images": len(self.data.test.labels),
+            "test_images": self._counted_images(),
             "source": "" if target is None else target.source,
             "kind": "read" if target is None else target.provenance,
         }

@@ -33,12 +33,12 @@ def judge_run(recipe: Recipe, results: Results | None) -> Verdict:
         word, explanation = "not reproduced", "diverged in the first epoch"
     else:
         word, margin, explanation = _compare(recipe.target, results)
-    error = None if results is None else standard_error(results.declared.test_wrong, results.declared.test_images)
+    error = None if results is None else standard_error(results.counted.test_wrong, results.counted.test_images)
     return Verdict(word=word, provisional=True, margin=margin, standard_error=error, explanation=explanation)  # type: ignore[arg-type]
 
 
 def _compare(target: Target, results: Results) -> tuple[str, float, str]:
-    point, places = results.declared, target.decimals + 1
+    point, places = results.counted, target.decimals + 1
     margin = target.margin_standard_errors * target_standard_error(target.percent, point.test_images)
     difference = point.test_error - target.percent
     word = "reproduced"

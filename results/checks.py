@@ -116,9 +116,10 @@ def _results(record: Record) -> Iterator[FieldProblem]:
             yield field, f"is {'missing' if measured else 'there'} after {len(record.curve.epoch)} epochs"
     if record.results is None or not measured or any(_columns(record.curve)):
         return
-    expected = dict(leaves(plain(schema.summarize(record.curve, record.data.test.images))))
-    for field, value in leaves(plain(record.results)):
-        yield from _expect(f"results.{field}", value, expected[field])
+    for name, point in schema.points(record.curve, record.data.test.images).items():
+        expected = dict(leaves(plain(point)))
+        for field, value in leaves(plain(getattr(record.results, name))):
+            yield from _expect(f"results.{name}.{field}", value, expected[field])
 
 
 def _test_correct(record: Record) -> Iterator[FieldProblem]:
@@ -128,6 +129,11 @@ def _test_correct(record: Record) -> Iterator[FieldProblem]:
         right = int.from_bytes(packed, "big").bit_count()
         if right != point.test_images - point.test_wrong:
             yield "test_correct", f"marks {right} images, results.declared has {point.test_images - point.test_wrong}"
+            return
+        counted = schema.counted_images(record.recipe.settings, record.data.test.images)
+        expected = dict(leaves(plain(schema.count(record.test_correct, record.data.test.images, counted))))
+        for field, value in leaves(plain(record.results.counted)):
+            yield from _expect(f"results.counted.{field}", value, expected[field])
 
 
 def _data(record: Record) -> Iterator[FieldProblem]:
@@ -138,7 +144,8 @@ def _data(record: Record) -> Iterator[FieldProblem]:
         if not getattr(data, split).digest:
             yield f"data.{split}.digest", "is empty"
     if record.recipe.scoring:
-        yield from _expect("target.test_images", record.target.test_images, record.data.test.images)
+        counted = schema.counted_images(record.recipe.settings, record.data.test.images)
+        yield from _expect("target.test_images", record.target.test_images, counted)
 
 
 def _sittings(record: Record) -> Iterator[FieldProblem]:
@@ -177,7 +184,7 @@ def _verdict(record: Record) -> Iterator[FieldProblem]:
     if record.results is None:
         yield from _expect("verdict.standard_error", verdict.standard_error, None)
         return
-    point = record.results.declared
+    point = record.results.counted
     if not 0 <= point.test_wrong <= point.test_images or not point.test_images:
         return  # named by the other checks
     expected = schema.standard_error(point.test_wrong, point.test_images)

@@ -201,7 +201,7 @@ def _benchmark_of(record: Record) -> Benchmark:
 def _row(benchmark: Benchmark, records: Sequence[Record]) -> Row:
     records = _distinct(records)
     measured = [record for record in records if record.outcome == "finished" and record.results]
-    errors = [record.results.declared.test_error for record in measured if record.results]
+    errors = [record.results.counted.test_error for record in measured if record.results]
     return Row(
         benchmark=benchmark["id"],
         paper=benchmark["paper"],

@@ -161,6 +161,19 @@ def test_everything_is_in_the_runs_own_folder(finished):
     assert not Path(environment["BNN_REGISTRY"]).exists()  # only scoring runs are registered
 
 
+def test_a_second_run_is_shown_beside_the_first(finished):
+    """The same settings with another seed: each epoch's line says whether it lies where the first run was."""
+    _, environment, _ = finished
+    command = [sys.executable, str(REPOSITORY / "cli.py"), "reproduce", "binaryconnect-mnist", *SMALL, "--epochs", "4"]
+    result = subprocess.run(
+        [*command, "--seed", "2"], env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("epoch ")]
+    assert all(re.search(r"(within|above|below) [\d.]+ to [\d.]+ % of 1 earlier run$", line) for line in lines)
+    assert any("within" in line for line in lines)
+
+
 def test_evaluate_agrees_with_the_record(finished):
     folder, environment, _ = finished
     command = [sys.executable, str(REPOSITORY / "cli.py"), "evaluate", folder.name]
