@@ -289,7 +289,7 @@ class GluonEngine:
                 self._quantize.binarize_deterministic(weights, self._limits[name], parameters[name].reshape(-1))
         for name, value in parameters.items():
             self._set(self._evaluation_parameters[name], value)
-        batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
+        batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
         return np.concatenate(
             [self._evaluate(self._mx.nd.array(batch, dtype="float32")).asnumpy() for batch in batches]
         )

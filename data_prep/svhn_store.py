@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from data_prep import store
 from data_prep.errors import StorageError
-from data_prep.files import explained, need_space, put_in_place
+from data_prep.files import explained, need_space, put_in_place, replacing
 from data_prep.progress import Progress, bar
 
 IMAGE_SHAPE = (3, 32, 32)
@@ -186,7 +186,11 @@ class Construction:
     def __init__(self, plan: Plan) -> None:
         self.plan, self._ranges = plan, ranges(plan.files)
         if not _resumable(plan):
-            _begin(plan)
+            try:
+                _begin(plan)
+            except BaseException:
+                plan.part.unlink(missing_ok=True)  # or it would keep what it got of a full disk
+                raise
         first, self.finished = _read_journal(plan)
         self._places: dict[str, int] = first["places"]
         self._journal = open(plan.journal, "r+b")  # noqa: SIM115 - closed by close()
@@ -337,12 +341,8 @@ def _begin(plan: Plan) -> None:
         os.posix_fallocate(stream.fileno(), 0, os.fstat(stream.fileno()).st_size)
         os.fsync(stream.fileno())
     line = {**plan.identity(), "places": places, "structure": _structure(plan, places)}
-    beginning = plan.journal.with_name(plan.journal.name + ".part")
-    with open(beginning, "wb") as stream:
+    with replacing(plan.journal) as stream:
         stream.write(json.dumps(line).encode() + b"\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    put_in_place(beginning, plan.journal)
 
 
 def _places(plan: Plan) -> dict[str, int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import hashlib
 import json
 import random
 import signal
@@ -18,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mirror_server import Mirror
-from scipy.io import loadmat
+from scipy.io import loadmat, savemat
 from svhn_files import artifact_of, digits, images, release_of, write, write_mat
 
 import data_prep
@@ -245,8 +247,6 @@ def test_digests_tell_preprocessings_and_images_apart(root, release):
 
 def test_the_digest_of_what_is_stored_can_be_computed_by_anybody(root):
     """SHA-256 over a line, the SHA-256 of each chunk of images of one file, and the labels."""
-    import hashlib
-
     header, arrays = store.read("svhn", root, None)
     digest = hashlib.sha256(b"uint8 660 20\n")
     start = 0
@@ -300,6 +300,13 @@ def test_a_contact_sheet_shows_the_same_images_twice(root, release, tmp_path, va
         assert np.corrcoef(red.ravel(), after[0].ravel())[0, 1] > 0.8
     contact_sheet((published + 1) / 2, seen, variant, tmp_path / "sheet.png")
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_is_written_like_that_of_any_data_set(root, release, tmp_path, monkeypatch):
+    monkeypatch.setattr(svhn, "first_images", functools.partial(svhn.first_images, release=release))
+    for variant in ("unit", "torch7_lcn"):
+        data_prep.picture("svhn", root, variant, tmp_path / f"{variant}.png")
+        assert (tmp_path / f"{variant}.png").read_bytes().startswith(b"\x89PNG")
 
 
 # --- once, and never over something else
@@ -544,7 +551,7 @@ def test_a_disk_that_is_full_from_the_beginning_is_one_clear_line(tmp_path, fold
     assert f"write {tmp_path}/svhn.h5.part" in result.stderr
     assert "free some space" in result.stderr
     assert len(result.stderr.splitlines()) == 1
-    assert not (tmp_path / "svhn.h5").exists()
+    assert contents(tmp_path) == {}
     prepare(tmp_path, folder, release)
     assert contents(tmp_path) == {"svhn.h5": (root / "svhn.h5").read_bytes()}
 
@@ -641,34 +648,11 @@ def with_train(folder: Path, release: Release, target: Path, write_train: Callab
     return dataclasses.replace(release, train=MatFile(artifact_of(train), SIZES[0]))
 
 
-def wrong_x(path: Path) -> None:
-    from scipy.io import savemat
-
-    savemat(path, {"X": np.zeros((32, 32, 230, 3), np.uint8), "y": np.ones((230, 1), np.uint8)}, do_compression=True)
+def saved(**arrays: np.ndarray) -> Callable[[Path], None]:
+    return lambda path: savemat(path, arrays, do_compression=True)
 
 
-def wrong_type(path: Path) -> None:
-    from scipy.io import savemat
-
-    savemat(path, {"X": np.zeros((32, 32, 3, 230)), "y": np.ones((230, 1), np.uint8)}, do_compression=True)
-
-
-def row_of_labels(path: Path) -> None:
-    from scipy.io import savemat
-
-    savemat(path, {"X": np.zeros((32, 32, 3, 230), np.uint8), "y": np.ones((1, 230), np.uint8)}, do_compression=True)
-
-
-def no_labels(path: Path) -> None:
-    from scipy.io import savemat
-
-    savemat(path, {"X": np.zeros((32, 32, 3, 230), np.uint8)}, do_compression=True)
-
-
-def something_more(path: Path) -> None:
-    from scipy.io import savemat
-
-    savemat(path, {"X": np.zeros((32, 32, 3, 230), np.uint8), "z": np.ones((1, 1)), "y": np.ones((230, 1))})
+PIXELS, ONES = np.zeros((32, 32, 3, 230), np.uint8), np.ones((230, 1), np.uint8)
 
 
 def labelled(label: float, labels_as: str = "double") -> Callable[[Path], None]:
@@ -683,11 +667,17 @@ def labelled(label: float, labels_as: str = "double") -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("write_train", "message"),
     [
-        (wrong_x, r"expected X to be uint8 \(32, 32, 3, 230\), found uint8 \(32, 32, 230, 3\)"),
-        (wrong_type, r"expected X to be uint8 \(32, 32, 3, 230\), found double \(32, 32, 3, 230\)"),
-        (row_of_labels, r"expected y to be uint8 or double \(230, 1\), found uint8 \(1, 230\)"),
-        (no_labels, "expected variables X and y, found X"),
-        (something_more, "expected one X and one y, found 'z' beside or again"),
+        (
+            saved(X=PIXELS.transpose(0, 1, 3, 2), y=ONES),
+            r"expected X to be uint8 \(32, 32, 3, 230\), found uint8 \(32, 32, 230, 3\)",
+        ),
+        (
+            saved(X=PIXELS.astype(float), y=ONES),
+            r"expected X to be uint8 \(32, 32, 3, 230\), found double \(32, 32, 3, 230\)",
+        ),
+        (saved(X=PIXELS, y=ONES.T), r"expected y to be uint8 or double \(230, 1\), found uint8 \(1, 230\)"),
+        (saved(X=PIXELS), "expected variables X and y, found X"),
+        (saved(X=PIXELS, z=ONES, y=ONES), "expected one X and one y, found 'z' beside or again"),
         (labelled(0), "expected labels 1 to 10, found 0"),
         (labelled(11, "uint8"), "expected labels 1 to 10, found 11"),
         (labelled(2.5), "expected labels 1 to 10, found 2.5"),
