@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import hashlib
 import io
 import json
@@ -202,7 +203,7 @@ def find_run(root: Path, text: str) -> RunFolder:
         if (path / "run.json").exists():
             return RunFolder(path.resolve())
     matches = sorted(path.parent for path in root.glob("*/*/run.json") if path.parent.name.startswith(text))
-    matches = matches or sorted(path.parent for path in root.glob(f"{glob_escape(text)}/*/run.json"))
+    matches = matches or sorted(path.parent for path in root.glob(f"{glob.escape(text)}/*/run.json"))
     if len(matches) == 1:
         return RunFolder(matches[0])
     if not matches:
@@ -211,11 +212,6 @@ def find_run(root: Path, text: str) -> RunFolder:
         )
     names = ", ".join(RunFolder(path).name for path in matches[-5:])
     raise RunError(f"{len(matches)} runs fit {text!r}: name one of {names}")
-
-
-def glob_escape(text: str) -> str:
-    """Text that a glob takes literally."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in text)
 
 
 def weights_digest(parameters: Mapping[str, np.ndarray]) -> str:
