@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from benchmarks.cost import steps_per_epoch
+from benchmarks.settings import setting_text
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -38,7 +41,7 @@ class LiveReporter:
     ) -> None:
         self.folder, self._reference = folder, reference
         self._epochs, self._epoch = recipe.train.epochs, epochs_done + 1
-        self._batches = recipe.data.train_images // recipe.train.batch_size
+        self._batches = steps_per_epoch(recipe)
         self._batch_size = recipe.train.batch_size
         self._epoch_seconds: float | None = None
         self._say(f"[bold]{folder.name}[/bold]: {recipe.title}")
@@ -47,8 +50,8 @@ class LiveReporter:
         )
         for difference in recipe.differences:
             self._say(
-                f"[yellow]not as published:[/yellow] {difference.key} = {difference.value}"
-                f" (published: {difference.published}; {difference.source})"
+                f"[yellow]not as published:[/yellow] {difference.key} = {setting_text(difference.value)}"
+                f" (published: {setting_text(difference.published)}; {difference.source})"
             )
         if recipe.differences:
             self._say("[yellow]this run does not score:[/yellow] it is never judged against the paper nor ranked")
@@ -68,11 +71,12 @@ class LiveReporter:
 
     def epoch_done(self, row: dict[str, Any], declared_epoch: int) -> None:
         self._epoch_seconds = time.monotonic() - self._epoch_started
+        train = f"  train {row['train_error']:.2f} %" if "train_error" in row else ""
         best = "  [green]best so far[/green]" if declared_epoch == row["epoch"] else ""
         left = duration(self._epoch_seconds * (self._epochs - self._epoch))
         self._say(
             f"epoch {row['epoch']:{len(str(self._epochs))}}/{self._epochs}  lr {row['lr']:.3g}"
-            f"  loss {row['train_loss']:.4f}  valid {row['valid_loss']:.4f} {row['valid_error']:.2f} %"
+            f"  loss {row['train_loss']:.4f}{train}  valid {row['valid_loss']:.4f} {row['valid_error']:.2f} %"
             f"  test {row['test_error']:.2f} %"
             f"  {row['images_per_second']:,.0f} images/s  {left} left{best}"
             f"{self._compared(row)}"

@@ -7,131 +7,38 @@ all that can change the measured number; whatever differs from the published set
 
 from __future__ import annotations
 
-import difflib
+import contextlib
 import functools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
+from typing import Any, Literal, NamedTuple, get_type_hints
 
 import msgspec
 import yaml
 
-from benchmarks.architecture import layer_shapes, parse_architecture
+from benchmarks.consistency import check_consistency, nearest
 from benchmarks.errors import RecipeError
+from benchmarks.settings import (
+    CLASSES,
+    DATASETS,
+    DataSettings,
+    ModelSettings,
+    Positive,
+    ProtocolSettings,
+    Settings,
+    TrainSettings,
+    flatten,
+)
 from results.canonical import digest
 
+__all__ = [
+    "CATALOG", "CLASSES", "DATASETS", "DataSettings", "Difference", "ModelSettings", "Paper", "ProtocolSettings",
+    "Recipe", "Settings", "Summary", "Target", "TrainSettings", "apply_overrides", "benchmark_ids", "flatten",
+    "load_recipe", "read_catalog_file", "recipe_from_settings", "summaries",
+]  # fmt: skip
+
 CATALOG = Path(__file__).parent / "catalog"
-
-Count = Annotated[int, msgspec.Meta(ge=1)]
-Positive = Annotated[float, msgspec.Meta(gt=0)]
-Fraction = Annotated[float, msgspec.Meta(gt=0, lt=1)]
-Rate = Annotated[float, msgspec.Meta(ge=0, lt=1)]
-
-
-class DatasetFacts(NamedTuple):
-    """What of a data set a recipe's network and cost depend on: image (channels, rows, columns) and test images."""
-
-    image_shape: tuple[int, int, int]
-    test_images: int
-
-
-DATASETS = {
-    "mnist": DatasetFacts((1, 28, 28), 10_000),
-    "mnist-small": DatasetFacts((1, 28, 28), 200),
-    "cifar10": DatasetFacts((3, 32, 32), 10_000),
-    "cifar10-small": DatasetFacts((3, 32, 32), 200),
-    "svhn": DatasetFacts((3, 32, 32), 26_032),
-}
-CLASSES = 10
-
-
-# A setting added to one of these classes later takes a default that means its absence: settings at their default are
-# left out of the digest, so that the digests in older records stay valid.
-class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
-    pass
-
-
-class DataSettings(_Settings, frozen=True):
-    """Which images are trained on, and what is done to them first."""
-
-    dataset: Literal["mnist", "mnist-small", "cifar10", "cifar10-small", "svhn"]
-    preprocessing: Literal[
-        "centered", "unit", "signed", "gcn_zca", "gcn_lcn_red", "gcn_lcn", "standardized", "torch7_zca", "torch7_lcn"
-    ]
-    train_images: Count
-    valid_images: Count
-
-
-class ModelSettings(_Settings, frozen=True):
-    """The network and its training rule: all that an engine needs to know.
-
-    `weights` says how training binarises the real-valued weights: by their sign ("deterministic"), by a random draw
-    ("stochastic") or not at all ("real"); `evaluation_weights` whether evaluation uses the binary weights or the
-    real-valued ones. `weight_limit` is H: binary weights are -H or +H, real-valued ones are clipped to +-H; with
-    "half_glorot" it is half the limit of Glorot's initialisation, layer by layer. `clipped` says whether biases, gamma
-    and beta are clipped to it too.
-
-    "torch" names what Torch7 does otherwise: as `output_batch_norm`, the normalisation of the network's output if it is
-    another than `batch_norm`, with `output_batch_norm_alpha`; as `initialization`, random biases and random gamma of
-    that normalisation; in `lr_scale`, that biases are scaled as weights are, and gamma too, or that the scale is
-    rounded to a power of two (AP2).
-    """
-
-    architecture: str
-    activation: Literal["relu", "binary_tanh", "binary_sigmoid", "stochastic_sign"]
-    weights: Literal["deterministic", "stochastic", "real"]
-    evaluation_weights: Literal["binary", "real"]
-    weight_limit: Positive | Literal["half_glorot"]
-    lr_scale: Literal["glorot", "none", "torch_glorot", "torch_glorot_ap2"]
-    batch_norm: Literal["binaryconnect", "lasagne", "shift"]
-    batch_norm_alpha: Fraction
-    batch_norm_epsilon: Positive
-    loss: Literal["squared_hinge"]
-    optimizer: Literal["adam", "sgd", "shift_adamax"]
-    dropout_input: Rate = 0.0
-    dropout_hidden: Rate = 0.0
-    max_pool_gradient: Literal["first", "all"] = "first"
-    clipped: Literal["weights", "all"] = "weights"
-    output_batch_norm: Literal["torch"] | None = None
-    output_batch_norm_alpha: Fraction | None = None
-    initialization: Literal["lasagne", "torch"] = "lasagne"
-
-
-class TrainSettings(_Settings, frozen=True, kw_only=True):
-    """How long and how fast.
-
-    The learning rate starts at `lr_start`. With `lr_decay` "exponential" it is multiplied after each epoch so that it
-    would be `lr_final` after the last one; with "halving" it is halved after every `lr_halving_epochs` epochs.
-    """
-
-    epochs: Count
-    batch_size: Count
-    lr_start: Positive
-    lr_final: Positive | None = None
-    lr_decay: Literal["exponential", "halving"]
-    lr_halving_epochs: Count | None = None
-    shuffle: Literal["cumulative"]
-
-
-class ProtocolSettings(_Settings, frozen=True):
-    """Which epoch's test error is the result, and what becomes of images that do not fill a last batch.
-
-    `counted_test_images`: the verdict counts all test images, or only those of whole batches of `batch_size`.
-    """
-
-    selection: Literal["best_validation"]
-    remainder: Literal["dropped"]
-    counted_test_images: Literal["all", "whole_batches"] = "all"
-
-
-class Settings(_Settings, frozen=True):
-    """All that can change the measured number."""
-
-    data: DataSettings
-    model: ModelSettings
-    train: TrainSettings
-    protocol: ProtocolSettings
 
 
 class Paper(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -236,13 +143,14 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
         return self.settings == self.published
 
 
-def flatten(settings: Settings) -> dict[str, Any]:
-    """Settings as {"train.epochs": 250, ...}."""
-    return {
-        f"{group}.{name}": getattr(getattr(settings, group), name)
-        for group in settings.__struct_fields__
-        for name in getattr(settings, group).__struct_fields__
-    }
+class Summary(NamedTuple):
+    """What a list of benchmarks says of one."""
+
+    id: str
+    title: str
+    paper: str
+    dataset: str
+    target: Target | None
 
 
 @functools.cache
@@ -253,6 +161,15 @@ def _catalog_files() -> dict[str, Path]:
 def benchmark_ids() -> list[str]:
     """Every id of the catalogue, sorted."""
     return sorted(_catalog_files())
+
+
+def summaries() -> list[Summary]:
+    """All benchmarks, sorted by id, read without their model, training and protocol: these are for `load_recipe`.
+
+    Raises:
+        RecipeError: as `read_catalog_file`, of what was read.
+    """
+    return [_read_summary(path) for _, path in sorted(_catalog_files().items())]
 
 
 def load_recipe(benchmark: str, overrides: Iterable[str] | Mapping[str, str] = ()) -> Recipe:
@@ -267,7 +184,7 @@ def load_recipe(benchmark: str, overrides: Iterable[str] | Mapping[str, str] = (
     """
     files = _catalog_files()
     if benchmark not in files:
-        raise RecipeError(f"unknown benchmark {benchmark!r}{_nearest(benchmark, files)}; see `python cli.py list`")
+        raise RecipeError(f"unknown benchmark {benchmark!r}{nearest(benchmark, files)}; see `python cli.py list`")
     published = read_catalog_file(files[benchmark])
     return apply_overrides(published, overrides)
 
@@ -286,7 +203,7 @@ def apply_overrides(recipe: Recipe, overrides: Iterable[str] | Mapping[str, str]
             raise RecipeError(f"override {text!r}: expected key=value, for example train.epochs=2")
         settings = _replace(settings, key.strip(), value.strip())
         options[key.strip()] = source
-    _check_consistency(settings)
+    check_consistency(settings)
     return msgspec.structs.replace(recipe, settings=settings, overrides=options)
 
 
@@ -299,7 +216,8 @@ def recipe_from_settings(benchmark: str, settings: Mapping[str, Any], overrides:
     recipe = load_recipe(benchmark)
     try:
         resolved = msgspec.convert(settings, Settings)
-    except msgspec.ValidationError as error:
+        check_consistency(resolved)
+    except (msgspec.ValidationError, RecipeError) as error:
         raise RecipeError(f"{benchmark}: stored settings do not fit this version: {error}") from error
     return msgspec.structs.replace(recipe, settings=resolved, overrides=dict(overrides))
 
@@ -310,30 +228,58 @@ def read_catalog_file(path: Path) -> Recipe:
     Raises:
         RecipeError: naming file and key.
     """
-    try:
+    with _errors_of(path):
         return _recipe_from_content(_with_parent(_read_yaml(path), path), path)
+
+
+def _read_summary(path: Path) -> Summary:
+    with _errors_of(path):
+        content = _with_parent(_read_head(path), path, _read_head)
+        target = msgspec.convert(content["target"], Target | None)
+        paper, dataset = content["paper"]["name"], content["data"]["dataset"]["value"]
+        return Summary(content["id"], content["title"], paper, dataset, target)
+
+
+@contextlib.contextmanager
+def _errors_of(path: Path) -> Iterator[None]:
+    """Whatever is wrong with a file, as one line that names it."""
+    try:
+        yield
     except (OSError, yaml.YAMLError, msgspec.ValidationError, RecipeError, KeyError) as error:
         detail = f"{error} is missing" if isinstance(error, KeyError) else str(error).replace("\n", " ")
         raise RecipeError(f"catalogue file {path.name}: {detail}") from error
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
+    return _parse_yaml(path.read_bytes())
+
+
+@functools.cache
+def _read_head(path: Path) -> dict[str, Any]:
+    """What stands before the model, three quarters of a file, which take as much of the time; not to be changed."""
+    return _parse_yaml(path.read_bytes().partition(b"\nmodel:")[0])
+
+
+def _parse_yaml(text: bytes) -> dict[str, Any]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    content = yaml.load(path.read_bytes(), Loader=loader)  # noqa: S506 - a safe loader
+    content = yaml.load(text, Loader=loader)  # noqa: S506 - a safe loader
     if not isinstance(content, dict):
         raise RecipeError("expected a mapping")
     return content
 
 
-def _with_parent(content: dict[str, Any], path: Path) -> dict[str, Any]:
+def _with_parent(
+    content: dict[str, Any], path: Path, read: Callable[[Path], dict[str, Any]] = _read_yaml
+) -> dict[str, Any]:
     """A variant's content, laid over that of the benchmark in the same folder that `variant_of` names."""
     if "variant_of" not in content:
         return content
     parent_path = path.with_name(f"{content['variant_of']}.yaml")
-    parent = _with_parent(_read_yaml(parent_path), parent_path)
+    parent = _with_parent(read(parent_path), parent_path, read)
     merged = {"paper": parent["paper"]} | content
     for group in Settings.__struct_fields__:
-        merged[group] = parent[group] | content.get(group, {})
+        if group in parent:
+            merged[group] = parent[group] | content.get(group, {})
     return merged
 
 
@@ -341,7 +287,7 @@ def _recipe_from_content(content: dict[str, Any], path: Path) -> Recipe:
     known = {"id", "variant_of", "title", "paper", "target", *Settings.__struct_fields__}
     unknown = sorted(set(content) - known)
     if unknown:
-        raise RecipeError(f"unknown key {unknown[0]!r}{_nearest(unknown[0], known)}")
+        raise RecipeError(f"unknown key {unknown[0]!r}{nearest(unknown[0], known)}")
     if content["id"] != path.stem:
         raise RecipeError(f"id is {content['id']!r}, but the file is named {path.stem!r}")
     values: dict[str, dict[str, Any]] = {}
@@ -353,7 +299,7 @@ def _recipe_from_content(content: dict[str, Any], path: Path) -> Recipe:
                 raise RecipeError(f"{group}.{name}: expected {{value: ..., source: ...}}")
             values[group][name], sources[f"{group}.{name}"] = entry["value"], entry["source"]
     settings = msgspec.convert(values, Settings)
-    _check_consistency(settings)
+    check_consistency(settings)
     return Recipe(
         id=content["id"],
         title=content["title"],
@@ -368,12 +314,14 @@ def _recipe_from_content(content: dict[str, Any], path: Path) -> Recipe:
 def _replace(settings: Settings, key: str, text: str) -> Settings:
     known = flatten(settings)
     if key not in known:
-        raise RecipeError(f"unknown setting {key!r}{_nearest(key, known)}; see `python cli.py show ID`")
+        raise RecipeError(f"unknown setting {key!r}{nearest(key, known)}; see `python cli.py show ID`")
     group, name = key.split(".")
     part = getattr(settings, group)
     field_type = get_type_hints(type(part), include_extras=True)[name]
+    lists = any(isinstance(kind, msgspec.inspect.VarTupleType) for kind in _kinds(field_type))
+    given = text.split(",") if lists and text != "null" else text
     try:
-        value = msgspec.convert(text, field_type, strict=False)
+        value = msgspec.convert(given, field_type, strict=False)
     except msgspec.ValidationError as error:
         raise RecipeError(
             f"{key}={text}: expected {_describe(field_type)}{_nearest_literal(text, field_type)}"
@@ -383,51 +331,9 @@ def _replace(settings: Settings, key: str, text: str) -> Settings:
     return msgspec.structs.replace(settings, **{group: msgspec.structs.replace(part, **{name: value})})
 
 
-def _check_consistency(settings: Settings) -> None:
-    """Refuse settings that no single field can refuse by itself."""
-    try:
-        layers = parse_architecture(settings.model.architecture)
-        shapes = layer_shapes(layers, DATASETS[settings.data.dataset].image_shape)
-    except ValueError as error:
-        raise RecipeError(f"model.architecture={settings.model.architecture}: {error}") from error
-    if shapes[-1].output_shape != (CLASSES,):
-        raise RecipeError(
-            f"model.architecture={settings.model.architecture}: expected {CLASSES}FC at the end, one unit a class"
-        )
-    if settings.data.train_images < settings.train.batch_size:
-        raise RecipeError(
-            f"data.train_images={settings.data.train_images}: expected at least one batch"
-            f" (train.batch_size={settings.train.batch_size})"
-        )
-    _check_learning_rates(settings.train)
-    model = settings.model
-    if model.weights == "real" and (model.evaluation_weights, model.lr_scale, model.clipped) != (
-        *("real", "none", "weights"),
-    ):
-        raise RecipeError(
-            "model.weights=real: expected model.evaluation_weights=real, model.lr_scale=none and model.clipped=weights"
-            " with it"
-        )
-
-
-def _check_learning_rates(train: TrainSettings) -> None:
-    """Refuse a schedule whose end is missing, above its start, or that of another."""
-    given = {"exponential": train.lr_final, "halving": train.lr_halving_epochs}
-    names = {"exponential": "train.lr_final", "halving": "train.lr_halving_epochs"}
-    if [decay for decay, value in given.items() if value is not None] != [train.lr_decay]:
-        raise RecipeError(f"train.lr_decay={train.lr_decay}: expected {names[train.lr_decay]} with it, and only that")
-    if train.lr_final is not None and train.lr_final > train.lr_start:
-        raise RecipeError(f"train.lr_final={train.lr_final}: expected at most train.lr_start={train.lr_start}")
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    matches = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
-    return f": did you mean {' or '.join(matches)}?" if matches else ""
-
-
 def _nearest_literal(text: str, field_type: Any) -> str:
     kinds = _kinds(field_type)
-    return _nearest(
+    return nearest(
         text, [str(v) for kind in kinds if isinstance(kind, msgspec.inspect.LiteralType) for v in kind.values]
     )
 
@@ -448,4 +354,7 @@ def _describe_kind(info: Any) -> str:
         kind = "a whole number" if isinstance(info, msgspec.inspect.IntType) else "a number"
         bounds = ((info.ge, "at least"), (info.gt, "above"), (info.le, "at most"), (info.lt, "below"))
         return ", ".join([kind, *(f"{words} {bound}" for bound, words in bounds if bound is not None)])
-    return "null" if isinstance(info, msgspec.inspect.NoneType) else "text"
+    if isinstance(info, msgspec.inspect.VarTupleType):
+        return f"{_describe_kind(info.item_type)}, or several joined by ','"
+    names = {msgspec.inspect.NoneType: "null", msgspec.inspect.BoolType: "true or false"}
+    return names.get(type(info), "text")

@@ -94,7 +94,15 @@ def prepare(
     return prepared
 
 
-def load(dataset: str, root: Path, preprocessing: str, train_images: int, valid_images: int) -> Dataset:
+def load(
+    dataset: str,
+    root: Path,
+    preprocessing: str,
+    train_images: int,
+    valid_images: int,
+    split_seed: int | None = None,
+    subset: str = "all",
+) -> Dataset:
     """The first `train_images` and `valid_images` of the published splits, and all test images, preprocessed.
 
     What is stored is proved against its digest first. Preprocessings of MNIST: "centered" (pylearn2's), "unit" [0,1],
@@ -104,12 +112,21 @@ def load(dataset: str, root: Path, preprocessing: str, train_images: int, valid_
     SVHN, with "unit", "signed" and its stored variants, is too large for that: its images are lazy.LazyImages, read as
     they are indexed, its digests are explained in README.md, and only `check` proves all that is stored.
 
+    Args:
+        split_seed: draws so many validation and training images at random from all of both, as a function of this
+            seed; None: the published split. SVHN has no random split.
+        subset: "all", or of SVHN "train_digits": trained on are the images of train_32x32.mat alone.
+
     Raises:
         MissingDataError: not prepared yet.
         DamagedDataError: what is stored is not intact.
-        DataError: unknown data set or preprocessing, or more images asked for than there are.
+        DataError: unknown data set, preprocessing or subset, a random split of SVHN, or more images asked for than
+            there are.
     """
-    loaded: Dataset = _module(dataset).load(dataset, root, preprocessing, train_images, valid_images)
+    module = _module(dataset)
+    loaded: Dataset = module.load(
+        dataset, root, preprocessing, train_images, valid_images, split_seed=split_seed, subset=subset
+    )
     return loaded
 
 

@@ -92,14 +92,24 @@ def status_variant(dataset: str, root: Path, variant: str) -> Prepared | None:
     return cifar10_whitened.status(DATA_SETS[dataset], root, variant)
 
 
-def load(dataset: str, root: Path, preprocessing: str, train_images: int, valid_images: int) -> Dataset:
+def load(
+    dataset: str,
+    root: Path,
+    preprocessing: str,
+    train_images: int,
+    valid_images: int,
+    split_seed: int | None = None,
+    subset: str = "all",
+) -> Dataset:
     """See data_prep.load."""
     if dataset == "cifar10" and preprocessing.partition(",")[0] in VARIANTS:
-        return cifar10_whitened.load(DATA_SETS[dataset], root, preprocessing, train_images, valid_images)
+        return cifar10_whitened.load(
+            DATA_SETS[dataset], root, preprocessing, train_images, valid_images, split_seed, subset
+        )
     if preprocessing not in PREPROCESSINGS:
         known = [*PREPROCESSINGS, *(VARIANTS if dataset == "cifar10" else ())]
         raise DataError(f"unknown preprocessing {preprocessing!r} of {dataset}: expected {', '.join(known)}")
-    train, valid = DATA_SETS[dataset].parts(train_images, valid_images)
+    train, valid = DATA_SETS[dataset].parts(train_images, valid_images, split_seed, subset)
     arrays = DATA_SETS[dataset].arrays(root)
     of = PREPROCESSINGS[preprocessing]
     pixels, labels = arrays["train_images"], arrays["train_labels"]

@@ -122,11 +122,20 @@ def status(published: PublishedSet, root: Path, text: str) -> Prepared | None:
         return None
 
 
-def load(published: PublishedSet, root: Path, text: str, train_images: int, valid_images: int) -> Dataset:
-    """The splits of a variant; their images are read-only memory maps. See data_prep.load."""
+def load(
+    published: PublishedSet,
+    root: Path,
+    text: str,
+    train_images: int,
+    valid_images: int,
+    split_seed: int | None = None,
+    subset: str = "all",
+) -> Dataset:
+    """The splits of a variant; their images are read-only memory maps, but of a random split. See data_prep.load."""
     variant = parse_variant(text, VARIANTS)
-    train, valid = published.parts(train_images, valid_images)
-    valid = slice(valid.start - variant.VALID_EARLY, valid.stop - variant.VALID_EARLY)
+    train, valid = published.parts(train_images, valid_images, split_seed, subset)
+    if split_seed is None:
+        valid = slice(valid.start - variant.VALID_EARLY, valid.stop - variant.VALID_EARLY)
     _, arrays = _read(published, root, variant)
     images, labels = arrays["train_images"], arrays["train_labels"]
     return Dataset(

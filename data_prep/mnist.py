@@ -135,12 +135,20 @@ def status(dataset: str, root: Path) -> Prepared | None:
     return DATA_SETS[dataset].status(root)
 
 
-def load(dataset: str, root: Path, preprocessing: str, train_images: int, valid_images: int) -> Dataset:
+def load(
+    dataset: str,
+    root: Path,
+    preprocessing: str,
+    train_images: int,
+    valid_images: int,
+    split_seed: int | None = None,
+    subset: str = "all",
+) -> Dataset:
     """See data_prep.load."""
     known = [*PREPROCESSINGS, "standardized"]
     if preprocessing not in known:
         raise DataError(f"unknown preprocessing {preprocessing!r} of {dataset}: expected {', '.join(known)}")
-    train, valid = DATA_SETS[dataset].parts(train_images, valid_images)
+    train, valid = DATA_SETS[dataset].parts(train_images, valid_images, split_seed, subset)
     arrays = DATA_SETS[dataset].arrays(root)
     pixels, labels, mean = arrays["train_images"], arrays["train_labels"], arrays["train_mean"]
     of = PREPROCESSINGS.get(preprocessing) or standardizer(pixels[: DATA_SETS[dataset].train])

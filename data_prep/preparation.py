@@ -11,12 +11,14 @@ from data_prep import store
 from data_prep.errors import DamagedDataError, DataError, MissingDataError, StorageError, preparing
 from data_prep.files import locked, make_folder
 from data_prep.progress import Progress
+from data_prep.streams import stream
 from data_prep.types import Prepared, Split
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Arrays = dict[str, "NDArray[Any]"]
+Rows = slice | Any  # a slice, or int64 (images,)
 
 
 @dataclass(frozen=True)
@@ -83,17 +85,44 @@ class PublishedSet:
             settings=header.settings,
         )
 
-    def parts(self, train_images: int, valid_images: int) -> tuple[slice, slice]:
-        """Which of the stored training images are the first so many for training, and for validation.
+    def parts(
+        self, train_images: int, valid_images: int, split_seed: int | None = None, subset: str = "all"
+    ) -> tuple[Rows, Rows]:
+        """Which of the stored training images are trained on, and which are validated on.
+
+        Of the published split the first so many of each part. Of a random one: validation images are the first so many
+        of a permutation of all, in its order; training images the next so many, in the order that they are stored in.
+        Source: akshaychawla/Binary-Neural-Networks@103fd84, utils.py, get_cifar10: random.sample, and
+        list(set(all) - set(sample)), which for so many small numbers is in ascending order.
 
         Raises:
-            DataError: there are not so many.
+            DataError: there are not so many, or a subset is asked for.
         """
-        asked = (("training", train_images, self.train), ("validation", valid_images, self.valid))
-        for name, count, most in asked:
-            if not 1 <= count <= most:
-                raise DataError(f"{self.name} has 1 to {most} {name} images to give: asked for {count}")
+        if subset != "all":
+            raise DataError(f"{self.name} has no subset {subset!r}: only svhn has one")
+        if split_seed is not None:
+            return self._random_parts(train_images, valid_images, split_seed)
+        check_counts(self.name, {"training": (train_images, self.train), "validation": (valid_images, self.valid)})
         return slice(0, train_images), slice(self.train, self.train + valid_images)
+
+    def _random_parts(self, train_images: int, valid_images: int, seed: int) -> tuple[Rows, Rows]:
+        most = self.train + self.valid
+        if train_images < 1 or valid_images < 1 or train_images + valid_images > most:
+            raise DataError(
+                f"{self.name} has {most} images to give for training and validation together, and each needs one at"
+                f" least: asked for {train_images} and {valid_images}"
+            )
+        drawn = stream(seed, "split").permutation(most)
+        train = drawn[valid_images : valid_images + train_images]
+        train.sort()
+        return train, drawn[:valid_images]
+
+
+def check_counts(dataset: str, asked: dict[str, tuple[int, int]]) -> None:
+    """Raise DataError unless of each kind of images one is asked for at least, and no more than there are."""
+    for name, (count, most) in asked.items():
+        if not 1 <= count <= most:
+            raise DataError(f"{dataset} has 1 to {most} {name} images to give: asked for {count}")
 
 
 def split(name: str, images: NDArray[Any], labels: NDArray[Any]) -> Split:

@@ -24,11 +24,11 @@ from data_prep import store
 from data_prep.cifar10 import signed, unit
 from data_prep.errors import DamagedDataError, DataError, MissingDataError, preparing
 from data_prep.lazy import LazyImages
-from data_prep.preparation import prepare_once
+from data_prep.preparation import check_counts, prepare_once
 from data_prep.progress import Progress, bar
 from data_prep.svhn_normalized import VARIANTS, Published, Torch7Lcn, Variant, channel_statistics
 from data_prep.svhn_release import OFFICIAL, Release, blocks, check_known, fetched, imported, upright
-from data_prep.svhn_split import Rows, first_of_class_split, pylearn2_split
+from data_prep.svhn_split import Rows, first_of_class_split, pylearn2_split, train_digits
 from data_prep.svhn_store import IMAGE_SHAPE, IMAGE_VALUES, Chunk, Plan, chunk_of, construction, in_order, ranges
 from data_prep.types import Dataset, Prepared, Split
 from data_prep.variant_names import name_of, parse_variant
@@ -240,17 +240,19 @@ def load(
     train_images: int,
     valid_images: int,
     release: Release = OFFICIAL,
+    split_seed: int | None = None,
+    subset: str = "all",
 ) -> Dataset:
     """See data_prep.load. The images are LazyImages; the digest of a split is told at `_split`."""
+    if split_seed is not None:
+        raise DataError(f"{dataset} has no random split: expected the published one (data.split=published)")
     variant = _variant(dataset, preprocessing)
-    for name, asked, most in (
-        ("training", train_images, release.counts["train"]),
-        ("validation", valid_images, release.counts["valid"]),
-    ):
-        if not 1 <= asked <= most:
-            raise DataError(f"{dataset} has 1 to {most} {name} images to give: asked for {asked}")
+    most = _most_training_images(dataset, subset, variant, release)
+    check_counts(dataset, {"training": (train_images, most), "validation": (valid_images, release.counts["valid"])})
     stored = _Stored(dataset, root, variant, release)
     rows = _split_for(variant, stored)
+    if subset == "train_digits":
+        rows = rows._replace(train=train_digits(release.train.images))
     named = {"train": rows.train[:train_images], "valid": rows.valid[:valid_images], "test": rows.test}
     name = preprocessing if variant is None else name_of(variant)
     splits = {
@@ -272,6 +274,16 @@ def first_images(
     stored, variant = _Stored(dataset, root, None, release), _variant(dataset, preprocessing)
     rows = _split_for(variant, stored).train[:count]
     return signed(np.concatenate([stored.pixels(range(row, row + 1)) for row in rows])), seen[:]
+
+
+def _most_training_images(dataset: str, subset: str, variant: Variant | None, release: Release) -> int:
+    if subset == "all":
+        return release.counts["train"]
+    if subset != "train_digits":
+        raise DataError(f"unknown subset {subset!r} of {dataset}: expected all or train_digits")
+    if isinstance(variant, Torch7Lcn):
+        raise DataError(f"{variant.NAME} goes with a split of its own, which has no subset train_digits: expected all")
+    return release.train.images
 
 
 def _variant(dataset: str, preprocessing: str) -> Variant | None:

@@ -64,6 +64,17 @@ def pylearn2_split(
     )
 
 
+def train_digits(train_images: int) -> NDArray[np.int32]:
+    """The images of `train` alone, int32 (train images,), in the order of pylearn2's SVHN(which_set="train").
+
+    They are shuffled as its test images are. With pylearn2's validation set they overlap: two thirds of that are images
+    of `train`.
+    Source: hockeybro12/BinaryNetGeneralizationExperiments@73ed87d, SVHN/svhn_random_labels.py, trains on this set and
+    validates on that one; pylearn2@fe9beee, pylearn2/datasets/svhn.py, make_data.
+    """
+    return _shuffled(np.arange(train_images), np.random.RandomState(SEED))
+
+
 def first_of_class_split(
     train: NDArray[np.uint8], extra: NDArray[np.uint8], test: NDArray[np.uint8], held_out: tuple[int, int]
 ) -> Rows:

@@ -20,8 +20,8 @@ class Split:
         images: float32 (N, channels, height, width), C-contiguous; may be a read-only memory map. Of sets larger
             than memory LazyImages, which are indexed like such an array along its first axis.
         labels: int64 (N,).
-        digest: SHA-256 in hexadecimal over dtype, shape and bytes of `images` and of `labels`; with LazyImages over
-            what decides them.
+        digest: SHA-256 in hexadecimal over dtype, shape and bytes of `images` and of `labels`; with LazyImages, and
+            where memorization.py has changed them, over what decides them.
     """
 
     name: str

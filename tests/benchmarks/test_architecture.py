@@ -31,12 +31,35 @@ def test_shapes_of_the_cifar_network():
     assert 50 * 2 * (3 * forward - shapes[0].multiply_adds) == pytest.approx(185e9, rel=0.01)
 
 
+def test_shapes_of_networks_with_unpadded_convolutions():
+    lenet = layer_shapes(parse_architecture("32C5-MP2-64C5v-MP2-512FC-10FC"), (1, 28, 28))
+    assert [shape.output_shape[1:] for shape in lenet[:4]] == [(28, 28), (14, 14), (10, 10), (5, 5)]
+    assert lenet[4].fan_in == 64 * 5 * 5
+    text = "128C3v-128C3-MP2-2x256C3-MP2-2x512C3-MP2-2x1024FC-10FC"
+    vgg = layer_shapes(parse_architecture(text), (3, 32, 32))
+    assert vgg[0].layer == Conv(128, 3, valid=True)
+    assert [shape.output_shape[1:] for shape in vgg[:9]] == [
+        *[(30, 30)] * 2, (15, 15), *[(15, 15)] * 2, (7, 7), *[(7, 7)] * 2, (3, 3)
+    ]  # fmt: skip
+    assert vgg[9].fan_in == 512 * 3 * 3
+
+
+def test_an_unpadded_kernel_may_be_even_and_as_large_as_the_image():
+    assert layer_shapes(parse_architecture("8C2v-10FC"), (1, 3, 3))[0].output_shape == (8, 2, 2)
+    assert layer_shapes(parse_architecture("8C3v-10FC"), (1, 3, 3))[0].output_shape == (8, 1, 1)
+    with pytest.raises(ValueError, match="a 4x4 kernel finds only 3x3 pixels"):
+        layer_shapes(parse_architecture("8C4v-10FC"), (1, 3, 3))
+    with pytest.raises(ValueError, match="its size must be odd"):
+        layer_shapes(parse_architecture("8C2-10FC"), (1, 3, 3))
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
         ("", "''"),
         ("3x-10FC", "'3x'"),
         ("0x8FC-10FC", "'0x8FC'"),
+        ("32FCv-10FC", "'32FCv'"),
         ("32FC-MP2-10FC", "follows no convolution"),
         ("32FC-8C3-10FC", "follows a fully connected"),
         ("MP2-10FC", "follows no convolution"),
@@ -55,7 +78,9 @@ def test_too_much_pooling_is_refused():
         layer_shapes(parse_architecture("8C3-MP28-8C3-MP2-10FC"), (1, 28, 28))
 
 
-layer_texts = st.lists(st.integers(1, 4).flatmap(lambda n: st.sampled_from([f"{n}C3", f"2x{n}C5-MP2"])), max_size=3)
+layer_texts = st.lists(
+    st.integers(1, 4).flatmap(lambda n: st.sampled_from([f"{n}C3", f"{n}C2v", f"2x{n}C5-MP2"])), max_size=3
+)
 
 
 @given(layer_texts, st.integers(1, 9))

@@ -26,6 +26,7 @@ from svhn_files import artifact_of, digits, images, release_of, write, write_mat
 import data_prep
 from data_prep import DamagedDataError, DataError, MissingDataError, Silent, StorageError, store, svhn, svhn_store
 from data_prep.contact_sheet import contact_sheet
+from data_prep.memorization import memorized
 from data_prep.svhn_normalized import VARIANTS, GcnLcn, GcnLcnRed, Torch7Lcn
 from data_prep.svhn_release import OFFICIAL, MatFile, Release
 from data_prep.svhn_split import first_of_class_split, pylearn2_split
@@ -277,6 +278,36 @@ def test_the_digest_of_what_is_stored_can_be_computed_by_anybody(root):
 def test_impossible_wishes_are_refused(root, release, preprocessing, train, valid, message):
     with pytest.raises(DataError, match=message):
         svhn.load("svhn", root, preprocessing, train, valid, release)
+
+
+def test_the_train_digits_alone_are_in_pylearn2s_order(root, release, official_order):
+    pixels, labels = official_order
+    whole = svhn.load("svhn", root, "signed", 500, 50, release)
+    few = svhn.load("svhn", root, "signed", SIZES[0], 50, release, subset="train_digits")
+    index = np.arange(SIZES[0])
+    np.random.RandomState(322).shuffle(index)
+    np.testing.assert_array_equal(few.train.labels, labels[0][index])
+    stored = np.float32(2 / 255) * pixels.astype(np.float32) - np.float32(1)
+    np.testing.assert_array_equal(few.train.images[:], stored[: SIZES[0]][index])
+    assert (few.valid.digest, few.test.digest) == (whole.valid.digest, whole.test.digest)
+    assert few.train.digest != whole.train.digest
+
+
+def test_random_labels_leave_images_in_their_file(root, release):
+    data = svhn.load("svhn", root, "signed", SIZES[0], 50, release, subset="train_digits")
+    drawn = memorized(data, "random_train_valid", "images", 1)
+    assert drawn.train.images is data.train.images
+    assert drawn.train.digest != data.train.digest
+    assert drawn.test is data.test
+
+
+def test_impossible_subsets_are_refused(root, release):
+    with pytest.raises(DataError, match=f"svhn has 1 to {SIZES[0]} training images to give"):
+        svhn.load("svhn", root, "signed", SIZES[0] + 1, 50, release, subset="train_digits")
+    with pytest.raises(DataError, match="unknown subset 'extra' of svhn: expected all or train_digits"):
+        svhn.load("svhn", root, "signed", 5, 5, release, subset="extra")
+    with pytest.raises(DataError, match="torch7_lcn goes with a split of its own, which has no subset train_digits"):
+        svhn.load("svhn", root, "torch7_lcn", 5, 5, release, subset="train_digits")
 
 
 def test_what_is_not_prepared_is_told_with_its_command(tmp_path):

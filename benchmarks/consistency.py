@@ -1,0 +1,161 @@
+"""What no setting can refuse by itself: values that do not go together, in one line that says what was expected."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Iterator
+
+from benchmarks.architecture import Dense, layer_shapes, parse_architecture
+from benchmarks.errors import RecipeError
+from benchmarks.layerwise import layer_activations, layer_weights, linear_layers, spread
+from benchmarks.settings import CLASSES, DATASETS, ModelSettings, Settings, TrainSettings, setting_text
+
+WEIGHTS = ("deterministic", "real", "stochastic", "ternary")
+ACTIVATIONS = ("binary_sigmoid", "binary_tanh", "relu", "sign", "stochastic_sign", "ternary")
+# The settings that each decay of the learning rate takes, and no other.
+DECAYS = {
+    "exponential": {"lr_final"},
+    "halving": {"lr_halving_epochs"},
+    "steps": {"lr_milestones", "lr_factor"},
+    "constant": set[str](),
+}
+
+
+def check_consistency(settings: Settings) -> None:
+    """Raise RecipeError for settings that do not go together."""
+    model = settings.model
+    _check_architecture(settings)
+    if settings.data.train_images < settings.train.batch_size:
+        raise RecipeError(
+            f"data.train_images={settings.data.train_images}: expected at least one batch"
+            f" (train.batch_size={settings.train.batch_size})"
+        )
+    _check_learning_rates(settings.train)
+    layers = linear_layers(model)
+    _check_words("weights", model.weights, WEIGHTS, len(layers), "linear layer")
+    _check_words("activation", model.activation, ACTIVATIONS, len(layers) - 1, "hidden layer")
+    _check_rates(model, sum(isinstance(layer, Dense) for layer in layers))
+    for problem in (*_data_problems(settings), *_model_problems(model), *_evaluation_problems(settings)):
+        raise RecipeError(problem)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """ ": did you mean ...?" if some known name is near, else nothing."""
+    matches = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f": did you mean {' or '.join(matches)}?" if matches else ""
+
+
+def _check_architecture(settings: Settings) -> None:
+    text = settings.model.architecture
+    try:
+        shapes = layer_shapes(parse_architecture(text), DATASETS[settings.data.dataset].image_shape)
+    except ValueError as error:
+        raise RecipeError(f"model.architecture={text}: {error}") from error
+    if shapes[-1].output_shape != (CLASSES,):
+        raise RecipeError(f"model.architecture={text}: expected {CLASSES}FC at the end, one unit a class")
+
+
+def _check_learning_rates(train: TrainSettings) -> None:
+    """Refuse a schedule whose parts are missing, those of another, out of order, or that ends above its start."""
+    names = {name for parts in DECAYS.values() for name in parts}
+    wanted = DECAYS[train.lr_decay]
+    if {name for name in names if getattr(train, name) is not None} != wanted:
+        expected = " and ".join(f"train.{name}" for name in sorted(wanted, reverse=True))
+        expected = f"{expected} with it, and only that" if wanted else f"none of {', '.join(sorted(names))} with it"
+        raise RecipeError(f"train.lr_decay={train.lr_decay}: expected {expected}")
+    if train.lr_final is not None and train.lr_final > train.lr_start:
+        raise RecipeError(f"train.lr_final={train.lr_final}: expected at most train.lr_start={train.lr_start}")
+    if train.lr_milestones is not None and sorted(set(train.lr_milestones)) != list(train.lr_milestones):
+        raise RecipeError(f"train.lr_milestones={setting_text(train.lr_milestones)}: expected epochs in rising order")
+
+
+def _check_words(name: str, text: str, known: tuple[str, ...], layers: int, kind: str) -> None:
+    """Refuse words that are not known, and more or fewer of them than there are layers."""
+    expected = f"expected {' or '.join(known)}, or one for each {kind} as in '2x{known[0]}-{known[1]}'"
+    try:
+        words = spread(text, layers) or [text]
+    except ValueError as error:
+        raise RecipeError(f"model.{name}={text}: {error}: {expected}") from error
+    for word in words:
+        if word not in known:
+            raise RecipeError(f"model.{name}={text}: {word!r} is not known: {expected}{nearest(word, known)}")
+
+
+def _check_rates(model: ModelSettings, dense_layers: int) -> None:
+    text = model.dropout_dense_output
+    expected = "expected a rate, at least 0 and below 1, or one for each fully connected layer as in '2x0.5-0'"
+    try:
+        rates = [float(word) for word in spread(text, dense_layers)]
+    except ValueError as error:
+        raise RecipeError(f"model.dropout_dense_output={text}: {error}: {expected}") from error
+    if not all(math.isfinite(rate) and 0 <= rate < 1 for rate in rates):
+        raise RecipeError(f"model.dropout_dense_output={text}: {expected}")
+
+
+def _data_problems(settings: Settings) -> Iterator[str]:
+    data = settings.data
+    if data.dataset != "svhn" and data.subset != "all":
+        yield f"data.subset={data.subset}: expected data.dataset=svhn with it"
+    if data.dataset == "svhn" and data.split == "random":
+        yield "data.split=random: expected another data.dataset than svhn with it"
+    if data.augmentation == "none" and data.augmented != "train":
+        yield f"data.augmented={data.augmented}: expected a data.augmentation with it"
+
+
+def _model_problems(model: ModelSettings) -> Iterator[str]:
+    weights, activations = set(layer_weights(model)), set(layer_activations(model))
+    if weights == {"real"}:
+        if (model.evaluation_weights, model.lr_scale, model.clipped) != ("real", "none", "weights"):
+            yield (
+                "model.weights=real: expected model.evaluation_weights=real, model.lr_scale=none and"
+                " model.clipped=weights with it"
+            )
+        if model.binary_regularization:
+            yield f"model.binary_regularization={model.binary_regularization}: expected layers that are not real"
+    elif not model.weight_limit:
+        yield f"model.weights={model.weights}: expected model.weight_limit with it"
+    if model.evaluation_weights == "stochastic" and "stochastic" not in weights:
+        yield f"model.evaluation_weights=stochastic: expected model.weights=stochastic, not {model.weights}"
+    if (model.activation_gradient == "swish") != (model.swish_beta is not None):
+        yield f"model.activation_gradient={model.activation_gradient}: expected model.swish_beta with swish only"
+    if model.activation_gradient != "hardtanh" and not activations & {"sign", "ternary"}:
+        yield (
+            f"model.activation_gradient={model.activation_gradient}: expected model.activation=sign or ternary, not"
+            f" {model.activation}"
+        )
+    if model.batch_norm != "none" and not (model.batch_norm_alpha and model.batch_norm_epsilon):
+        yield f"model.batch_norm={model.batch_norm}: expected model.batch_norm_alpha and batch_norm_epsilon with it"
+    output_alpha = model.output_batch_norm_alpha or model.batch_norm_alpha
+    if (model.output_batch_norm or "none") != "none" and not (output_alpha and model.batch_norm_epsilon):
+        yield (
+            f"model.output_batch_norm={model.output_batch_norm}: expected model.output_batch_norm_alpha and"
+            " batch_norm_epsilon with it"
+        )
+    if model.dropout_dense and (model.dropout_input or model.dropout_hidden):
+        yield f"model.dropout_dense={model.dropout_dense}: expected no dropout_input and dropout_hidden with it"
+    yield from _optimizer_problems(model)
+
+
+def _optimizer_problems(model: ModelSettings) -> Iterator[str]:
+    if (model.momentum or model.nesterov) and model.optimizer != "sgd":
+        yield f"model.optimizer={model.optimizer}: expected model.momentum and model.nesterov with sgd only"
+    if model.nesterov and not model.momentum:
+        yield "model.nesterov=true: expected model.momentum with it"
+    if model.weight_decay and model.optimizer not in ("sgd", "torch_adam"):
+        yield f"model.weight_decay={model.weight_decay}: expected model.optimizer=sgd or torch_adam with it"
+
+
+def _evaluation_problems(settings: Settings) -> Iterator[str]:
+    model, size = settings.model, settings.protocol.evaluation_batch_size
+    matters = model.evaluation_statistics == "batch" or "ternary" in layer_activations(model)
+    if matters and size is None:
+        yield (
+            "protocol.evaluation_batch_size=null: expected a number of images, on which the scores depend with"
+            " model.evaluation_statistics=batch or model.activation=ternary"
+        )
+    if size is not None and not matters:
+        yield (
+            f"protocol.evaluation_batch_size={size}: expected null, as the scores do not depend on it without"
+            " model.evaluation_statistics=batch or model.activation=ternary"
+        )
