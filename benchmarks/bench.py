@@ -14,7 +14,7 @@ import io
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from benchmarks.architecture import Dense, LayerShape
 from benchmarks.cost import Cost, cost, recipe_shapes
-from benchmarks.engine import Engine, open_engine
+from benchmarks.engine import Engine, compile_option, open_engine
 from benchmarks.errors import EngineError
 from benchmarks.machine import peak_memory_mib, usable_cores
 from benchmarks.protocol import EVALUATION_BATCH
@@ -43,7 +43,9 @@ ATTEMPTS = 3  # a limit is the best of so many
 # OpenMP's and OpenBLAS's threads spin for tens of milliseconds after their work, on the cores of what is timed next.
 REST_SECONDS = 0.3
 # Engine name -> module whose PlainEngine is that framework used as its layers come.
-BASELINES = {"gluon": "bnn_gluon.baseline"}
+BASELINES = {"gluon": "bnn_gluon.baseline", "torch": "bnn_torch.baseline"}
+# (engine, device) -> module whose DeviceLimits measures what the device can do, where that is not the CPU.
+LIMITS = {("torch", "gpu"): "bnn_torch.limits"}
 
 
 def _blas_threads() -> int:
@@ -73,7 +75,8 @@ class Spread(msgspec.Struct, frozen=True):
 class Round(msgspec.Struct, frozen=True, kw_only=True):
     """What one round measured: the machine's limits, then the time of a batch in each block.
 
-    Speeds in GFLOP/s and GB/s (10^9), a copied byte counted as one read and one written.
+    Speeds in GFLOP/s and GB/s (10^9), a copied byte counted as one read and one written. On a GPU `sgemm_*` are the
+    GPU's matrix products in the engine's precision. `compiled_ms` is of the baseline behind torch.compile.
     """
 
     sgemm_square: float
@@ -81,7 +84,8 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     copy: float
     training_ms: float
     evaluation_ms: float
-    baseline_ms: float | None
+    baseline_ms: float | None = None
+    compiled_ms: float | None = None
 
     @property
     def sgemm(self) -> float:
@@ -140,6 +144,8 @@ class BenchResult(msgspec.Struct, frozen=True, kw_only=True):
         peak_memory_mib: of this process after warming up, without a data set and before the limits were measured.
         sgemm_square, sgemm_network, copy: the machine's limits, see `Round`.
         baseline: the framework used as its layers come, with `speedup` = its time over the engine's, round by round.
+        compiled, compiled_speedup: the same network behind torch.compile, where the engine is torch and compiles.
+        device_memory_mib: peak of what the engine had of the GPU's memory, None on a CPU.
     """
 
     benchmark: str
@@ -163,6 +169,9 @@ class BenchResult(msgspec.Struct, frozen=True, kw_only=True):
     speedup: Spread | None
     full_run: FullRun
     rounds: list[Round]
+    compiled: Speed | None = None
+    compiled_speedup: Spread | None = None
+    device_memory_mib: float | None = None
 
 
 class _Trainer(Protocol):
@@ -182,6 +191,8 @@ def bench(
     steps: int,
     *,
     compare_baseline: bool = False,
+    precision: str = "float32",
+    compile: str = "auto",
 ) -> BenchResult:
     """Measure an engine on a recipe's network, on random data.
 
@@ -191,6 +202,7 @@ def bench(
         repeats: rounds, at least 1.
         steps: training steps in a round's block, at least 1; it evaluates three times as many images.
         compare_baseline: measure the framework used as its layers come in the same rounds.
+        precision, compile: as `open_engine`.
 
     Raises:
         EngineError: an engine or device that cannot be had here, or an engine without a baseline.
@@ -199,19 +211,32 @@ def bench(
     if compare_baseline and engine_name not in BASELINES:
         raise EngineError(f"engine {engine_name!r} has no baseline to compare with: expected {' or '.join(BASELINES)}")
     opening = time.perf_counter()
-    engine = open_engine(engine_name, recipe.model, recipe.image_shape, SEED, device, threads)
+    engine = open_engine(engine_name, recipe.model, recipe.image_shape, SEED, device, threads, precision, compile)
     warming_up = time.perf_counter()
     blocks = _Blocks(recipe, steps)
     blocks.warm_up(engine)
     engine.scores(blocks.images[:EVALUATION_BATCH], EVALUATION_BATCH)
     warm, peak_memory = time.perf_counter(), peak_memory_mib()
 
-    baseline = None
+    trainers: dict[str, _Trainer] = {}
     if compare_baseline:
-        baseline = importlib.import_module(BASELINES[engine_name]).PlainEngine(recipe.model, recipe.image_shape, SEED)
-        blocks.warm_up(baseline)
-    machine = _Machine(recipe, threads)
-    rounds = [_round(machine, blocks, engine, baseline) for _ in range(repeats)]
+        plain = importlib.import_module(BASELINES[engine_name]).PlainEngine
+        if engine_name == "torch":
+            trainers["baseline"] = plain(recipe.model, recipe.image_shape, SEED, device, precision)
+            if compile_option(engine) == "on":
+                trainers["compiled"] = plain(recipe.model, recipe.image_shape, SEED, device, precision, compiled=True)
+        else:
+            trainers["baseline"] = plain(recipe.model, recipe.image_shape, SEED)
+        for trainer in trainers.values():
+            blocks.warm_up(trainer)
+    machine: _Limits = _Machine(recipe, threads)
+    device_memory = None
+    if (engine_name, device) in LIMITS:
+        module = importlib.import_module(LIMITS[engine_name, device])
+        device_memory = module.peak_memory_mib()
+        products = _dense_shapes(recipe_shapes(recipe), recipe.train.batch_size)
+        machine = module.DeviceLimits(precision, products)
+    rounds = [_round(machine, blocks, engine, trainers) for _ in range(repeats)]
     return BenchResult(
         benchmark=recipe.id,
         scoring=recipe.scoring,
@@ -228,11 +253,12 @@ def bench(
         sgemm_network=Spread.of(r.sgemm_network for r in rounds),
         copy=Spread.of(r.copy for r in rounds),
         rounds=rounds,
+        device_memory_mib=device_memory,
         **_figures(recipe, rounds),
     )
 
 
-def _round(machine: _Machine, blocks: _Blocks, engine: Engine, baseline: _Trainer | None) -> Round:
+def _round(machine: _Limits, blocks: _Blocks, engine: Engine, baselines: Mapping[str, _Trainer]) -> Round:
     square, network, copied = machine.measure()
     return Round(
         sgemm_square=square,
@@ -240,7 +266,10 @@ def _round(machine: _Machine, blocks: _Blocks, engine: Engine, baseline: _Traine
         copy=copied,
         training_ms=_rested_ms(lambda: blocks.train(engine)) / blocks.steps,
         evaluation_ms=_rested_ms(lambda: blocks.evaluate(engine)) / blocks.evaluation_batches,
-        baseline_ms=None if baseline is None else _rested_ms(lambda: blocks.train(baseline)) / blocks.steps,
+        **{
+            f"{name}_ms": _rested_ms(functools.partial(blocks.train, baseline)) / blocks.steps
+            for name, baseline in baselines.items()
+        },
     )
 
 
@@ -251,13 +280,17 @@ def _figures(recipe: Recipe, rounds: Sequence[Round]) -> dict[str, Any]:
     batch = Work(EVALUATION_BATCH, EVALUATION_BATCH * 2 * counted.multiply_adds, 0)
     training = _speed(step, [r.training_ms for r in rounds], rounds)
     evaluation = _speed(batch, [r.evaluation_ms for r in rounds], rounds)
-    plain = [r.baseline_ms for r in rounds if r.baseline_ms is not None]
+    others: dict[str, Any] = {}
+    for name, speedup in (("baseline", "speedup"), ("compiled", "compiled_speedup")):
+        times = [ms for r in rounds if (ms := getattr(r, f"{name}_ms")) is not None]
+        others[name] = _speed(step, times, rounds) if times else None
+        ratios = [ms / r.training_ms for ms, r in zip(times, rounds, strict=bool(times))]
+        others[speedup] = Spread.of(ratios) if ratios else None
     return {
         "cost": counted,
         "training": training,
         "evaluation": evaluation,
-        "baseline": _speed(step, plain, rounds) if plain else None,
-        "speedup": Spread.of(ms / r.training_ms for ms, r in zip(plain, rounds, strict=True)) if plain else None,
+        **others,
         "full_run": _full_run(counted, training, evaluation),
     }
 
@@ -287,6 +320,13 @@ class _Blocks:
         engine.scores(self.images, EVALUATION_BATCH)
 
 
+class _Limits(Protocol):
+    """What is measured in every round beside the engine."""
+
+    def measure(self) -> tuple[float, float, float]:
+        """Speed of square products and of the dense layers' products, GFLOP/s, and of copying, GB/s."""
+
+
 class _Machine:
     """What this machine can do, measured with NumPy on the CPU."""
 
@@ -310,18 +350,22 @@ class _Machine:
 
     def _dense_products(self, shapes: Sequence[LayerShape], batch_size: int) -> list[tuple[NDArray[Any], NDArray[Any]]]:
         """The matrix products of a training step in the fully connected layers, as pairs of factors."""
-        products = []
-        for position, shape in enumerate(shapes):
-            if isinstance(shape.layer, Dense):
-                inputs, weights = self._matrix(batch_size, shape.fan_in), self._matrix(shape.layer.units, shape.fan_in)
-                gradient = self._matrix(batch_size, shape.layer.units)
-                products += [(inputs, weights.T), (gradient.T, inputs)]
-                products += [(gradient, weights)] if position else []
-        return products
+        return [(self._matrix(m, k), self._matrix(k, n)) for m, k, n in _dense_shapes(shapes, batch_size)]
 
     def _copy(self) -> None:
         for _ in self._pool.map(np.copyto, self._target, self._source):
             pass
+
+
+def _dense_shapes(shapes: Sequence[LayerShape], batch_size: int) -> list[tuple[int, int, int]]:
+    """The matrix products of a training step in the fully connected layers: rows, inner size and columns of each."""
+    products = []
+    for position, shape in enumerate(shapes):
+        if isinstance(shape.layer, Dense):
+            units = shape.layer.units
+            products += [(batch_size, shape.fan_in, units), (units, batch_size, shape.fan_in)]
+            products += [(batch_size, units, shape.fan_in)] if position else []
+    return products
 
 
 def _gflops(products: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> float:
@@ -376,7 +420,12 @@ def to_text(result: BenchResult) -> str:
 
     from benchmarks.display import duration
 
-    columns = {"training": result.training, "evaluation": result.evaluation, "plain training": result.baseline}
+    columns = {
+        "training": result.training,
+        "evaluation": result.evaluation,
+        "plain training": result.baseline,
+        "plain, torch.compile": result.compiled,
+    }
     speeds = {name: speed for name, speed in columns.items() if speed is not None}
     table = Table("median (min to max)", *(f"{name}\na batch of {speed.work.images}" for name, speed in speeds.items()))
     for label, attribute, form in (
@@ -392,7 +441,8 @@ def to_text(result: BenchResult) -> str:
     run, total = result.full_run, duration(result.full_run.total_seconds)
     lines: list[str | Table] = [
         f"{result.benchmark}: {result.repeats} rounds of {result.steps} training steps, on {result.data}",
-        f"{result.engine['name']} on {result.engine['device_name']}, {result.threads} threads",
+        f"{result.engine['name']} on {result.engine['device_name']}, {result.threads} threads,"
+        f" {result.engine['precision']}",
         table,
         f"sgemm {SQUARE} x {SQUARE}: {_text(result.sgemm_square, '.1f')} GFLOP/s{other}",
         f"sgemm at the dense layers' shapes: {_text(result.sgemm_network, '.1f')} GFLOP/s{other}",
@@ -402,8 +452,14 @@ def to_text(result: BenchResult) -> str:
         f"a whole run by these medians: {total} (training {duration(run.training_seconds)},"
         f" evaluation {duration(run.evaluation_seconds)})",
     ]
-    if result.speedup is not None:
-        lines.append(f"plain layers and operators take {_text(result.speedup, '.2f')} times as long as the engine")
+    if result.device_memory_mib is not None:
+        lines.append(f"peak memory on the GPU {result.device_memory_mib:,.0f} MiB; its own products and copies above")
+    for plain, times in (
+        ("plain layers and operators", result.speedup),
+        ("with torch.compile", result.compiled_speedup),
+    ):
+        if times is not None:
+            lines.append(f"{plain} take {_text(times, '.2f')} times as long as the engine")
     buffer = io.StringIO()
     console = Console(file=buffer, width=120, highlight=False, markup=False)
     for line in lines:

@@ -23,15 +23,17 @@ from typing import Any, Literal
 
 import msgspec
 
-from benchmarks.engine import ENGINES, open_engine
-from benchmarks.machine import usable_cores
+from benchmarks.engine import ENGINES, PACKAGES, installed_engines, open_engine
+from benchmarks.machine import Gpu, GpuError, list_gpus, usable_cores
 from benchmarks.provenance import code_version
 from benchmarks.recipe import load_recipe
 
 REPOSITORY = Path(__file__).parents[1]
-LOCK = REPOSITORY / "requirements.txt"
-INSTALL = "python -m pip install -r requirements.txt"
-# The lock's: this code needs at least 3.11, and numpy 1.23.5, which mxnet 1.9.1 needs, has no wheels for 3.12.
+# Engine -> the file with the versions that it is tested with.
+LOCKS = {"gluon": REPOSITORY / "requirements.txt", "torch": REPOSITORY / "requirements-torch.txt"}
+LOCK = LOCKS["gluon"]
+INSTALL = PACKAGES["gluon"][1]
+# This code needs at least 3.11, and numpy 1.23.5, which mxnet 1.9.1 needs, has no wheels for 3.12.
 PYTHON = (3, 11)
 # A run of a large network (37 M weights, each with two moments, in a checkpoint that is written beside the one before;
 # and the weights of the declared epoch, likewise) takes more than half of it.
@@ -62,7 +64,7 @@ def examine(data_root: Path, runs_root: Path, *, verify: bool = False) -> list[F
 
     return [
         examine_python(),
-        examine_packages(LOCK),
+        examine_packages(LOCKS["torch" if installed_engines() == ["torch"] else "gluon"]),
         *(examine_engine(name) for name in ENGINES),
         examine_threads(),
         *examine_gpus(),
@@ -77,9 +79,9 @@ def examine(data_root: Path, runs_root: Path, *, verify: bool = False) -> list[F
 
 
 def examine_python() -> Finding:
-    """Whether this Python is the one that the locked packages are for."""
+    """Whether this Python is the one that the locked packages are for; with torch alone, it may be a later one."""
     detail = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
-    if sys.version_info[:2] == PYTHON:
+    if sys.version_info[:2] == PYTHON or (sys.version_info[:2] > PYTHON and installed_engines() == ["torch"]):
         return Finding("python", "ok", detail)
     wanted = ".".join(map(str, PYTHON))
     return Finding(
@@ -102,11 +104,12 @@ def examine_packages(lock: Path) -> Finding:
         except importlib.metadata.PackageNotFoundError:
             missing.append(f"{name} is missing")
         else:
-            if installed != version:
+            if installed.partition("+")[0] != version:  # "2.13.0+cpu" is a build of 2.13.0
                 different.append(f"{name} is {installed}, expected {version}")
     if not missing + different:
         return Finding("packages", "ok", f"{len(pins)} as locked in {lock.name}")
-    return Finding("packages", "fail" if missing else "warn", ", ".join(missing + different), INSTALL)
+    mend = f"python -m pip install -r {lock.name}"
+    return Finding("packages", "fail" if missing else "warn", ", ".join(missing + different), mend)
 
 
 # -- engines and what they compute on ----------------------------------------------------------------------------------
@@ -121,7 +124,7 @@ def try_engine(name: str, device: str) -> None:
         import numpy as np
 
         recipe = load_recipe("binaryconnect-mnist", ["model.architecture=8FC-10FC"])
-        engine = open_engine(name, recipe.model, recipe.image_shape, seed=0, device=device)
+        engine = open_engine(name, recipe.model, recipe.image_shape, seed=0, device=device, compile="off")
         engine.train_step(np.zeros((4, *recipe.image_shape), np.float32), np.zeros(4, np.int64), lr=0.001)
     except Exception as error:  # whatever it is, it is what to report
         cause = error.__cause__ or error  # what made the engine refuse says more here than "see doctor"
@@ -153,23 +156,27 @@ def _tried(name: str, device: str) -> tuple[dict[str, Any] | None, str]:
 
 
 def examine_engine(name: str) -> Finding:
-    """Whether an engine computes on the CPU, and how it was built."""
+    """Whether an engine computes on the CPU, and how it was built. One of the two is enough."""
+    installed = installed_engines()
+    if name not in installed:
+        mend = PACKAGES[name][1]
+        return Finding(f"engine {name}", "ok" if installed else "fail", "not installed", None if installed else mend)
     described, complaint = _tried(name, "cpu")
     if described is None:
-        return Finding(f"engine {name}", "fail", complaint, _mend_engine(complaint))
+        return Finding(f"engine {name}", "fail", complaint, _mend_engine(complaint, name))
     versions = ", ".join(f"{package} {version}" for package, version in described["versions"].items())
     build = f"{'GPU' if 'CUDA' in described['features'] else 'CPU'} build with {', '.join(described['features'])}"
     return Finding(f"engine {name}", "ok", f"{versions}; {build}; one training step done")
 
 
-def _mend_engine(complaint: str) -> str:
+def _mend_engine(complaint: str, name: str) -> str:
     """A shared library that the system lacks is, by Debian's rules, in the package of its name and version."""
     library = re.search(r"(lib[\w+]+)\.so\.(\d+): cannot open", complaint)
     if library:
         return f"apt-get install {library[1]}{library[2]}"
     if "No threading layer" in complaint:  # what numba says where libgomp.so.1 is absent
         return "apt-get install libgomp1"
-    return INSTALL
+    return PACKAGES[name][1]
 
 
 def examine_threads() -> Finding:
@@ -179,14 +186,6 @@ def examine_threads() -> Finding:
     if wanted in (None, str(cores)):
         return Finding("threads", "ok", detail)
     return Finding("threads", "warn", f"{detail}, whatever OMP_NUM_THREADS={wanted} says", "pass --threads N to a run")
-
-
-class Gpu(msgspec.Struct, frozen=True):
-    """One NVIDIA GPU, as nvidia-smi names it. `capability` is its compute capability, for example "8.6"."""
-
-    name: str
-    capability: str
-    driver: str
 
 
 def has_code(capability: str, built_for: Iterable[str]) -> bool:
@@ -206,33 +205,26 @@ def _version(capability: str) -> tuple[int, int]:
 
 def examine_gpus() -> list[Finding]:
     """Which GPUs there are, as nvidia-smi tells, and which engine can use them. To have none is normal."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return [NO_GPU]
-    query = [program, "--query-gpu=name,compute_cap,driver_version", "--format=csv,noheader"]
     try:
-        result = subprocess.run(query, check=False, capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return [Finding("gpu", "warn", f"nvidia-smi does not work ({error}): runs use the CPU")]
-    rows = [re.split(r"\s*,\s*", line.strip()) for line in result.stdout.splitlines() if line.strip()]
-    if result.returncode != 0 or not all(len(row) == 3 and re.fullmatch(r"\d+\.\d+", row[1]) for row in rows):
-        answer = (result.stdout + result.stderr).strip().partition("\n")[0]
-        return [Finding("gpu", "warn", f"nvidia-smi answers {answer!r}: runs use the CPU", "update the NVIDIA driver")]
-    return [_gpu(Gpu(*row), engine) for row in rows for engine in ENGINES] or [NO_GPU]
+        gpus = list_gpus()
+    except GpuError as error:
+        return [Finding("gpu", "warn", f"{error}: runs use the CPU", "update the NVIDIA driver")]
+    return [_gpu(gpu, engine) for gpu in gpus for engine in installed_engines()] or [NO_GPU]
 
 
 def _gpu(gpu: Gpu, engine: str) -> Finding:
     detail = f"{gpu.name}, compute capability {gpu.capability}, driver {gpu.driver}"
     try:
-        # Written for people ("5.0, 6.0 and 7.0 (...)"): the numbers in it are what counts.
-        built_for = re.findall(r"\d+\.\d+", importlib.import_module(ENGINES[engine]).GPU_CAPABILITIES)
+        # Written for people ("5.0, 6.0 and 7.0 (...)"): the numbers in it are what counts. Torch knows by itself.
+        written = getattr(importlib.import_module(ENGINES[engine]), "GPU_CAPABILITIES", gpu.capability)
     except ImportError as error:
         return Finding("gpu", "warn", f"{detail}: engine {engine} cannot be loaded: {error}", INSTALL)
+    built_for = re.findall(r"\d+\.\d+", written)
     if not has_code(gpu.capability, built_for):
         detail = (
             f"{detail}: engine {engine} has no code for it, only for {', '.join(built_for)} and later minor versions"
         )
-        return Finding("gpu", "warn", detail, "use --device cpu")
+        return Finding("gpu", "warn", detail, "use --device cpu" if engine == "torch" else "use --engine torch")
     described, complaint = _tried(engine, "gpu")
     if described is None:
         return Finding("gpu", "warn", f"{detail}: engine {engine} cannot use it: {complaint}", "use --device cpu")

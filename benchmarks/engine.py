@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Protocol
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from benchmarks.architecture import Conv, parse_architecture
 from benchmarks.errors import EngineError
+from benchmarks.machine import nvidia_gpus
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from benchmarks.augmentation import Crops
     from benchmarks.recipe import ModelSettings
 
-# Engine name -> module with open(model, input_shape, seed, device, threads); imported only when opened.
-ENGINES = {"gluon": "bnn_gluon.engine"}
+# Engine name -> module with open(model, input_shape, seed, device, threads), and for some two options more: see
+# open_engine. Imported only when opened.
+ENGINES = {"gluon": "bnn_gluon.engine", "torch": "bnn_torch.engine"}
+# Engine name -> the package whose presence says that it is installed, and what installs it.
+PACKAGES = {
+    "gluon": ("mxnet", "python -m pip install -r requirements.txt"),
+    "torch": ("torch", "python -m pip install -r requirements-torch.txt"),
+}
 DEVICES = ("cpu", "gpu")
+AUTO = "auto"
+PRECISIONS = ("float32", "tf32", "bf16")
+COMPILE = ("auto", "on", "off")
 
 
 class Engine(Protocol):
     """A network with its training rule on one device.
 
-    Images are float32 (N, channels, rows, columns), labels int (N,).
+    Images are float32 (N, channels, rows, columns), labels int (N,). An engine may keep what it is given on its device,
+    and take it from there when it is given the same object again: do not change arrays in place between calls.
     """
 
     def parameters(self) -> dict[str, np.ndarray]:
@@ -55,11 +69,16 @@ class Engine(Protocol):
         batch_size: int,
         lr: float,
         on_batch: Callable[[int, float], None] | None = None,
+        *,
+        crops: Crops | None = None,
+        keep_remainder: bool = False,
     ) -> np.ndarray:
-        """Train on images[order] in batches, a last partial batch dropped: as `train_step` batch by batch, but faster.
+        """Train on images[order], changed by `crops`, as `train_step` batch by batch, but faster.
 
-        Returns the loss of every batch, float32 (len(order) // batch_size,). `on_batch(done, loss)` is called after
-        each.
+        Images that do not fill a last batch are dropped, or make a smaller one with `keep_remainder`. Returns the loss
+        of every batch, float32 (batches,). `on_batch(done, loss)` tells how many
+        batches are done and the loss of the last of them: after each batch on a CPU; on a GPU, which is not stopped to
+        be asked, now and then and after the last.
         """
 
     def scores(self, images: np.ndarray, batch_size: int) -> np.ndarray:
@@ -75,6 +94,101 @@ class Engine(Protocol):
         """What computes, as `results.record.Engine` has it."""
 
 
+def epoch_batches(
+    images: np.ndarray,
+    labels: np.ndarray,
+    order: np.ndarray,
+    batch_size: int,
+    crops: Crops | None = None,
+    keep_remainder: bool = False,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The images and labels of each batch of an epoch, made as they are asked for: see `Engine.train_epoch`."""
+    end = len(order) if keep_remainder else len(order) // batch_size * batch_size
+    for start in range(0, end, batch_size):
+        part = slice(start, min(start + batch_size, end))
+        batch = images[order[part]]
+        yield batch if crops is None else crops[part].apply(batch), labels[order[part]]
+
+
+# What the recipes of BinaryConnect and BinaryNet need, which every engine knows; None stands for any value.
+BINARYNET_SETTINGS: dict[str, tuple[Any, ...] | None] = {
+    "architecture": None,
+    "activation": ("relu", "binary_tanh", "binary_sigmoid", "stochastic_sign"),
+    "weights": ("deterministic", "stochastic", "real"),
+    "evaluation_weights": ("binary", "real"),
+    "weight_limit": None,
+    "lr_scale": ("glorot", "none", "torch_glorot", "torch_glorot_ap2"),
+    "batch_norm": ("binaryconnect", "lasagne", "shift"),
+    "batch_norm_alpha": None,
+    "batch_norm_epsilon": None,
+    "loss": ("squared_hinge",),
+    "optimizer": ("adam", "sgd", "shift_adamax"),
+    "dropout_input": None,
+    "dropout_hidden": None,
+    "max_pool_gradient": ("first", "all"),
+    "clipped": ("weights", "all"),
+    "output_batch_norm": ("torch", None),
+    "output_batch_norm_alpha": None,
+    "initialization": ("lasagne", "torch"),
+}
+
+
+def check_settings(engine: str, model: ModelSettings, known: Mapping[str, tuple[Any, ...] | None]) -> None:
+    """Refuse a model with a setting that an engine does not know: one that is not at its default, nor in `known`.
+
+    Raises:
+        EngineError: naming the setting.
+    """
+    fields = model.__struct_fields__
+    defaults = dict(zip(fields[::-1], model.__struct_defaults__[::-1], strict=False))
+    for field in fields:
+        value = getattr(model, field)
+        values = known.get(field, (defaults.get(field),))
+        if values is not None and value not in values:
+            raise EngineError(f"engine {engine!r} does not know model.{field}={value} yet: no engine can train it")
+    if any(isinstance(layer, Conv) and layer.valid for layer in parse_architecture(model.architecture)):
+        raise EngineError(f"engine {engine!r} does not know convolutions without padding yet ({model.architecture})")
+
+
+def installed_engines() -> list[str]:
+    """Engines whose framework is installed; nothing is imported."""
+    return [name for name, (package, _) in PACKAGES.items() if importlib.util.find_spec(package) is not None]
+
+
+class Choice(NamedTuple):
+    """An engine, a device that it can use here, and why it was chosen."""
+
+    engine: str
+    device: str
+    reason: str
+
+
+def choose(engine: str = AUTO, device: str = AUTO) -> Choice:
+    """What "auto" stands for here, by what is installed and which GPUs there are; anything else is left as it is.
+
+    An NVIDIA GPU is for the torch engine, because the gluon engine computes on the CPU. Without one, or without torch,
+    the engine is gluon where mxnet is installed, else torch, on the CPU. Nothing is imported.
+
+    Raises:
+        EngineError: neither framework is installed.
+    """
+    installed = installed_engines()
+    if engine == AUTO and not installed:
+        raise EngineError(f"no engine is installed: run `{'` or `'.join(mend for _, mend in PACKAGES.values())}`")
+    gpus = [] if device == "cpu" else nvidia_gpus()
+    if engine == AUTO and device == "gpu":
+        return Choice("torch", "gpu", "the gluon engine computes on the CPU only")
+    if engine in (AUTO, "torch") and device == AUTO and gpus and "torch" in installed:
+        return Choice("torch", "gpu", f"there is a GPU, {gpus[0].name}, and the gluon engine computes on the CPU only")
+    seen = "no NVIDIA GPU" if not gpus else "torch is not installed" if "torch" not in installed else "gluon has no GPU"
+    wanted = "cpu" if device == AUTO else device
+    why = "as asked" if device == "cpu" else seen
+    if engine != AUTO:
+        return Choice(engine, wanted, why)
+    name = "gluon" if "gluon" in installed else "torch"
+    return Choice(name, wanted, f"{why}; mxnet is {'' if name == 'gluon' else 'not '}installed")
+
+
 def open_engine(
     name: str,
     model: ModelSettings,
@@ -82,6 +196,8 @@ def open_engine(
     seed: int,
     device: str = "cpu",
     threads: int | None = None,
+    precision: str = "float32",
+    compile: str = "auto",
 ) -> Engine:
     """Open an engine with freshly initialised parameters.
 
@@ -92,17 +208,31 @@ def open_engine(
         seed: of initialisation and of every random draw of training.
         device: "cpu" or "gpu".
         threads: CPU threads; the number of usable cores if None.
+        precision: of products: "float32", "tf32" (GPU) or "bf16"; gluon has float32 alone.
+        compile: whether torch compiles its step: "on", "off", or "auto" for where that works. Gluon ignores it.
 
     Raises:
-        EngineError: unknown engine, one that is not installed, or a device that it cannot use.
+        EngineError: unknown engine, one that is not installed, or a device or precision that it cannot use.
     """
     if name not in ENGINES:
         raise EngineError(f"unknown engine {name!r}: expected {' or '.join(ENGINES)}")
+    options: dict[str, str] = {}
+    if name == "torch":
+        options = {"precision": precision, "compile": compile}
+    elif precision != "float32":
+        raise EngineError(f"engine {name!r} computes in float32: precision {precision!r} needs --engine torch")
+    if name not in installed_engines():
+        raise EngineError(f"engine {name!r} is not installed: run `{PACKAGES[name][1]}`")
     try:
         module = importlib.import_module(ENGINES[name])
     except ImportError as error:
-        raise EngineError(
-            f"engine {name!r} is not installed ({error}): run `python -m pip install -r requirements.txt`"
-        ) from error
-    engine: Engine = module.open(model, input_shape, seed, device, threads)
+        raise EngineError(f"engine {name!r} is not installed ({error}): run `{PACKAGES[name][1]}`") from error
+    engine: Engine = module.open(model, input_shape, seed, device, threads, **options)
     return engine
+
+
+def compile_option(engine: Engine) -> str:
+    """The `compile` with which `open_engine` makes the same engine again: "on" or "off"."""
+    features = engine.describe()["features"]
+    assert isinstance(features, list)
+    return "on" if "torch.compile" in features else "off"

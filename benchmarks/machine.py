@@ -4,9 +4,54 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import resource
+import shutil
+import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
+
+
+class Gpu(NamedTuple):
+    """One NVIDIA GPU, as nvidia-smi names it. `capability` is its compute capability, for example "8.6"."""
+
+    name: str
+    capability: str
+    driver: str
+
+
+class GpuError(Exception):
+    """nvidia-smi is there but does not answer; the message says what it does instead."""
+
+
+def list_gpus() -> list[Gpu]:
+    """The NVIDIA GPUs that nvidia-smi shows; none where there is no nvidia-smi.
+
+    Raises:
+        GpuError: it does not work, or its answer is not understood.
+    """
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    query = [program, "--query-gpu=name,compute_cap,driver_version", "--format=csv,noheader"]
+    try:
+        result = subprocess.run(query, check=False, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise GpuError(f"nvidia-smi does not work ({error})") from error
+    rows = [re.split(r"\s*,\s*", line.strip()) for line in result.stdout.splitlines() if line.strip()]
+    if result.returncode != 0 or not all(len(row) == 3 and re.fullmatch(r"\d+\.\d+", row[1]) for row in rows):
+        answer = (result.stdout + result.stderr).strip().partition("\n")[0]
+        raise GpuError(f"nvidia-smi answers {answer!r}")
+    return [Gpu(*row) for row in rows]
+
+
+def nvidia_gpus() -> list[Gpu]:
+    """As `list_gpus`, and none where nvidia-smi does not answer."""
+    try:
+        return list_gpus()
+    except GpuError:
+        return []
 
 
 def usable_cores() -> int:

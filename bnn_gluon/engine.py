@@ -8,16 +8,18 @@ import math
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmarks.architecture import Conv, LayerShape, MaxPool, layer_shapes, parse_architecture
+from benchmarks.engine import BINARYNET_SETTINGS, check_settings, epoch_batches
 from benchmarks.errors import EngineError
 from benchmarks.machine import cpu_model, usable_cores
 from bnn_gluon.ap2 import ap2
 
 if TYPE_CHECKING:
+    from benchmarks.augmentation import Crops
     from benchmarks.recipe import ModelSettings
 
 # The GPU builds of MXNet 1.9.1 (mxnet-cu112, -cu116, -cu117) hold machine code for these and no PTX to compile for
@@ -37,6 +39,7 @@ def open(
             "device 'gpu': the installed mxnet has no GPU code, and its GPU builds run only on NVIDIA GPUs of compute"
             f" capability {GPU_CAPABILITIES}, not on Hopper or Blackwell; use --device cpu"
         )
+    check_settings("gluon", model, BINARYNET_SETTINGS)
     threads = threads or usable_cores()
     try:
         _set_threads(threads)
@@ -66,15 +69,15 @@ def _set_threads(threads: int) -> None:
 class GluonEngine:
     """One network with its training rule on the CPU: see `benchmarks.engine.Engine`.
 
-    The training network's weights are the binary ones; the real-valued weights and the optimiser's moments are NumPy
-    arrays, and the next step's binary weights are written straight into the network's memory. Evaluation has a network
-    of its own, because MXNet may rearrange the weights of a network that it evaluates.
+    The network's weights are the binary ones; the real-valued weights and the optimiser's moments are NumPy arrays, and
+    the next step's binary weights are written straight into the network's memory. An evaluation borrows the network: it
+    writes the weights that it wants and afterwards those of the coming step, which can be drawn again.
     """
 
     def __init__(self, model: ModelSettings, input_shape: tuple[int, ...], seed: int, threads: int) -> None:
         import mxnet
 
-        from bnn_gluon import memory, network, optimizers, quantize, stages
+        from bnn_gluon import memory, network, optimizers, quantize
 
         self._mx, self._quantize, self._view = mxnet, quantize, memory.view
         self._model, self._threads = model, threads
@@ -83,26 +86,15 @@ class GluonEngine:
         shapes = layer_shapes(parse_architecture(model.architecture), input_shape)
         linear = [shape for shape in shapes if not isinstance(shape.layer, MaxPool)]
         self._drawn = _drawn(linear, model)
+        self._draws = [np.empty(0, np.float32) for _ in self._drawn]
         self._classes = np.arange(shapes[-1].output_shape[0])
-        training = network.Network(shapes, model, training=True)
-        evaluation = network.Network(shapes, model, training=False)
-        for block in (training, evaluation):
-            block.initialize(mxnet.init.Zero())
-            block.hybridize(static_alloc=True, static_shape=True)
-        self._training, self._evaluate = stages.Stages(training), evaluation
-        self._training_parameters = _named_parameters(training)
-        self._evaluation_parameters = _named_parameters(evaluation)
+        names = [name.removesuffix(".weight") for name in _by_weight_name(linear)]
+        self._network = network.Network(shapes, names, model)
+        self._parameters, self._running = self._network.parameters, self._network.running
         self._lr_scales, self._limits = _lr_scales(linear, model), _limits(linear, model)
-        self._alphas = [np.float32(model.batch_norm_alpha)] * (len(linear) - 1)
-        self._alphas.append(np.float32(model.output_batch_norm_alpha or model.batch_norm_alpha))
-        self._running = {
-            name: np.full(_size(parameter), float(not name.endswith("running_mean")), np.float32)
-            for name, parameter in self._evaluation_parameters.items()
-            if ".running_" in name
-        }
         self._moments = {
-            name: [np.zeros(_size(parameter), np.float32) for _ in self._rule.moments]
-            for name, parameter in self._training_parameters.items()
+            name: [np.zeros(math.prod(parameter.shape), np.float32) for _ in self._rule.moments]
+            for name, parameter in self._parameters.items()
         }
         self._step = 0  # updates done
         self._initialize(linear, seed)
@@ -131,33 +123,30 @@ class GluonEngine:
                 if f"bn{number}.running_var" in self._running:
                     values[gamma] = generator.uniform(0, 1, channels)
         for name, value in values.items():
-            self._set(self._training_parameters[name], value)
+            self._set(name, value)
         self._binarize()
 
     # -- parameters and state ------------------------------------------------------------------------------------------
 
     def parameters(self) -> dict[str, np.ndarray]:
-        values = {name: parameter.data().asnumpy() for name, parameter in self._training_parameters.items()}
-        values |= {name: value.copy() for name, value in (self._weights | self._running).items()}
-        return {
-            name: values[name].reshape(_public_shape(name, parameter))
-            for name, parameter in self._evaluation_parameters.items()
-        }
+        values = {name: parameter.data().asnumpy() for name, parameter in self._parameters.items()}
+        values |= {name: value.reshape(self._parameters[name].shape).copy() for name, value in self._weights.items()}
+        values |= {name: value.copy() for name, value in self._running.items()}
+        return {name: values[name] for name in self._network.names}
 
     def load_parameters(self, parameters: Mapping[str, np.ndarray]) -> None:
-        if set(parameters) != set(self._evaluation_parameters):
-            raise ValueError(f"parameters: expected {sorted(self._evaluation_parameters)}, found {sorted(parameters)}")
-        for name, parameter in self._evaluation_parameters.items():
-            if np.shape(parameters[name]) != _public_shape(name, parameter):
-                raise ValueError(
-                    f"{name}: expected shape {_public_shape(name, parameter)}, found {np.shape(parameters[name])}"
-                )
+        if set(parameters) != set(self._network.names):
+            raise ValueError(f"parameters: expected {sorted(self._network.names)}, found {sorted(parameters)}")
+        for name in self._network.names:
+            shape = self._running[name].shape if name in self._running else self._parameters[name].shape
+            if np.shape(parameters[name]) != shape:
+                raise ValueError(f"{name}: expected shape {shape}, found {np.shape(parameters[name])}")
         for name, value in parameters.items():
             own = self._weights.get(name, self._running.get(name))
             if own is not None:
                 own[:] = np.asarray(value, np.float32).reshape(-1)
             else:
-                self._set(self._training_parameters[name], value)
+                self._set(name, value)
         self._binarize()
 
     def state(self) -> dict[str, np.ndarray]:
@@ -170,7 +159,7 @@ class GluonEngine:
         self._step = int(state["step"])
         for key, value in self._named_moments().items():
             value[:] = np.reshape(state[key], -1)
-        self.load_parameters({name: state[f"parameters/{name}"] for name in self._evaluation_parameters})
+        self.load_parameters({name: state[f"parameters/{name}"] for name in self._network.names})
 
     def _named_moments(self) -> dict[str, np.ndarray]:
         """The optimiser's moments as {"adam_mean/dense1.weight": float32 (n,), ...}."""
@@ -204,16 +193,12 @@ class GluonEngine:
     ) -> float:
         if uniforms is not None:
             self._binarize(uniforms)
-        loss, statistics = self._training.step(images, self._targets(labels), self._draw_inputs(len(images)))
-        self._update_running_statistics(statistics)
+        loss = self._network.step(images, self._targets(labels), self._draw_inputs(len(images)))
         self._update_parameters(lr)
         return loss
 
     def gradients(self) -> dict[str, np.ndarray]:
-        return {
-            name: parameter.grad().asnumpy().reshape(_public_shape(name, parameter))
-            for name, parameter in self._training_parameters.items()
-        }
+        return {name: parameter.grad().asnumpy() for name, parameter in self._parameters.items()}
 
     def train_epoch(
         self,
@@ -223,29 +208,25 @@ class GluonEngine:
         batch_size: int,
         lr: float,
         on_batch: Callable[[int, float], None] | None = None,
+        *,
+        crops: Crops | None = None,
+        keep_remainder: bool = False,
     ) -> np.ndarray:
-        batches = order[: len(order) // batch_size * batch_size].reshape(-1, batch_size)
-        losses = np.empty(len(batches), np.float32)
-        for number, batch in enumerate(batches):
-            losses[number] = self.train_step(images[batch], labels[batch], lr)
+        losses = []
+        for batch in epoch_batches(images, labels, order, batch_size, crops, keep_remainder):
+            losses.append(float(np.float32(self.train_step(*batch, lr))))
             if on_batch is not None:
-                on_batch(number + 1, float(losses[number]))
-        return losses
+                on_batch(len(losses), losses[-1])
+        return np.array(losses, np.float32)
 
     def _targets(self, labels: np.ndarray) -> np.ndarray:
         """Labels (N,) as +1 for the class and -1 for the others, float32 (N, classes)."""
         return np.where(np.asarray(labels)[:, None] == self._classes, np.float32(1), np.float32(-1))
 
-    def _update_running_statistics(self, statistics: list[np.ndarray]) -> None:
-        """running <- (1 - alpha) running + alpha * batch value, for mean and spread of each batch normalisation."""
-        alphas = np.repeat(self._alphas, 2)  # for mean and spread
-        for name, batch, alpha in zip(self._running, statistics, alphas, strict=True):
-            self._running[name] = (np.float32(1) - alpha) * self._running[name] + alpha * batch
-
     def _update_parameters(self, lr: float) -> None:
         self._step += 1
         step_size = self._rule.step_size(lr, self._step)
-        for name, parameter in self._training_parameters.items():
+        for name, parameter in self._parameters.items():
             value = self._weights[name] if name in self._weights else self._view(parameter.data())
             scaled = step_size * self._lr_scales.get(name, np.float32(1))
             limit = self._limits.get(name, np.float32(np.inf))
@@ -259,19 +240,18 @@ class GluonEngine:
         return np.uint32(tensor), np.uint32(self._step + 1), *self._key
 
     def _draw_inputs(self, batch: int) -> list[np.ndarray]:
-        """The network's random inputs of the coming step, float32 (batch, ...)."""
-        inputs = []
-        for draw, tensor, shape in self._drawn:
-            values = np.empty((batch, *shape), np.float32)
-            draw(*self._draw(tensor), values.reshape(-1))
-            inputs.append(values)
-        return inputs
+        """The network's random inputs of the coming step, float32 (batch * values an image,); made over by the next."""
+        if any(len(values) != batch * size for values, (_, _, size) in zip(self._draws, self._drawn, strict=True)):
+            self._draws = [np.empty(batch * size, np.float32) for _, _, size in self._drawn]
+        for values, (draw, tensor, _) in zip(self._draws, self._drawn, strict=True):
+            draw(*self._draw(tensor), values)
+        return self._draws
 
     def _binarize(self, uniforms: Mapping[str, np.ndarray] | None = None) -> None:
         """Set the training network's weights for the coming step, from `uniforms` if given."""
         self._mx.nd.waitall()
         for tensor, (name, weights) in enumerate(self._weights.items()):
-            binary, limit = self._view(self._training_parameters[name].data()), self._limits[name]
+            binary, limit = self._view(self._parameters[name].data()), self._limits[name]
             if self._model.weights == "deterministic":
                 self._quantize.binarize_deterministic(weights, limit, binary)
             elif uniforms is None:
@@ -283,33 +263,24 @@ class GluonEngine:
     # -- evaluation ----------------------------------------------------------------------------------------------------
 
     def scores(self, images: np.ndarray, batch_size: int) -> np.ndarray:
-        parameters = self.parameters()
-        if self._model.evaluation_weights == "binary":
-            for name, weights in self._weights.items():
-                self._quantize.binarize_deterministic(weights, self._limits[name], parameters[name].reshape(-1))
-        for name, value in parameters.items():
-            self._set(self._evaluation_parameters[name], value)
         batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
-        return np.concatenate(
-            [self._evaluate(self._mx.nd.array(batch, dtype="float32")).asnumpy() for batch in batches]
-        )
+        try:
+            self._write_evaluation_weights()
+            return np.concatenate([self._network.scores(batch) for batch in batches])
+        finally:
+            self._binarize()
 
-    def _set(self, parameter: Any, value: np.ndarray) -> None:
+    def _write_evaluation_weights(self) -> None:
+        for name, weights in self._weights.items():
+            values = self._view(self._parameters[name].data())
+            if self._model.evaluation_weights == "binary":
+                self._quantize.binarize_deterministic(weights, self._limits[name], values)
+            else:
+                values[:] = weights
+
+    def _set(self, name: str, value: np.ndarray) -> None:
+        parameter = self._parameters[name]
         parameter.set_data(self._mx.nd.array(np.reshape(value, parameter.shape), dtype="float32"))
-
-
-def _named_parameters(network: Any) -> dict[str, Any]:
-    """Gluon's parameters by the house's names: "dense1_weight" is "dense1.weight"."""
-    return {name.replace("_", ".", 1): parameter for name, parameter in network.collect_params().items()}
-
-
-def _size(parameter: Any) -> int:
-    return int(np.prod(parameter.shape))
-
-
-def _public_shape(name: str, parameter: Any) -> tuple[int, ...]:
-    """Weights as Gluon has them, (out, in) or (out, in, rows, columns); all else (channels,)."""
-    return tuple(parameter.shape) if name.endswith(".weight") else (_size(parameter),)
 
 
 def _by_weight_name(linear: list[LayerShape]) -> dict[str, LayerShape]:
@@ -326,17 +297,18 @@ def _glorot_limit(shape: LayerShape) -> float:
     return math.sqrt(6 / (shape.fan_in + shape.fan_out))
 
 
-def _drawn(linear: list[LayerShape], model: ModelSettings) -> list[tuple[Callable[..., None], int, tuple[int, ...]]]:
-    """What is drawn for each step besides weights, in network order: by which function, tensor number and shape."""
+def _drawn(linear: list[LayerShape], model: ModelSettings) -> list[tuple[Callable[..., None], int, int]]:
+    """What is drawn for each step besides weights, in network order: by which function, tensor number and values an
+    image."""
     from bnn_gluon import network, quantize
 
-    drawn: list[tuple[Callable[..., None], int, tuple[int, ...]]] = []
+    drawn: list[tuple[Callable[..., None], int, int]] = []
     for position, (shape, rate) in enumerate(zip(linear, network.dropout_rates(len(linear), model), strict=True)):
         if position and network.draws_thresholds(model):  # of the activation in front of this layer
-            drawn.append((quantize.draw_thresholds, _FIRST_THRESHOLDS + position - 1, shape.input_shape))
+            drawn.append((quantize.draw_thresholds, _FIRST_THRESHOLDS + position - 1, math.prod(shape.input_shape)))
         if rate:
             mask = functools.partial(quantize.draw_dropout_mask, np.float32(rate))
-            drawn.append((mask, _FIRST_MASK + position, shape.input_shape))
+            drawn.append((mask, _FIRST_MASK + position, math.prod(shape.input_shape)))
     return drawn
 
 

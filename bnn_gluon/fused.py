@@ -1,13 +1,14 @@
-"""Batch normalisation with its activation in a few passes over memory, for training on the CPU.
+"""Batch normalisation with its activation in a few passes over memory, on the CPU.
 
 MXNet's operators take one pass for every sum, product and broadcast, and its reductions over the pixels of a
 convolution are slow: composed of them, batch normalisation took longer than the convolutions. Here the statistics, the
 affine map with the activation, the sums of the gradient and the gradient itself are one pass each, with sums in double
-precision.
+precision. What is worked on in between, a row of one image's channel, stays in the first-level cache.
 
 Arrays are float32 (N, channels, pixels), C-contiguous; a fully connected layer has one pixel. Per-channel arrays are
 float32 (channels,). `activation` is one of the codes below; the pre-activation is (x - mean) * scale + beta, recomputed
-in the backward pass instead of stored.
+in the backward pass instead of stored. `rounded` says that AP2(x - mean) stands for x - mean in the second factor of
+every sum and in the gradient, as shift-based batch normalisation has it: see `bnn_gluon.layers`.
 """
 
 from __future__ import annotations
@@ -15,62 +16,137 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-NONE, RELU, BINARY_TANH = 0, 1, 2
-ACTIVATIONS = {"none": NONE, "relu": RELU, "binary_tanh": BINARY_TANH}
+from bnn_gluon.ap2 import ap2
+
+NONE, RELU, BINARY_TANH, BINARY_SIGMOID, STOCHASTIC_SIGN, SIGN = range(6)
+ACTIVATIONS = {
+    "none": NONE,
+    "relu": RELU,
+    "binary_tanh": BINARY_TANH,
+    "binary_sigmoid": BINARY_SIGMOID,
+    "stochastic_sign": STOCHASTIC_SIGN,
+}
+EVALUATION_ACTIVATIONS = ACTIVATIONS | {"stochastic_sign": SIGN}
+NO_THRESHOLDS = np.empty(0, np.float32)
 
 _HALF, _ONE, _ZERO = np.float32(0.5), np.float32(1), np.float32(0)
 # Channels that one thread handles at a time where there is one pixel: whole cache lines, and few partial sums.
 _BLOCK = 256
 
-
-@numba.njit(inline="always")
-def _activate(y, activation):  # type: ignore[no-untyped-def]
-    if activation == RELU:
-        return max(y, _ZERO)
-    if activation == BINARY_TANH:
-        return _ONE if (y + _ONE) * _HALF >= _HALF else -_ONE
-    return y
+_ap2 = numba.njit(inline="always")(ap2)
 
 
-@numba.njit(inline="always")
-def _slope(y, activation):  # type: ignore[no-untyped-def]
-    """Derivative of the activation: of ReLU 1/2 at 0, as Theano's abs form has it; of binary_tanh 1 where |y| <= 1.
+@numba.njit(error_model="numpy")
+def _activate(y, thresholds, activation):  # type: ignore[no-untyped-def]
+    """Replace y, float32 (n,), by its activation.
 
-    That is decided where the original clips, at (y + 1) / 2 in float32, so it is 1 at 1.0000001 too.
+    relu: max(0, y). binary_tanh: +1 where y >= 0, else -1. binary_sigmoid: 1 where y >= 0, else 0. The latter two round
+    (y + 1) / 2, a float32, half away from zero, so -2.98e-8 <= y < 0 counts as 0, as originally.
+    stochastic_sign: sign(clip(y, -1, 1) - T), thresholds T uniform in (-1, 1): +1 with probability
+    clip((y + 1) / 2, 0, 1), else -1; it is sign((hardtanh(y) + 1) / 2 - U) with U uniform in (0, 1). In evaluation:
+    sign(y), where sign(0) = 0 as Torch has it.
+    Source: binary_net.py, binary_tanh_unit(), binary_sigmoid_unit() and Round3; itayhubara/BinaryNet,
+    BinarizedNeurons.lua behind nn.HardTanh; arXiv 1602.02830, section 1.3 and equation 2.
     """
     if activation == RELU:
-        return _ONE if y > _ZERO else (_HALF if y == _ZERO else _ZERO)
-    if activation == BINARY_TANH:
-        half = (y + _ONE) * _HALF
-        return _ONE if _ZERO <= half <= _ONE else _ZERO
-    return _ONE
+        for p in range(y.size):
+            y[p] = max(y[p], _ZERO)
+    elif activation == BINARY_TANH:
+        for p in range(y.size):
+            y[p] = _ONE if (y[p] + _ONE) * _HALF >= _HALF else -_ONE
+    elif activation == BINARY_SIGMOID:
+        for p in range(y.size):
+            y[p] = _ONE if (y[p] + _ONE) * _HALF >= _HALF else _ZERO
+    elif activation == STOCHASTIC_SIGN:
+        for p in range(y.size):
+            y[p] = np.sign(min(max(y[p], -_ONE), _ONE) - thresholds[p])
+    elif activation == SIGN:
+        for p in range(y.size):
+            y[p] = np.sign(y[p])
+
+
+@numba.njit(error_model="numpy")
+def _times_slope(y, activation, g):  # type: ignore[no-untyped-def]
+    """Multiply g by the derivative of the activation at y, both float32 (n,).
+
+    Of relu: 1 where y > 0 and 1/2 at 0, as Theano's (y + |y|) / 2 has it. Of binary_tanh: 1 where |y| <= 1, which is
+    decided where the original clips, at (y + 1) / 2 in float32, so it is 1 at 1.0000001 too; of binary_sigmoid half of
+    that. Of stochastic_sign: 1 where |y| <= 1, the slope of the hardtanh, straight through the sign.
+    """
+    if activation == RELU:
+        for p in range(y.size):
+            g[p] *= _ONE if y[p] > _ZERO else (_HALF if y[p] == _ZERO else _ZERO)
+    elif activation == BINARY_TANH:
+        for p in range(y.size):
+            g[p] *= _ONE if _ZERO <= (y[p] + _ONE) * _HALF <= _ONE else _ZERO
+    elif activation == BINARY_SIGMOID:
+        for p in range(y.size):
+            g[p] *= _HALF if _ZERO <= (y[p] + _ONE) * _HALF <= _ONE else _ZERO
+    elif activation == STOCHASTIC_SIGN:
+        for p in range(y.size):
+            g[p] *= _ONE if -_ONE <= y[p] <= _ONE else _ZERO
+
+
+@numba.njit(error_model="numpy")
+def _round(centred):  # type: ignore[no-untyped-def]
+    for p in range(centred.size):
+        centred[p] = _ap2(centred[p])
+
+
+# Sums of a row may be taken in any order; nothing that rounds on purpose may be computed in these two.
+@numba.njit(fastmath={"reassoc", "contract"})
+def _sum(x):  # type: ignore[no-untyped-def]
+    total = np.float32(0)
+    for p in range(x.size):
+        total += x[p]
+    return total
+
+
+@numba.njit(fastmath={"reassoc", "contract"})
+def _dot(x, y):  # type: ignore[no-untyped-def]
+    total = np.float32(0)
+    for p in range(x.size):
+        total += x[p] * y[p]
+    return total
 
 
 # -- forward ----------------------------------------------------------------------------------------------------------
 
 
-def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and biased variance of every channel, float32 (channels,), summed in double precision."""
+def moments(x: np.ndarray, rounded: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and biased variance of every channel, float32 (channels,), summed in double precision.
+
+    With `rounded` it is mean(c * AP2(c)) instead of the variance mean(c * c), c = x - mean.
+    """
     mean, variance = np.empty(x.shape[1], np.float32), np.empty(x.shape[1], np.float32)
     if x.shape[2] == 1:
-        _moments_of_columns(x[:, :, 0], mean, variance)
+        _moments_of_columns(x[:, :, 0], rounded, mean, variance)
     else:
-        _moments_of_pixels(x, mean, variance)
+        _moments_of_pixels(x, rounded, mean, variance)
     return mean, variance
 
 
 def normalize(
-    x: np.ndarray, mean: np.ndarray, scale: np.ndarray, beta: np.ndarray, activation: int, y: np.ndarray
+    x: np.ndarray,
+    mean: np.ndarray,
+    scale: np.ndarray,
+    beta: np.ndarray,
+    activation: int,
+    y: np.ndarray,
+    thresholds: np.ndarray = NO_THRESHOLDS,
 ) -> None:
-    """Set y, float32 of the shape of x, to activation((x - mean) * scale + beta)."""
+    """Set y, float32 of the shape of x, to activation((x - mean) * scale + beta); y may be x.
+
+    `thresholds`, flat and as many as x has values, are those of STOCHASTIC_SIGN.
+    """
     if x.shape[2] == 1:
-        _normalize_columns(x[:, :, 0], mean, scale, beta, activation, y[:, :, 0])
+        _normalize_columns(x[:, :, 0], mean, scale, beta, activation, thresholds, y[:, :, 0])
     else:
-        _normalize_pixels(x, mean, scale, beta, activation, y)
+        _normalize_pixels(x, mean, scale, beta, activation, thresholds, y)
 
 
 @numba.njit(parallel=True, error_model="numpy", cache=True)
-def _moments_of_columns(x, mean, variance):  # type: ignore[no-untyped-def]
+def _moments_of_columns(x, rounded, mean, variance):  # type: ignore[no-untyped-def]
     n, channels = x.shape
     for block in numba.prange((channels + _BLOCK - 1) // _BLOCK):
         first, last = block * _BLOCK, min((block + 1) * _BLOCK, channels)
@@ -82,32 +158,20 @@ def _moments_of_columns(x, mean, variance):  # type: ignore[no-untyped-def]
             mean[first + c] = np.float32(total[c] / n)
             total[c] = 0.0
         for i in range(n):
-            for c in range(last - first):
-                centred = x[i, first + c] - mean[first + c]
-                total[c] += centred * centred
+            if rounded:
+                for c in range(last - first):
+                    centred = x[i, first + c] - mean[first + c]
+                    total[c] += centred * _ap2(centred)
+            else:
+                for c in range(last - first):
+                    centred = x[i, first + c] - mean[first + c]
+                    total[c] += centred * centred
         for c in range(last - first):
             variance[first + c] = np.float32(total[c] / n)
 
 
-@numba.njit(fastmath={"reassoc", "contract"})
-def _sum(x):  # type: ignore[no-untyped-def]
-    total = np.float32(0)
-    for p in range(x.size):
-        total += x[p]
-    return total
-
-
-@numba.njit(fastmath={"reassoc", "contract"})
-def _sum_of_squares(x, mean):  # type: ignore[no-untyped-def]
-    total = np.float32(0)
-    for p in range(x.size):
-        centred = x[p] - mean
-        total += centred * centred
-    return total
-
-
 @numba.njit(parallel=True, error_model="numpy", cache=True)
-def _moments_of_pixels(x, mean, variance):  # type: ignore[no-untyped-def]
+def _moments_of_pixels(x, rounded, mean, variance):  # type: ignore[no-untyped-def]
     n, channels, pixels = x.shape
     for c in numba.prange(channels):
         total = 0.0
@@ -115,48 +179,51 @@ def _moments_of_pixels(x, mean, variance):  # type: ignore[no-untyped-def]
             total += _sum(x[i, c])
         mean[c] = np.float32(total / (n * pixels))
         total = 0.0
+        centred, second = np.empty(pixels, np.float32), np.empty(pixels, np.float32)
         for i in range(n):
-            total += _sum_of_squares(x[i, c], mean[c])
+            for p in range(pixels):
+                centred[p] = x[i, c, p] - mean[c]
+            if rounded:
+                second[:] = centred
+                _round(second)
+                total += _dot(centred, second)
+            else:
+                total += _dot(centred, centred)
         variance[c] = np.float32(total / (n * pixels))
 
 
 @numba.njit(parallel=True, error_model="numpy", cache=True)
-def _normalize_columns(x, mean, scale, beta, activation, y):  # type: ignore[no-untyped-def]
-    for i in numba.prange(x.shape[0]):
-        if activation == RELU:
-            for c in range(x.shape[1]):
-                y[i, c] = _activate((x[i, c] - mean[c]) * scale[c] + beta[c], RELU)
-        elif activation == BINARY_TANH:
-            for c in range(x.shape[1]):
-                y[i, c] = _activate((x[i, c] - mean[c]) * scale[c] + beta[c], BINARY_TANH)
-        else:
-            for c in range(x.shape[1]):
-                y[i, c] = (x[i, c] - mean[c]) * scale[c] + beta[c]
+def _normalize_columns(x, mean, scale, beta, activation, thresholds, y):  # type: ignore[no-untyped-def]
+    n, channels = x.shape
+    for i in numba.prange(n):
+        for c in range(channels):
+            y[i, c] = (x[i, c] - mean[c]) * scale[c] + beta[c]
+        _activate(y[i], thresholds[i * channels : (i + 1) * channels], activation)
 
 
 @numba.njit(parallel=True, error_model="numpy", cache=True)
-def _normalize_pixels(x, mean, scale, beta, activation, y):  # type: ignore[no-untyped-def]
+def _normalize_pixels(x, mean, scale, beta, activation, thresholds, y):  # type: ignore[no-untyped-def]
     n, channels, pixels = x.shape
     for row in numba.prange(n * channels):
         i, c = row // channels, row % channels
         m, s, b = mean[c], scale[c], beta[c]
         source, target = x[i, c], y[i, c]
-        if activation == RELU:
-            for p in range(pixels):
-                target[p] = _activate((source[p] - m) * s + b, RELU)
-        elif activation == BINARY_TANH:
-            for p in range(pixels):
-                target[p] = _activate((source[p] - m) * s + b, BINARY_TANH)
-        else:
-            for p in range(pixels):
-                target[p] = (source[p] - m) * s + b
+        for p in range(pixels):
+            target[p] = (source[p] - m) * s + b
+        _activate(target, thresholds[row * pixels : (row + 1) * pixels], activation)
 
 
 # -- backward ---------------------------------------------------------------------------------------------------------
 
 
 def gradient_sums(
-    x: np.ndarray, dy: np.ndarray, mean: np.ndarray, scale: np.ndarray, beta: np.ndarray, activation: int
+    x: np.ndarray,
+    dy: np.ndarray,
+    mean: np.ndarray,
+    scale: np.ndarray,
+    beta: np.ndarray,
+    activation: int,
+    rounded: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sums over the batch of g and of g * (x - mean), float64 (channels,); g is dy behind the activation.
 
@@ -164,71 +231,103 @@ def gradient_sums(
     """
     sums = np.zeros((2, x.shape[1]))
     if x.shape[2] == 1:
-        _sums_of_columns(x[:, :, 0], dy[:, :, 0], mean, scale, beta, activation, sums[0], sums[1])
+        _sums_of_columns(x[:, :, 0], dy[:, :, 0], mean, scale, beta, activation, rounded, sums[0], sums[1])
     else:
-        _sums_of_pixels(x, dy, mean, scale, beta, activation, sums[0], sums[1])
+        _sums_of_pixels(x, dy, mean, scale, beta, activation, rounded, sums[0], sums[1])
     return sums[0], sums[1]
 
 
 def gradient_of_input(
-    x: np.ndarray, g: np.ndarray, mean: np.ndarray, scale: np.ndarray, mean_g: np.ndarray, slope: np.ndarray
+    x: np.ndarray,
+    g: np.ndarray,
+    mean: np.ndarray,
+    scale: np.ndarray,
+    mean_g: np.ndarray,
+    slope: np.ndarray,
+    rounded: bool = False,
 ) -> None:
     """Replace g by scale * (g - mean_g) - slope * (x - mean): the gradient with respect to x."""
     if x.shape[2] == 1:
-        _input_of_columns(x[:, :, 0], g[:, :, 0], mean, scale, mean_g, slope)
+        _input_of_columns(x[:, :, 0], g[:, :, 0], mean, scale, mean_g, slope, rounded)
     else:
-        _input_of_pixels(x, g, mean, scale, mean_g, slope)
+        _input_of_pixels(x, g, mean, scale, mean_g, slope, rounded)
 
 
 @numba.njit(parallel=True, error_model="numpy", cache=True)
-def _sums_of_columns(x, dy, mean, scale, beta, activation, sum_g, sum_gc):  # type: ignore[no-untyped-def]
+def _sums_of_columns(x, dy, mean, scale, beta, activation, rounded, sum_g, sum_gc):  # type: ignore[no-untyped-def]
     n, channels = x.shape
     for block in numba.prange((channels + _BLOCK - 1) // _BLOCK):
+        first, last = block * _BLOCK, min((block + 1) * _BLOCK, channels)
+        centred, y = np.empty(last - first, np.float32), np.empty(last - first, np.float32)
         for i in range(n):
-            for c in range(block * _BLOCK, min((block + 1) * _BLOCK, channels)):
-                centred = x[i, c] - mean[c]
-                g = dy[i, c] * _slope(centred * scale[c] + beta[c], activation)
-                dy[i, c] = g
-                sum_g[c] += g
-                sum_gc[c] += g * centred
-
-
-@numba.njit(fastmath={"reassoc", "contract"})
-def _sums_of_row(x, dy, mean, scale, beta, activation):  # type: ignore[no-untyped-def]
-    sum_g, sum_gc = np.float32(0), np.float32(0)
-    for p in range(x.size):
-        centred = x[p] - mean
-        g = dy[p] * _slope(centred * scale + beta, activation)
-        dy[p] = g
-        sum_g += g
-        sum_gc += g * centred
-    return sum_g, sum_gc
+            g = dy[i, first:last]
+            for c in range(last - first):
+                centred[c] = x[i, first + c] - mean[first + c]
+                y[c] = centred[c] * scale[first + c] + beta[first + c]
+            _times_slope(y, activation, g)
+            if rounded:
+                _round(centred)
+            for c in range(last - first):
+                sum_g[first + c] += g[c]
+                sum_gc[first + c] += g[c] * centred[c]
 
 
 @numba.njit(parallel=True, error_model="numpy", cache=True)
-def _sums_of_pixels(x, dy, mean, scale, beta, activation, sum_g, sum_gc):  # type: ignore[no-untyped-def]
-    n, channels, _ = x.shape
+def _sums_of_pixels(x, dy, mean, scale, beta, activation, rounded, sum_g, sum_gc):  # type: ignore[no-untyped-def]
+    n, channels, pixels = x.shape
     for c in numba.prange(channels):
+        m, s, b = mean[c], scale[c], beta[c]
+        centred, y = np.empty(pixels, np.float32), np.empty(pixels, np.float32)
         total_g, total_gc = 0.0, 0.0
         for i in range(n):
-            part_g, part_gc = _sums_of_row(x[i, c], dy[i, c], mean[c], scale[c], beta[c], activation)
-            total_g += part_g
-            total_gc += part_gc
+            source, g = x[i, c], dy[i, c]
+            for p in range(pixels):
+                centred[p] = source[p] - m
+                y[p] = centred[p] * s + b
+            _times_slope(y, activation, g)
+            if rounded:
+                _round(centred)
+            total_g += _sum(g)
+            total_gc += _dot(g, centred)
         sum_g[c], sum_gc[c] = total_g, total_gc
 
 
 @numba.njit(parallel=True, error_model="numpy", cache=True)
-def _input_of_columns(x, g, mean, scale, mean_g, slope):  # type: ignore[no-untyped-def]
+def _input_of_columns(x, g, mean, scale, mean_g, slope, rounded):  # type: ignore[no-untyped-def]
     for i in numba.prange(x.shape[0]):
-        for c in range(x.shape[1]):
-            g[i, c] = scale[c] * (g[i, c] - mean_g[c]) - slope[c] * (x[i, c] - mean[c])
+        if rounded:
+            for c in range(x.shape[1]):
+                g[i, c] = scale[c] * (g[i, c] - mean_g[c]) - slope[c] * _ap2(x[i, c] - mean[c])
+        else:
+            for c in range(x.shape[1]):
+                g[i, c] = scale[c] * (g[i, c] - mean_g[c]) - slope[c] * (x[i, c] - mean[c])
 
 
 @numba.njit(parallel=True, error_model="numpy", cache=True)
-def _input_of_pixels(x, g, mean, scale, mean_g, slope):  # type: ignore[no-untyped-def]
+def _input_of_pixels(x, g, mean, scale, mean_g, slope, rounded):  # type: ignore[no-untyped-def]
     n, channels, pixels = x.shape
     for row in numba.prange(n * channels):
         i, c = row // channels, row % channels
         source, target, m, s, mg, k = x[i, c], g[i, c], mean[c], scale[c], mean_g[c], slope[c]
-        for p in range(pixels):
-            target[p] = s * (target[p] - mg) - k * (source[p] - m)
+        if rounded:
+            for p in range(pixels):
+                target[p] = s * (target[p] - mg) - k * _ap2(source[p] - m)
+        else:
+            for p in range(pixels):
+                target[p] = s * (target[p] - mg) - k * (source[p] - m)
+
+
+def channel_sums(x: np.ndarray) -> np.ndarray:
+    """Sum of every channel, float64 (channels,)."""
+    sums = np.empty(x.shape[1])
+    _channel_sums(x, sums)
+    return sums
+
+
+@numba.njit(parallel=True, error_model="numpy", cache=True)
+def _channel_sums(x, sums):  # type: ignore[no-untyped-def]
+    for c in numba.prange(x.shape[1]):
+        total = 0.0
+        for i in range(x.shape[0]):
+            total += _sum(x[i, c])
+        sums[c] = total

@@ -1,164 +1,156 @@
-"""Training forward and backward on the CPU, stage by stage.
+"""A stage: a linear layer with its pooling, batch normalisation and activation, forward, backward and in evaluation.
 
-A stage is a linear layer with its pooling, batch normalisation and activation. MXNet computes and differentiates linear
-layers and pooling; what follows them is done by `fused` in a few passes over memory where it knows the formulas, else
-by the network's own blocks. What a stage gives stands in the memory of the NDArray that the next stage reads, and its
-gradient is worked on in place.
+MXNet computes and differentiates the linear layers; what follows them is done by `pooling` and `fused` in a few passes
+over memory. What a stage gives stands in the memory of the NDArray that the next stage reads, and its gradient is
+worked on in place.
+
+The bias of a convolution needs no pass over memory, as batch normalisation takes it off again: it moves the mean. So
+sums that tie in a pooling window tie whatever the bias, as they do if it is added to the finished sums of a binary
+network, which are whole numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from mxnet import autograd, nd
+from mxnet import autograd, gluon, nd
 
-from bnn_gluon import fused
-from bnn_gluon.layers import ACTIVATIONS
+from bnn_gluon import fused, pooling
+from bnn_gluon.ap2 import ap2
+from bnn_gluon.layers import BatchNorm
 from bnn_gluon.memory import view
 
-if TYPE_CHECKING:
-    from bnn_gluon.network import Network
 
-# How a batch normalisation follows from the variance, by name: a function of variance, float32 (channels,), epsilon and
-# the number of values a channel that gives
-#   what is averaged beside the mean;
-#   the factor r that the centred input is multiplied by, beside gamma;
-#   r', with which the gradient of r reaches the input x: -gamma * r' * sum(g * (x - mean)) / count * (x - mean).
-# They are the formulas of bnn_gluon.layers.
+class Pool(NamedTuple):
+    """Max pooling: side of the windows, and whether every one of tied maxima gets the gradient."""
+
+    size: int
+    every: bool
 
 
-def _binaryconnect(variance: np.ndarray, epsilon: float, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    std = np.sqrt(variance)
-    factor = 1 / (std + np.float32(epsilon))
-    with np.errstate(divide="ignore", invalid="ignore"):  # NaN for a channel of zero variance, as in the original
-        return std, factor, factor.astype(np.float64) ** 2 / std
+class Normalization(NamedTuple):
+    """A batch normalisation with its constants; alpha is the weight of a batch in the moving averages."""
+
+    formulas: BatchNorm
+    epsilon: np.float32
+    alpha: np.float32
 
 
-def _lasagne(variance: np.ndarray, epsilon: float, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    inv_std = 1 / np.sqrt(variance + np.float32(epsilon))
-    return inv_std, inv_std, inv_std.astype(np.float64) ** 3
+class Stage:
+    """A stage of the network.
 
+    Attributes:
+        gamma, beta: Gluon parameters of the batch normalisation, (channels,).
+        bias: Gluon parameter, (channels,), if `linear` does not add one itself.
+        running_mean, running_spread: moving averages, float32 (channels,), which start at 0 and 1.
+    """
 
-def _torch(variance: np.ndarray, epsilon: float, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    _, factor, slope = _lasagne(variance, epsilon, count)
-    return variance * np.float32(count / (count - 1)), factor, slope
-
-
-NORMS = {"binaryconnect": _binaryconnect, "lasagne": _lasagne, "torch": _torch}
-
-
-class FusedStage:
-    """A stage whose batch normalisation and activation `fused` computes."""
-
-    def __init__(self, linear: Any, pool: Any, norm: Any, kind: str, epsilon: float, activation: str) -> None:
-        self._linear, self._pool, self._norm = linear, pool, norm
-        self._formulas, self._epsilon = NORMS[kind], epsilon
+    def __init__(
+        self,
+        linear: gluon.Block,
+        pool: Pool | None,
+        normalization: Normalization,
+        activation: str,
+        channels: int,
+        *,
+        add_bias: bool,
+    ) -> None:
+        self._linear, self._pool = linear, pool
+        self._norm, self._epsilon, self._alpha = normalization
         self._activation = fused.ACTIVATIONS[activation]
+        self._evaluation_activation = fused.EVALUATION_ACTIVATIONS[activation]
+        self.gamma, self.beta = (gluon.Parameter(name, shape=(channels,)) for name in ("gamma", "beta"))
+        self.bias = gluon.Parameter("bias", shape=(channels,)) if add_bias else None
+        self.running_mean, self.running_spread = np.zeros(channels, np.float32), np.ones(channels, np.float32)
 
-    def forward(self, x: Any, thresholds: Sequence[Any]) -> tuple[Any, np.ndarray, np.ndarray]:
-        """Output, mean and spread."""
+    def forward(self, x: Any, thresholds: np.ndarray = fused.NO_THRESHOLDS) -> Any:
+        """The output, for an NDArray x; the moving averages are brought up to date.
+
+        `thresholds`, flat, are those of a stochastic activation: see `fused`.
+        """
         with autograd.record():
-            self._z = self._linear(x) if self._pool is None else self._pool(self._linear(x))
-        self._z.wait_to_read()
-        y = _buffer(self, "_y", self._z.shape)
-        values = self._values()
-        self._mean, variance = fused.moments(values)
-        spread, self._factor, self._slope = self._formulas(variance, self._epsilon, values.shape[0] * values.shape[2])
-        self._scale = view(self._norm.gamma.data()) * self._factor
-        beta = view(self._norm.beta.data())
-        fused.normalize(values, self._mean, self._scale, beta, self._activation, view(y).reshape(values.shape))
-        return y, self._mean, spread
+            self._z = self._linear(x)
+        values = _values(self._z)
+        if self._pool is not None:
+            values = self._pooled = self._max_pool(values)
+        self._mean, variance = fused.moments(_flat(values), self._norm.rounded)
+        count = values.size // len(variance)
+        spread, self._factor, self._slope = self._norm.batch(variance, self._epsilon, count)
+        self._scale = self._gamma() * self._factor
+        self._average(spread)
+        y = _buffer(self, "_y", values.shape[: self._z.ndim])
+        self._normalize(values, self._mean, self._scale, self._activation, _values(y), thresholds)
+        return y
 
     def backward(self, gradient: Any) -> None:
         """Set the gradients of the stage's parameters and of its input; `gradient`, of its output, is overwritten."""
-        x = self._values()
-        g, count = view(gradient).reshape(x.shape), x.shape[0] * x.shape[2]
-        gamma, beta = view(self._norm.gamma.data()), view(self._norm.beta.data())
-        sum_g, sum_gc = fused.gradient_sums(x, g, self._mean, self._scale, beta, self._activation)
-        slope = (gamma * self._slope * sum_gc / count).astype(np.float32)
-        fused.gradient_of_input(x, g, self._mean, self._scale, (sum_g / count).astype(np.float32), slope)
-        view(self._norm.gamma.grad())[:] = sum_gc * self._factor
-        view(self._norm.beta.grad())[:] = sum_g
-        self._z.backward(gradient)
+        z = _values(self._z)
+        x, g = _flat(z if self._pool is None else self._pooled), _flat(_values(gradient))
+        beta, count, rounded = view(self.beta.data()), x.shape[0] * x.shape[2], self._norm.rounded
+        sum_g, sum_gc = fused.gradient_sums(x, g, self._mean, self._scale, beta, self._activation, rounded)
+        slope = (self._gamma() * self._slope * sum_gc / count).astype(np.float32)
+        fused.gradient_of_input(x, g, self._mean, self._scale, (sum_g / count).astype(np.float32), slope, rounded)
+        view(self.gamma.grad())[:] = sum_gc * self._factor
+        view(self.beta.grad())[:] = sum_g
+        dz = gradient
+        if self._pool is not None:
+            dz = _buffer(self, "_dz", self._z.shape)
+            pooling.gradient_of_max_pool(z, self._pooled, _values(gradient), *self._pool, _values(dz))
+        if self.bias is not None:
+            view(self.bias.grad())[:] = fused.channel_sums(_flat(_values(dz)))
+        self._z.backward(dz)
 
-    def _values(self) -> np.ndarray:
-        """What is normalised, as (N, channels, pixels)."""
-        shape = self._z.shape
-        return view(self._z).reshape(shape[0], shape[1], int(np.prod(shape[2:], dtype=int)))
+    def evaluate(self, x: Any) -> Any:
+        """The output in evaluation mode."""
+        y = self._linear(x)
+        values = _values(y)
+        if self._pool is not None:
+            values = self._max_pool(values)
+            y = nd.empty(values.shape)
+        mean = self.running_mean if self.bias is None else self.running_mean - view(self.bias.data())
+        scale = self._norm.scale(view(self.gamma.data()), self.running_spread, self._epsilon)
+        self._normalize(values, mean, scale, self._evaluation_activation, _values(y))
+        return y
+
+    def _max_pool(self, values: np.ndarray) -> np.ndarray:
+        assert self._pool is not None
+        n, channels, rows, columns = values.shape
+        pooled = np.empty((n, channels, rows // self._pool.size, columns // self._pool.size), np.float32)
+        pooling.max_pool(values, self._pool.size, pooled)
+        return pooled
+
+    def _normalize(
+        self,
+        x: np.ndarray,
+        mean: np.ndarray,
+        scale: np.ndarray,
+        activation: int,
+        y: np.ndarray,
+        thresholds: np.ndarray = fused.NO_THRESHOLDS,
+    ) -> None:
+        fused.normalize(_flat(x), mean, scale, view(self.beta.data()), activation, _flat(y), thresholds)
+
+    def _gamma(self) -> np.ndarray:
+        gamma = view(self.gamma.data())
+        return ap2(gamma) if self._norm.rounded else gamma
+
+    def _average(self, spread: np.ndarray) -> None:
+        """average <- (1 - alpha) average + alpha * batch value."""
+        mean = self._mean if self.bias is None else self._mean + view(self.bias.data())
+        for average, batch in ((self.running_mean, mean), (self.running_spread, spread)):
+            average[:] = (np.float32(1) - self._alpha) * average + self._alpha * batch
 
 
-class ComposedStage:
-    """A stage that is computed by the network's own blocks."""
-
-    def __init__(self, linear: Any, pool: Any, norm: Any, activation: str) -> None:
-        self._linear, self._pool, self._norm = linear, pool, norm
-        self._activation = ACTIVATIONS.get(activation)
-
-    def forward(self, x: Any, thresholds: Sequence[Any]) -> tuple[Any, np.ndarray, np.ndarray]:
-        """Output, mean and spread."""
-        with autograd.record():
-            z = self._linear(x) if self._pool is None else self._pool(self._linear(x))
-            a, mean, spread = self._norm(z)
-            self._a = a if self._activation is None else self._activation(nd, a, *thresholds)
-        y = _buffer(self, "_y", self._a.shape)
-        y[:] = self._a
-        return y, mean.asnumpy().ravel(), spread.asnumpy().ravel()
-
-    def backward(self, gradient: Any) -> None:
-        """Set the gradients of the stage's parameters and of its input."""
-        self._a.backward(gradient)
+def _values(array: Any) -> np.ndarray:
+    """What an NDArray (N, channels) or (N, channels, rows, columns) holds, as a view with all four axes."""
+    array.wait_to_read()
+    return view(array).reshape(array.shape + (1,) * (4 - array.ndim))
 
 
-class Stages:
-    """One step's loss, gradients and batch statistics of a training network."""
-
-    def __init__(self, network: Network) -> None:
-        self._dropout, self._draws_thresholds = network.dropout, network.draws_thresholds
-        self._stages: list[FusedStage | ComposedStage] = []
-        for linear, pool, norm, kind, activation in network.stages():
-            if kind in NORMS and activation in fused.ACTIVATIONS:
-                self._stages.append(FusedStage(linear, pool, norm, kind, network.epsilon, activation))
-            else:
-                self._stages.append(ComposedStage(linear, pool, norm, activation))
-
-    def step(
-        self, images: np.ndarray, targets: np.ndarray, draws: Sequence[np.ndarray]
-    ) -> tuple[float, list[np.ndarray]]:
-        """Set all gradients; return the loss, and mean and spread of every batch normalisation, float32 (channels,).
-
-        The loss is the squared hinge, mean over batch and classes of max(0, 1 - t * y)^2.
-        Source: mnist.py, T.mean(T.sqr(T.maximum(0., 1. - target * train_output))).
-
-        Args:
-            images: float32 (N, channels, rows, columns).
-            targets: float32 (N, classes), -1 or +1.
-            draws: random draws in network order: see `bnn_gluon.network.Network`.
-        """
-        remaining = [nd.array(draw, dtype="float32") for draw in draws]
-        x, inputs, masks = nd.array(images, dtype="float32"), [], []
-        statistics: list[np.ndarray] = []
-        last = len(self._stages) - 1
-        for position, stage in enumerate(self._stages):
-            masks.append(remaining.pop(0) if self._dropout[position] else None)
-            if masks[-1] is not None:
-                x *= masks[-1]
-            inputs.append(x)
-            thresholds = [remaining.pop(0)] if self._draws_thresholds and position < last else []
-            x, mean, spread = stage.forward(x, thresholds)
-            statistics += [mean, spread]
-        slack = np.maximum(np.float32(0), 1 - targets * x.asnumpy())
-        gradient = nd.array(-2 * targets * slack / np.float32(slack.size))
-        for position in range(last, -1, -1):
-            self._stages[position].backward(gradient)
-            if position:
-                gradient, mask = inputs[position].grad, masks[position]
-                if mask is not None:
-                    gradient *= mask
-                gradient.wait_to_read()
-        nd.waitall()
-        return float(np.mean(slack * slack, dtype=np.float64)), statistics
+def _flat(values: np.ndarray) -> np.ndarray:
+    """(N, channels, rows, columns) as (N, channels, pixels)."""
+    return values.reshape(*values.shape[:2], values.shape[2] * values.shape[3])
 
 
 def _buffer(owner: object, name: str, shape: tuple[int, ...]) -> Any:

@@ -35,7 +35,8 @@ def test_code_does_not_run_on_an_earlier_minor_version():
 
 @pytest.fixture
 def nvidia_smi(tmp_path, monkeypatch):
-    """Put an nvidia-smi on PATH that prints the given lines and ends with the given exit code."""
+    """Put an nvidia-smi on PATH that prints these lines and ends with this exit code; torch is not installed."""
+    monkeypatch.setattr(doctor, "installed_engines", lambda: ["gluon"])
 
     def install(*lines: str, exit_code: int = 0) -> None:
         folder = tmp_path / "bin"
@@ -63,7 +64,7 @@ def test_driver_without_a_gpu(nvidia_smi):
 def test_gpu_too_new(nvidia_smi):
     nvidia_smi("NVIDIA H100 80GB HBM3, 9.0, 550.54.15")
     (finding,) = doctor.examine_gpus()
-    assert (finding.status, finding.mend) == ("warn", "use --device cpu")
+    assert (finding.status, finding.mend) == ("warn", "use --engine torch")
     assert finding.detail == (
         "NVIDIA H100 80GB HBM3, compute capability 9.0, driver 550.54.15: engine gluon has no code for it,"
         " only for 5.0, 6.0, 7.0, 8.0, 8.6 and later minor versions"

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bnn_gluon import fused
+from bnn_gluon.ap2 import ap2
 
 UNITS = np.load(Path(__file__).parents[1] / "golden" / "G_units.npz")
 SHAPES = st.tuples(st.integers(2, 9), st.integers(1, 300), st.sampled_from([1, 2, 9, 64]))
@@ -36,39 +37,56 @@ def test_moments_of_whole_numbers_have_an_exact_sum(shape, seed):
     np.testing.assert_array_equal(mean, (x.astype(np.float64).sum(axis=(0, 2)) / (shape[0] * shape[2])).astype("f"))
 
 
-def activation_and_slope(y: np.ndarray, activation: int) -> tuple[np.ndarray, np.ndarray]:
-    if activation == fused.RELU:
-        return np.maximum(y, 0), np.where(y > 0, 1, np.where(y == 0, 0.5, 0))
-    if activation == fused.BINARY_TANH:
-        return np.where((y + np.float32(1)) / 2 >= 0.5, 1, -1), ((y + np.float32(1)) / 2 <= 1) * (
-            (y + np.float32(1)) / 2 >= 0.0
-        )
-    return y, np.ones_like(y)
+def activation_and_slope(y: np.ndarray, activation: int, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    half = (y + np.float32(1)) / 2
+    return {
+        fused.NONE: (y, np.ones_like(y)),
+        fused.RELU: (np.maximum(y, 0), np.where(y > 0, 1, np.where(y == 0, 0.5, 0))),
+        fused.BINARY_TANH: (np.where(half >= 0.5, 1, -1), (half <= 1) & (half >= 0)),
+        fused.BINARY_SIGMOID: (half >= 0.5, ((half <= 1) & (half >= 0)) / 2),
+        fused.STOCHASTIC_SIGN: (np.sign(np.clip(y, -1, 1) - thresholds), np.abs(y) <= 1),
+    }[activation]
 
 
-@given(SHAPES, st.sampled_from(list(fused.ACTIVATIONS.values())), st.integers(0, 2**32 - 1))
-def test_forward_and_backward_are_the_formulas(shape, activation, seed):
+@given(SHAPES, st.sampled_from(list(fused.ACTIVATIONS.values())), st.booleans(), st.integers(0, 2**32 - 1))
+def test_forward_and_backward_are_the_formulas(shape, activation, rounded, seed):
     x, dy, scale = random(shape, seed), random(shape, seed + 1), random((shape[1],), seed + 2)
     mean, beta = random((shape[1],), seed + 3), random((shape[1],), seed + 4)
     mean_g, slope = random((shape[1],), seed + 5), random((shape[1],), seed + 6)
+    thresholds = random(shape, seed + 7, 0.5) - 1
     columns = [array[:, None] for array in (mean, scale, beta, mean_g, slope)]
     pre = (x - columns[0]) * columns[1] + columns[2]
-    expected, derivative = activation_and_slope(pre, activation)
+    expected, derivative = activation_and_slope(pre, activation, thresholds)
     y = np.empty_like(x)
-    fused.normalize(x, mean, scale, beta, activation, y)
+    fused.normalize(x, mean, scale, beta, activation, y, thresholds.ravel())
     np.testing.assert_array_equal(y, expected)
+    in_place = x.copy()
+    fused.normalize(in_place, mean, scale, beta, activation, in_place, thresholds.ravel())
+    np.testing.assert_array_equal(in_place, expected)
 
     g = dy.copy()
-    sum_g, sum_gc = fused.gradient_sums(x, g, mean, scale, beta, activation)
+    sum_g, sum_gc = fused.gradient_sums(x, g, mean, scale, beta, activation, rounded)
     np.testing.assert_array_equal(g, (dy * derivative).astype(np.float32))
-    exact, centred = g.astype(np.float64), (x - columns[0]).astype(np.float64)
+    second = x - columns[0]
+    exact, centred = g.astype(np.float64), (ap2(second) if rounded else second).astype(np.float64)
     size = np.abs(exact).sum(axis=(0, 2)) * 10 + 1
     assert np.all(np.abs(sum_g - exact.sum(axis=(0, 2))) <= 1e-6 * size)
     assert np.all(np.abs(sum_gc - (exact * centred).sum(axis=(0, 2))) <= 1e-5 * size)
+    assert np.all(np.abs(fused.channel_sums(g) - exact.sum(axis=(0, 2))) <= 1e-6 * size)
 
-    fused.gradient_of_input(x, g, mean, scale, mean_g, slope)
+    fused.gradient_of_input(x, g, mean, scale, mean_g, slope, rounded)
     wanted = columns[1] * (exact - columns[3]) - columns[4] * centred
     np.testing.assert_allclose(g, wanted, rtol=1e-4, atol=1e-4)
+
+
+@given(SHAPES, st.integers(0, 2**32 - 1))
+def test_rounded_moments_are_those_of_float64(shape, seed):
+    x = random(shape, seed)
+    mean, variance = fused.moments(x, rounded=True)
+    centred = x - mean[:, None]
+    expected = (centred.astype(np.float64) * ap2(centred)).mean(axis=(0, 2))
+    np.testing.assert_array_equal(mean, fused.moments(x)[0])
+    np.testing.assert_allclose(variance, expected, rtol=2e-6, atol=1e-6)
 
 
 def test_binary_tanh_on_the_edge_cases_of_the_original():
@@ -79,6 +97,18 @@ def test_binary_tanh_on_the_edge_cases_of_the_original():
     np.testing.assert_array_equal(y.ravel(), UNITS["special/binary_tanh_unit"])
     fused.gradient_sums(x, g, zero, one, zero, fused.BINARY_TANH)
     np.testing.assert_array_equal(g.ravel(), UNITS["special/binary_tanh_unit_grad"])
+
+
+def test_binary_sigmoid_on_the_edge_cases_of_the_original():
+    """Its rounding is that of binary_tanh, half away from zero; the slope of hard_sigmoid is 1/2."""
+    x = UNITS["special/x"].reshape(-1, 1, 1)
+    zero, one = np.zeros(1, np.float32), np.ones(1, np.float32)
+    y, g = np.empty_like(x), np.ones_like(x)
+    fused.normalize(x, zero, one, zero, fused.BINARY_SIGMOID, y)
+    np.testing.assert_array_equal(y.ravel(), UNITS["special/hard_sigmoid"] >= 0.5)
+    np.testing.assert_array_equal(y.ravel(), (UNITS["special/binary_tanh_unit"] + 1) / 2)
+    fused.gradient_sums(x, g, zero, one, zero, fused.BINARY_SIGMOID)
+    np.testing.assert_array_equal(g.ravel(), UNITS["special/binary_tanh_unit_grad"] / 2)
 
 
 def test_relu_has_the_originals_gradient_at_zero():

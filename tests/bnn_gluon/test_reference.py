@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.engine import open_engine
 from benchmarks.recipe import load_recipe
+from bnn_gluon import pooling
 from data_prep import load
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -44,10 +45,11 @@ CASES = {
     "C stoch": Case("C_binaryconnect_cnn_stoch_s1", "binaryconnect-cifar10", ALL_TIES + STOCHASTIC, *CIFAR),
     "D": Case("D_binarynet_cnn_firstmaxpool_s1", "binarynet-cifar10", (), *CIFAR),
 }
-# C's gradients go to every one of tied maxima, and where they tie to the last bit depends on the order of the sums of
-# a convolution: not every tie of the original is one here. It moves the gradients below the first pooling by up to
-# 3.4e-3.
-TOLERANCES = {("C_binaryconnect_cnn_stoch_s1", name): 5e-3 for name in ("conv1.weight", "conv2.weight")}
+# In the first batch of "C stoch" the two largest sums of one window of the first pooling differ by less than one unit
+# in the last place of a float32: the original found that of the lower left greater, as it is in double precision, and
+# MXNet's convolution, which adds in another order, that of the upper right. (image, filter, row, column) of the window;
+# (row, column) of the sums.
+UNDECIDED, LOWER_LEFT, UPPER_RIGHT = (15, 5, 3, 8), (7, 16), (6, 17)
 # Until which step the authors' float32 and float64 runs have the same losses: then a rounding error turns a sign.
 STEPS = {"A det": 12, "A stoch": 2, "B": 20, "C det": 4, "C stoch": 2, "D": 10}
 
@@ -106,15 +108,55 @@ def reference(request, small_data_root) -> Reference:
     return Reference(CASES[request.param], small_data_root)
 
 
-def test_first_loss_and_gradients(reference):
+def test_first_loss_and_gradients(reference, monkeypatch):
+    if reference.case == CASES["C stoch"]:
+        give_the_undecided_gradient_to_the_greater_real_sum(monkeypatch)
     engine = reference.engine()
     loss = reference.train_step(engine, 1)
     assert loss == pytest.approx(float(reference.arrays["loss"][0]), rel=1e-5)
     gradients, expected = engine.gradients(), reference.group("grad1")
     assert set(gradients) == set(expected)
     for name, gradient in gradients.items():
-        tolerance = 1e-5 + TOLERANCES.get((reference.case.file, name), 1e-3) * np.abs(expected[name]).max()
+        tolerance = 1e-5 + 1e-3 * np.abs(expected[name]).max()
         assert np.abs(gradient - expected[name]).max() <= tolerance, name
+
+
+def give_the_undecided_gradient_to_the_greater_real_sum(monkeypatch) -> None:
+    compute = pooling.gradient_of_max_pool
+
+    def gradient_of_max_pool(x, y, dy, size, every, dx) -> None:
+        compute(x, y, dy, size, every, dx)
+        if x.shape[2] == 32:
+            image, channel, *window = UNDECIDED
+            dx[image, channel][UPPER_RIGHT] = 0
+            dx[image, channel][LOWER_LEFT] = dy[image, channel][tuple(window)]
+
+    monkeypatch.setattr(pooling, "gradient_of_max_pool", gradient_of_max_pool)
+
+
+def test_the_undecided_window_is_decided_by_less_than_a_float32_holds(small_data_root):
+    """The first two layers of "C stoch" in double precision; biases and beta are 0, and gamma is 1."""
+    reference = Reference(CASES["C stoch"], small_data_root)
+    initial, uniforms = reference.group("init"), reference.group("u1")
+
+    def sums(layer: str, x: np.ndarray) -> np.ndarray:
+        weight = initial[f"{layer}.weight"].astype(np.float64)
+        plus = uniforms[f"{layer}.weight"].reshape(weight.shape) < (weight + 1) / 2
+        padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+        patches = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))
+        return np.einsum("nchwij,ocij->nohw", patches, np.where(plus, 1.0, -1.0))
+
+    first = sums("conv1", reference.images[reference.arrays["batch_idx"][0]].astype(np.float64))
+    axes = {"axis": (0, 2, 3), "keepdims": True}
+    normalized = (first - first.mean(**axes)) / (
+        first.std(**axes) + load_recipe("binaryconnect-cifar10").model.batch_norm_epsilon
+    )
+    image, channel = UNDECIDED[:2]
+    second = sums("conv2", np.maximum(normalized[[image]], 0))[0, channel]
+    window = second[6:8, 16:18]
+    assert second[LOWER_LEFT] == window.max()
+    assert second[UPPER_RIGHT] == np.sort(window.ravel())[-2]
+    assert second[LOWER_LEFT] - second[UPPER_RIGHT] < np.spacing(np.float32(second[LOWER_LEFT]))
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -17,7 +17,7 @@ from benchmarks.architecture import Conv, LayerShape, MaxPool, layer_shapes, par
 from benchmarks.engine import open_engine
 from benchmarks.protocol import shuffled
 from benchmarks.recipe import load_recipe
-from bnn_gluon import quantize
+from bnn_gluon import fused, quantize
 from bnn_gluon.ap2 import ap2
 from bnn_gluon.engine import _FIRST_THRESHOLDS, _limits, _lr_scales
 from bnn_gluon.optimizers import NO_LIMIT, RULES
@@ -210,14 +210,6 @@ class Reference:
         return y
 
 
-@pytest.fixture(scope="module")
-def mx():
-    open_engine("gluon", load_recipe("binarynet-torch7-mnist", ["model.architecture=10FC"]).model, (1, 28, 28), 0)
-    import mxnet
-
-    return mxnet
-
-
 # -- AP2 -------------------------------------------------------------------------------------------------------------
 
 NORMAL = st.floats(2.0**-100, 2.0**100, width=32).flatmap(lambda x: st.sampled_from([np.float32(x), np.float32(-x)]))
@@ -269,65 +261,47 @@ def values_of(x: np.ndarray) -> np.ndarray:
     return x if x.ndim == 2 else x.transpose(0, 2, 3, 1).reshape(-1, x.shape[1])
 
 
-def norm_case(mx, kind: str, shape: tuple[int, ...], training: bool, seed: int = 1):
-    """A Gluon block, the NumPy version with the same gamma and beta, an input, and a gradient of the output."""
-    from bnn_gluon.layers import BATCH_NORMS
-
+def norm_case(normalized, kind: str, shape: tuple[int, ...], seed: int = 1):
+    """The engine's batch normalisation, the NumPy version with the same gamma and beta, an input, and a gradient of the
+    output."""
     generator = np.random.default_rng(seed)
-    channels = shape[1]
-    gamma, beta = generator.normal(size=channels), generator.normal(size=channels)
+    gamma, beta = generator.normal(size=shape[1]), generator.normal(size=shape[1])
     x, g = 9 * generator.normal(size=shape) + 4, generator.normal(size=shape)
     gamma, beta, x, g = (array.astype(np.float32).astype(np.float64) for array in (gamma, beta, x, g))
-    block = BATCH_NORMS[kind](channels, len(shape) == 4, 1e-5, training, prefix="bn_")
-    block.initialize()
-    block.hybridize()
-    for parameter, value in ((block.gamma, gamma), (block.beta, beta)):
-        parameter.set_data(mx.nd.array(value.reshape(parameter.shape)))
-    return block, {"shift": ShiftNorm, "torch": PlainNorm}[kind](gamma, beta, 1e-5), x, g
+    reference = {"shift": ShiftNorm, "torch": PlainNorm}[kind](gamma, beta, 1e-5)
+    return normalized(kind, gamma, beta, 1e-5, 1), reference, x, g  # alpha 1: the averages are the batch's values
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("kind", ["shift", "torch"])
-def test_batch_norm_forward_and_gradient(mx, kind, shape):
-    block, reference, x, g = norm_case(mx, kind, shape, training=True)
-    given_x = mx.nd.array(x)
-    given_x.attach_grad()
-    with mx.autograd.record():
-        y, mean, spread = block(given_x)
-    y.backward(mx.nd.array(g))
-    expected = reference.forward(values_of(x))
-    gradient = reference.backward(values_of(g))
-    np.testing.assert_allclose(values_of(y.asnumpy()), expected, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(values_of(given_x.grad.asnumpy()), gradient, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(block.gamma.grad().asnumpy().ravel(), reference.dgamma, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(block.beta.grad().asnumpy().ravel(), reference.dbeta, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(mean.asnumpy().ravel(), reference.mean, rtol=1e-6)
-    np.testing.assert_allclose(spread.asnumpy().ravel(), reference.spread, rtol=1e-6)
+def test_batch_norm_forward_and_gradient(normalized, kind, shape):
+    norm, reference, x, g = norm_case(normalized, kind, shape)
+    y, dx, dgamma, dbeta = norm.train(x, g)
+    np.testing.assert_allclose(values_of(y), reference.forward(values_of(x)), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(values_of(dx), reference.backward(values_of(g)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(dgamma, reference.dgamma, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(dbeta, reference.dbeta, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(norm.stage.running_mean, reference.mean, rtol=1e-6)
+    np.testing.assert_allclose(norm.stage.running_spread, reference.spread, rtol=1e-6)
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("kind", ["shift", "torch"])
-def test_batch_norm_in_evaluation(mx, kind, shape):
-    block, reference, x, _ = norm_case(mx, kind, shape, training=False)
+def test_batch_norm_in_evaluation(normalized, kind, shape):
+    norm, reference, x, _ = norm_case(normalized, kind, shape)
     generator = np.random.default_rng(2)
     mean, spread = generator.normal(size=shape[1]), generator.uniform(0.01, 3, shape[1])
-    for parameter, value in ((block.running_mean, mean), (block.running_spread, spread)):
-        parameter.set_data(mx.nd.array(value.reshape(parameter.shape)))
     expected = reference.evaluate(values_of(x), mean, spread)
-    np.testing.assert_allclose(values_of(block(mx.nd.array(x)).asnumpy()), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(values_of(norm.evaluate(x, mean, spread)), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_channel_without_variance_gives_beta_and_finite_gradients(mx):
-    block, reference, x, g = norm_case(mx, "shift", (50, 7), training=True)
+def test_a_channel_without_variance_gives_beta_and_finite_gradients(normalized):
+    norm, reference, x, g = norm_case(normalized, "shift", (50, 7))
     x[:, 3] = 5
-    given_x = mx.nd.array(x)
-    given_x.attach_grad()
-    with mx.autograd.record():
-        y, _, _ = block(given_x)
-    y.backward(mx.nd.array(g))
-    np.testing.assert_array_equal(y.asnumpy()[:, 3], np.float32(reference.beta[3]))
-    assert np.isfinite(given_x.grad.asnumpy()).all()
-    assert block.gamma.grad().asnumpy()[0, 3] == 0
+    y, dx, dgamma, _ = norm.train(x, g)
+    np.testing.assert_array_equal(y[:, 3], np.float32(reference.beta[3]))
+    assert np.isfinite(dx).all()
+    assert dgamma[3] == 0
 
 
 def difference_quotients(f: Callable[[np.ndarray], float], x: np.ndarray, h: float = 1e-6) -> np.ndarray:
@@ -412,28 +386,24 @@ def test_thresholds_do_not_depend_on_the_number_of_threads():
 
 
 @pytest.mark.parametrize("x", [-3.0, -1.0, -0.5, 0.0, 0.3, 1.0, 2.0])
-def test_stochastic_sign_has_the_probability_and_the_gradient_of_the_hardtanh(mx, x):
-    from bnn_gluon.layers import stochastic_sign
-
+def test_stochastic_sign_has_the_probability_and_the_gradient_of_the_hardtanh(x):
     n = 200_000
-    values = mx.nd.full(n, x)
-    values.attach_grad()
-    with mx.autograd.record():
-        y = stochastic_sign(mx.nd, values, mx.nd.array(draw(n)))
-    y.backward()
-    found = y.asnumpy()
-    assert set(np.unique(found)) <= {-1, 1}
+    values, zero, one = np.full((n, 1, 1), x, np.float32), np.zeros(1, np.float32), np.ones(1, np.float32)
+    y, g = np.empty_like(values), np.ones_like(values)
+    fused.normalize(values, zero, one, zero, fused.STOCHASTIC_SIGN, y, draw(n))
+    fused.gradient_sums(values, g, zero, one, zero, fused.STOCHASTIC_SIGN)
+    assert set(np.unique(y)) <= {-1, 1}
     p = np.clip((x + 1) / 2, 0, 1)
-    assert abs(np.mean(found == 1) - p) <= 5 * np.sqrt(p * (1 - p) / n)
+    assert abs(np.mean(y == 1) - p) <= 5 * np.sqrt(p * (1 - p) / n)
     # In the mean it is hardtanh(x), whose slope this is; at +-1 Torch has that of the inside.
-    assert np.all(values.grad.asnumpy() == (abs(x) <= 1))
+    assert np.all(g == (abs(x) <= 1))
 
 
-def test_stochastic_sign_in_evaluation_is_torchs_sign(mx):
-    from bnn_gluon.layers import stochastic_sign
-
-    x = mx.nd.array([-2, -1e-30, 0, 1e-30, 0.5])
-    np.testing.assert_array_equal(stochastic_sign(mx.nd, x).asnumpy(), [-1, -1, 0, 1, 1])
+def test_stochastic_sign_in_evaluation_is_torchs_sign():
+    x = np.array([-2, -1e-30, 0, 1e-30, 0.5], np.float32).reshape(-1, 1, 1)
+    zero, one = np.zeros(1, np.float32), np.ones(1, np.float32)
+    fused.normalize(x, zero, one, zero, fused.EVALUATION_ACTIVATIONS["stochastic_sign"], x)
+    np.testing.assert_array_equal(x.ravel(), [-1, -1, 0, 1, 1])
 
 
 # -- shift-based AdaMax ------------------------------------------------------------------------------------------------

@@ -1,59 +1,75 @@
-"""Training stage by stage gives what MXNet's autograd gives for the whole network."""
+"""A convolution's stage: what its bias does, which no pass over the pixels adds."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
-
-from benchmarks.engine import open_engine
-from benchmarks.recipe import load_recipe
-from bnn_gluon.engine import _named_parameters
-
-SMALL = "model.architecture=2x4C3-MP2-8C3-MP2-16FC-10FC"
-MODELS = {
-    "binaryconnect": ("binaryconnect-mnist", SMALL),
-    "binarynet": ("binarynet-mnist", SMALL),
-    "all ties": ("binarynet-mnist", SMALL, "model.max_pool_gradient=all"),
-    "torch7": ("binarynet-torch7-mnist", SMALL),
-}
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_loss_gradients_and_statistics(name):
-    benchmark, *overrides = MODELS[name]
-    recipe = load_recipe(benchmark, overrides)
-    engine = open_engine("gluon", recipe.model, recipe.image_shape, seed=3)
-    import mxnet as mx
+def stage_of(mx, bias: np.ndarray, weight: np.ndarray, *, every: bool = False):
+    from bnn_gluon.layers import BATCH_NORMS
+    from bnn_gluon.stages import Normalization, Pool, Stage
 
-    from bnn_gluon.network import Network
+    filters, channels = weight.shape[:2]
+    block = mx.gluon.nn.Conv2D(filters, 3, padding=1, in_channels=channels, use_bias=False)
+    norm = Normalization(BATCH_NORMS["lasagne"], np.float32(1e-4), np.float32(0.1))
+    stage = Stage(block, Pool(2, every), norm, "relu", filters, add_bias=True)
+    for parameter, value in ((block.weight, weight), (stage.bias, bias), (stage.gamma, None), (stage.beta, None)):
+        parameter.initialize(mx.init.One() if parameter is stage.gamma else mx.init.Zero())
+        if value is not None:
+            parameter.set_data(mx.nd.array(value))
+    mx.nd.waitall()
+    return stage
 
+
+def random_case():
     generator = np.random.default_rng(1)
-    images = generator.normal(size=(20, *recipe.image_shape)).astype(np.float32)
-    targets, draws = engine._targets(generator.integers(0, 10, 20)), engine._draw_inputs(20)
-    network = whole_network(engine, recipe, Network)
-    with mx.autograd.record():
-        scores, *statistics = network(*(mx.nd.array(array, dtype="float32") for array in (images, *draws)))
-        loss = mx.nd.mean(mx.nd.square(mx.nd.relu(1 - mx.nd.array(targets) * scores)))
-    loss.backward()
-    expected = {key: parameter.grad().asnumpy() for key, parameter in _named_parameters(network).items()}
-
-    measured_loss, measured_statistics = engine._training.step(images, targets, draws)
-    assert measured_loss == pytest.approx(float(loss.asscalar()), rel=1e-5)
-    for found, value in zip(measured_statistics, statistics, strict=True):
-        np.testing.assert_allclose(found, value.asnumpy().ravel(), rtol=1e-4, atol=1e-5)
-    for key, parameter in engine._training_parameters.items():
-        tolerance = 1e-4 * np.abs(expected[key]).max() + 1e-6
-        assert np.abs(parameter.grad().asnumpy() - expected[key]).max() <= tolerance, key
+    weight = np.sign(generator.normal(size=(4, 3, 3, 3)))
+    return generator, weight, np.sign(generator.normal(size=(5, 3, 8, 8))), generator.normal(size=4)
 
 
-def whole_network(engine, recipe, network_class):
-    """A network of its own with the engine's parameters, binary weights included."""
-    from benchmarks.architecture import layer_shapes, parse_architecture
+def test_a_bias_moves_the_moving_mean_and_nothing_else(mx):
+    _, weight, x, bias = random_case()
+    plain, biased = stage_of(mx, np.zeros(4), weight), stage_of(mx, bias, weight)
+    given = mx.nd.array(x)
+    np.testing.assert_array_equal(plain.forward(given).asnumpy(), biased.forward(given).asnumpy())
+    np.testing.assert_allclose(biased.running_mean - plain.running_mean, 0.1 * bias, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(biased.running_spread, plain.running_spread)
 
-    shapes = layer_shapes(parse_architecture(recipe.model.architecture), recipe.image_shape)
-    network = network_class(shapes, recipe.model, training=True)
-    network.initialize()
-    network.hybridize()
-    for key, parameter in _named_parameters(network).items():
-        parameter.set_data(engine._training_parameters[key].data())
-    return network
+
+def test_evaluation_adds_the_bias(mx):
+    _, weight, x, bias = random_case()
+    plain, biased = stage_of(mx, np.zeros(4), weight), stage_of(mx, bias, weight)
+    plain.running_mean[:], biased.running_mean[:] = 0.5, 0.5 + bias
+    given = mx.nd.array(x)
+    np.testing.assert_allclose(biased.evaluate(given).asnumpy(), plain.evaluate(given).asnumpy(), atol=1e-5)
+
+
+def test_gradient_of_the_bias_is_nothing_but_rounding(mx):
+    generator, weight, x, bias = random_case()
+    stage = stage_of(mx, bias, weight)
+    shape = stage.forward(mx.nd.array(x)).shape
+    stage.backward(mx.nd.array(generator.normal(size=shape)))
+    assert np.abs(stage.bias.grad().asnumpy()).max() < 1e-5
+
+
+def test_gradient_of_the_bias_where_every_tied_maximum_gets_the_gradient(mx):
+    """The sum over the windows of their gradient times the number of their ties."""
+    generator, weight, x, bias = random_case()
+    stage = stage_of(mx, bias, weight, every=True)
+    g = generator.normal(size=stage.forward(mx.nd.array(x)).shape).astype(np.float32)
+    stage.backward(mx.nd.array(g))
+
+    sums = mx.nd.Convolution(mx.nd.array(x), mx.nd.array(weight), kernel=(3, 3), pad=(1, 1), num_filter=4, no_bias=True)
+    windows = (
+        sums.asnumpy().astype(np.float64).reshape(5, 4, 4, 2, 4, 2).transpose(0, 1, 2, 4, 3, 5).reshape(-1, 4, 16, 4)
+    )
+    pooled, axes = windows.max(axis=-1), (0, 2)
+    ties = (windows == pooled[..., None]).sum(axis=-1)
+    inv_std = 1 / np.sqrt(pooled.var(axis=axes) + 1e-4)
+    normalized = (pooled - pooled.mean(axis=axes, keepdims=True)) * inv_std[:, None]
+    g = g.reshape(pooled.shape) * (normalized > 0)
+    centred = g - g.mean(axis=axes, keepdims=True)
+    of_sums = centred - normalized * (g * normalized).mean(axis=axes, keepdims=True)
+    expected = (of_sums * ties).sum(axis=axes) * inv_std
+    assert np.abs(expected).max() > 0.01
+    np.testing.assert_allclose(stage.bias.grad().asnumpy(), expected, rtol=1e-4, atol=1e-5)

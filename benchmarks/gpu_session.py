@@ -1,0 +1,134 @@
+"""Everything that is to be done once a GPU is at hand, in one command that may be repeated until it is done.
+
+    python -m benchmarks.gpu_session --budget-minutes 25 --out gpu-session --data data
+
+In order, as far as the time goes: the reference and engine tests on the GPU, the speed of the queue's benchmarks, then
+the queue of published runs (docs/gpu-queue.md), each of which is continued where an earlier session left it. A step
+that is done leaves a file in the folder and is not repeated. Needs no network: prepare the data where there is one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.recipe import benchmark_ids
+
+REPOSITORY = Path(__file__).parents[1]
+# Benchmark and seeds, in the order of docs/gpu-queue.md; then the remaining seeds of each.
+FIRST = 1234
+SEEDS = (1234, 1, 2, 3, 4)
+QUEUE = (
+    "binaryconnect-cifar10",
+    "binarynet-cifar10",
+    "rwth-vgg7-cifar10-binary",
+    "rwth-vgg7-cifar10-float",
+    "binarynet-mnist",
+    "binarynet-torch7-cifar10",
+    "binaryconnect-mnist",
+    "memorization-cifar10-random-labels",
+)
+BENCHED = ("binaryconnect-cifar10", "binarynet-cifar10", "binaryconnect-mnist", "binarynet-torch7-cifar10")
+LAST_MINUTES = 1.0  # a run is interrupted so long before the end: it has its epoch stored by then
+
+
+def runs(benchmarks: Sequence[str]) -> list[tuple[str, int]]:
+    """Benchmark and seed of every wanted run, in order; of those that this checkout has."""
+    known = [name for name in benchmarks if name in benchmark_ids()]
+    first = [(name, seed) for name in known for seed in (SEEDS if name == "binaryconnect-mnist" else SEEDS[:1])]
+    return first + [(name, seed) for name in known for seed in SEEDS if (name, seed) not in first]
+
+
+class Session:
+    """One sitting on a GPU."""
+
+    def __init__(self, out: Path, data: Path, minutes: float, precision: str) -> None:
+        self._out, self._data, self._precision = out, data, precision
+        self._end = time.monotonic() + 60 * (minutes - LAST_MINUTES)
+        out.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return self._end - time.monotonic()
+
+    def step(self, name: str, *command: str) -> bool:
+        """Carry out a command once, its output in a file; whether it has succeeded, now or earlier.
+
+        What has not ended in time is interrupted, and tried again in the next session.
+        """
+        log = self._out / f"{name}.txt"
+        if log.exists():
+            return True
+        if self.left <= 0:
+            return False
+        print(f"{name} ({self.left / 60:.1f} minutes left)", flush=True)
+        part = log.with_suffix(".part")
+        with part.open("w") as output:
+            process = subprocess.Popen(
+                [sys.executable, *command], cwd=REPOSITORY, stdout=output, stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL, env=os.environ | {"BNN_RUNS": str(self._out.absolute() / "runs")},
+            )  # fmt: skip
+            try:
+                process.wait(self.left)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGINT)
+                process.wait()
+                return False
+        if process.returncode == 0:
+            part.rename(log)
+            return True
+        print(f"{name} failed: see {part}", flush=True)
+        return False
+
+    def run(self, benchmark: str, seed: int) -> bool:
+        """Train a published run, from where an earlier session left it."""
+        name = f"run-{benchmark}-{self._precision}-s{seed}"
+        found = self._unfinished(benchmark, seed)
+        places = ("--data", str(self._data.absolute()), "--registry", str(self._out.absolute() / "records"))
+        if found is not None:
+            return self.step(name, "cli.py", "resume", str(found), *places)
+        engine = ("--engine", "torch", "--device", "gpu", "--precision", self._precision)
+        return self.step(name, "cli.py", "reproduce", benchmark, "--seed", str(seed), *engine, *places)
+
+    def _unfinished(self, benchmark: str, seed: int) -> Path | None:
+        for path in sorted((self._out / "runs" / benchmark).glob(f"*-s{seed}*")):
+            manifest = json.loads((path / "run.json").read_text())
+            same = (manifest["seed"], manifest.get("precision")) == (seed, self._precision)
+            if same and not (path / "record.json").exists():
+                return path.absolute()
+        return None
+
+
+def main() -> None:
+    """Parse, and do what there is time for."""
+    parser = argparse.ArgumentParser(description="Tests, speed and published runs on a GPU, as far as the time goes.")
+    parser.add_argument("--budget-minutes", type=float, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="Folder of logs, runs and records; kept over sessions.")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="Folder of prepared data.")
+    parser.add_argument("--precision", default="float32", choices=("float32", "tf32", "bf16"))
+    parser.add_argument("--queue", nargs="+", default=QUEUE, metavar="ID")
+    asked = parser.parse_args()
+    session = Session(asked.out, asked.data, asked.budget_minutes, asked.precision)
+    tested = session.step("tests", "-m", "pytest", "-m", "torch and gpu", "tests/bnn_torch")
+    if not tested and session.left > 0:
+        sys.exit("the engine does not compute on this GPU what it must: nothing is trained")
+    for benchmark in BENCHED:
+        for precision in ("float32", "tf32", "bf16"):
+            options = ("--engine", "torch", "--device", "gpu", "--precision", precision, "--repeats", "3")
+            session.step(f"bench-{benchmark}-{precision}", "cli.py", "bench", benchmark, *options, "--steps", "200")
+    for benchmark, seed in runs(asked.queue):
+        if session.left > 0:
+            session.run(benchmark, seed)
+    print(f"{max(0, session.left) / 60:.1f} minutes left; records: {asked.out / 'records'}")
+
+
+if __name__ == "__main__":
+    main()

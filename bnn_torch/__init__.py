@@ -1,0 +1,1 @@
+"""How the recipes are computed on PyTorch, on CPUs and on NVIDIA GPUs."""

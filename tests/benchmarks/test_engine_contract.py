@@ -1,0 +1,88 @@
+"""What engines share: the batches of an epoch, and refusing what they do not know."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.augmentation import draw_crops
+from benchmarks.engine import epoch_batches, open_engine
+from benchmarks.errors import EngineError
+from benchmarks.recipe import benchmark_ids, load_recipe
+
+IMAGES = np.arange(60 * 3 * 8 * 8, dtype=np.float32).reshape(60, 3, 8, 8)
+LABELS = np.arange(60)
+
+
+@given(st.integers(1, 60), st.integers(1, 70), st.booleans(), st.booleans())
+def test_batches_are_the_epoch_in_its_order(count, batch_size, keep, cropped):
+    order = np.random.default_rng(count).permutation(60)[:count]
+    crops = draw_crops(count, "flip_zero_crop", 1, 2, "train") if cropped else None
+    batches = list(epoch_batches(IMAGES, LABELS, order, batch_size, crops, keep))
+    assert [len(labels) for _, labels in batches[:-1]] == [batch_size] * len(batches[:-1])
+    used = count if keep else count // batch_size * batch_size
+    assert sum(len(labels) for _, labels in batches) == used
+    expected = IMAGES[order] if crops is None else crops.apply(IMAGES[order])
+    if batches:
+        images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+        np.testing.assert_array_equal(images, expected[:used])
+        np.testing.assert_array_equal(labels, LABELS[order][:used])
+
+
+@pytest.mark.parametrize(
+    ("benchmark_id", "overrides", "setting"),
+    [
+        ("rwth-lenet5-mnist-binary", [], "model.activation=sign"),
+        ("chawla-mlp-mnist-float", [], "model.batch_norm=none"),
+        ("binarynet-cifar10", ["model.weights=real-8xdeterministic"], "model.weights=real-8xdeterministic"),
+        ("binarynet-cifar10", ["model.dropout_dense=0.5"], "model.dropout_dense=0.5"),
+        ("binarynet-cifar10", ["model.architecture=8C3v-10FC"], "convolutions without padding"),
+    ],
+)
+def test_a_setting_that_the_engine_does_not_know_is_refused(benchmark_id, overrides, setting):
+    recipe = load_recipe(benchmark_id, overrides)
+    with pytest.raises(EngineError, match="engine 'gluon' does not know") as refusal:
+        open_engine("gluon", recipe.model, recipe.image_shape, 1)
+    assert setting in str(refusal.value)
+
+
+def narrow(architecture: str) -> str:
+    """The same layers with 8 filters or units each."""
+    *hidden, last = architecture.split("-")
+    return "-".join([*(re.sub(r"\d+(?=C\d|FC)", "8", part) for part in hidden), last])
+
+
+@pytest.mark.parametrize(
+    "benchmark_id", [name for name in benchmark_ids() if name.startswith(("binary", "memorization-cifar10-random"))]
+)
+def test_the_engine_trains(benchmark_id):
+    architecture = narrow(load_recipe(benchmark_id).model.architecture)
+    recipe = load_recipe(benchmark_id, [f"model.architecture={architecture}"])
+    generator = np.random.default_rng(0)
+    images = generator.normal(size=(40, *recipe.image_shape)).astype(np.float32)
+    engine = open_engine("gluon", recipe.model, recipe.image_shape, 1)
+    before = engine.parameters()
+    losses = engine.train_epoch(images, generator.integers(0, 10, 40), np.arange(40), 20, recipe.train.lr_start)
+    assert np.isfinite(losses).all()
+    assert np.isfinite(engine.scores(images, 40)).all()
+    assert all((engine.parameters()[name] != value).any() for name, value in before.items() if "weight" in name)
+
+
+def test_an_engine_trains_on_the_remainder_and_on_changed_images():
+    recipe = load_recipe("binaryconnect-mnist", ["model.architecture=16FC-10FC"])
+    generator = np.random.default_rng(0)
+    images = generator.normal(size=(25, 1, 28, 28)).astype(np.float32)
+    labels, order = generator.integers(0, 10, 25), generator.permutation(25)
+    crops = draw_crops(25, "flip_edge_crop", 1, 1, "train")
+    epoch, steps = (open_engine("gluon", recipe.model, (1, 28, 28), 1) for _ in range(2))
+    losses = epoch.train_epoch(images, labels, order, 10, 0.01, crops=crops, keep_remainder=True)
+    changed = crops.apply(images[order])
+    parts = [slice(0, 10), slice(10, 20), slice(20, 25)]
+    expected = [steps.train_step(changed[part], labels[order][part], 0.01) for part in parts]
+    np.testing.assert_array_equal(losses, np.float32(expected))
+    for name, value in steps.parameters().items():
+        np.testing.assert_array_equal(epoch.parameters()[name], value)

@@ -1,0 +1,56 @@
+"""Fixtures for the Gluon engine's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.engine import open_engine
+from benchmarks.recipe import load_recipe
+
+
+@pytest.fixture(scope="session")
+def mx():
+    """MXNet, imported after an engine has set the number of threads."""
+    open_engine("gluon", load_recipe("binaryconnect-mnist", ["model.architecture=10FC"]).model, (1, 28, 28), 0)
+    import mxnet
+
+    return mxnet
+
+
+class Normalized:
+    """A stage that only normalises, and how its input's gradient is had."""
+
+    def __init__(self, mx: Any, kind: str, gamma: np.ndarray, beta: np.ndarray, epsilon: float, alpha: float) -> None:
+        from bnn_gluon.layers import BATCH_NORMS
+        from bnn_gluon.stages import Normalization, Stage
+
+        norm = Normalization(BATCH_NORMS[kind], np.float32(epsilon), np.float32(alpha))
+        identity = mx.gluon.nn.HybridLambda(lambda F, x: F.identity(x))
+        self.mx, self.stage = mx, Stage(identity, None, norm, "none", gamma.size, add_bias=False)
+        for parameter, value in ((self.stage.gamma, gamma), (self.stage.beta, beta)):
+            parameter.initialize()
+            parameter.set_data(mx.nd.array(value.ravel()))
+        mx.nd.waitall()
+
+    def train(self, x: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Output, and gradients of x, gamma and beta; g is that of the output."""
+        given = self.mx.nd.array(x)
+        given.attach_grad()
+        y = self.stage.forward(given).asnumpy()
+        self.stage.backward(self.mx.nd.array(g))
+        return y, given.grad.asnumpy(), self.stage.gamma.grad().asnumpy(), self.stage.beta.grad().asnumpy()
+
+    def evaluate(self, x: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
+        """Output with these moving averages."""
+        self.stage.running_mean[:], self.stage.running_spread[:] = mean.ravel(), spread.ravel()
+        return self.stage.evaluate(self.mx.nd.array(x)).asnumpy()
+
+
+@pytest.fixture(scope="session")
+def normalized(mx) -> Callable[..., Normalized]:
+    """normalized(kind, gamma, beta, epsilon, alpha): a stage that only normalises."""
+    return lambda *arguments: Normalized(mx, *arguments)

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+from bnn_torch import quantize  # noqa: E402
+
+pytestmark = pytest.mark.torch
+KEY = (7, 3)
+
+
+def words(values: list[int], kind) -> list:
+    signed = np.array(values, np.uint32).view(np.int32).tolist() if kind == torch.int32 else values
+    return [torch.tensor([value], dtype=kind) for value in signed]
+
+
+@pytest.mark.parametrize("kind", [torch.int32, torch.int64])
+@pytest.mark.parametrize(
+    ("counter", "key", "expected"),
+    [
+        ([0] * 4, [0] * 2, [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]),
+        ([0xFFFFFFFF] * 4, [0xFFFFFFFF] * 2, [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]),
+        (
+            [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344],
+            [0xA4093822, 0x299F31D0],
+            [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1],
+        ),
+    ],
+)
+def test_philox_known_answers(counter, key, expected, kind):
+    """The known answers of the authors' Random123 library, file kat_vectors, philox4x32-10."""
+    assert [int(w) & 0xFFFFFFFF for w in quantize.philox4x32(words(counter, kind), tuple(key))] == expected
+
+
+def step(number: int):
+    return torch.tensor(number)
+
+
+def test_draws_are_a_function_of_seed_tensor_step_and_index():
+    base = quantize.uniforms((5000,), 2, step(3), KEY)
+    assert torch.equal(base, quantize.uniforms((5000,), 2, step(3), KEY))
+    assert torch.equal(base[:300], quantize.uniforms((3, 100), 2, step(3), KEY).reshape(-1))
+    for other in (
+        quantize.uniforms((5000,), 3, step(3), KEY),
+        quantize.uniforms((5000,), 2, step(4), KEY),
+        quantize.uniforms((5000,), 2, step(3), (7, 4)),
+    ):
+        assert not torch.equal(base, other)
+    assert 0 <= base.min() < base.max() < 1
+    assert abs(float(base.mean()) - 0.5) < 5 / np.sqrt(12 * 5000)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="the gluon engine's draws need numba")
+def test_draws_are_those_of_the_gluon_engine():
+    from bnn_gluon import quantize as gluon
+
+    key = (np.uint32(KEY[0]), np.uint32(KEY[1]))
+    weights = np.random.default_rng(1).uniform(-1.1, 1.1, 9000).astype(np.float32)
+    binary = np.empty_like(weights)
+    gluon.binarize_stochastic(weights, np.float32(1), np.uint32(4), np.uint32(9), *key, binary)
+    chunks = quantize.in_chunks(torch.from_numpy(weights))
+    ours = quantize.from_chunks(quantize.binarize_stochastic(chunks, 1.0, 4, step(9), KEY), weights.shape)
+    np.testing.assert_array_equal(ours.numpy(), binary)
+    mask, thresholds = np.empty(7000, np.float32), np.empty(7000, np.float32)
+    gluon.draw_dropout_mask(np.float32(0.2), np.uint32(1 << 16), np.uint32(9), *key, mask)
+    gluon.draw_thresholds(np.uint32(1 << 17), np.uint32(9), *key, thresholds)
+    keep = quantize.keep_and_scale(0.2)
+    np.testing.assert_array_equal(quantize.dropout_mask((70, 100), *keep, 1 << 16, step(9), KEY).reshape(-1), mask)
+    np.testing.assert_array_equal(quantize.thresholds((7000,), 1 << 17, step(9), KEY), thresholds)
+
+
+def test_chunks_are_a_detour():
+    for size in (1, 4095, 4096, 4097):
+        values = torch.arange(1, size + 1, dtype=torch.float32)
+        chunks = quantize.in_chunks(values)
+        assert chunks.shape == (quantize.chunks_of(size), 4, 1024)
+        assert torch.equal(quantize.from_chunks(chunks, (size,)), values)
+        assert float(chunks.sum()) == float(values.sum())  # zeros at the end
+
+
+def test_deterministic_weights():
+    weights = torch.tensor([-1.0, -0.5, -0.0, 0.0, 1e-30, 0.5, 1.0, -3e-8])
+    expected = torch.tensor([-1.0, -1.0, 1.0, 1.0, 1.0, 1.0, 1.0, -1.0])
+    assert torch.equal(quantize.binarize_deterministic(weights, 1.0), expected)
+    assert torch.equal(quantize.binarize_deterministic(weights / 2, 0.5), expected / 2)
+
+
+def test_probabilities_of_stochastic_weights():
+    weights = torch.linspace(-1, 1, 5).repeat_interleave(20_000)
+    chunks = quantize.binarize_stochastic(quantize.in_chunks(weights), 1.0, 0, step(1), KEY)
+    share = (quantize.from_chunks(chunks, (5, 20_000)) > 0).to(torch.float64).mean(dim=1)
+    np.testing.assert_allclose(share, [0, 0.25, 0.5, 0.75, 1], atol=4 * np.sqrt(0.25 / 20_000))
+    assert share[0] == 0
+    assert share[4] == 1

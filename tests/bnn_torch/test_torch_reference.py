@@ -1,0 +1,49 @@
+"""The PyTorch engine against the authors' own Theano code, step by step (tests/golden)."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+import reference_cases as cases
+
+from benchmarks.engine import open_engine
+
+pytestmark = pytest.mark.torch
+DEVICES = [pytest.param("cpu", id="cpu"), pytest.param("gpu", id="gpu", marks=pytest.mark.gpu)]
+
+
+@pytest.fixture(params=DEVICES)
+def opened(request) -> cases.Opened:
+    return functools.partial(open_engine, "torch", device=request.param, compile="off")
+
+
+@pytest.fixture(params=cases.CASES)
+def reference(request, small_data_root, opened) -> cases.Reference:
+    return cases.Reference(request.param, small_data_root, opened)
+
+
+def test_first_loss_and_gradients(reference):
+    cases.check_first_loss_and_gradients(reference)
+
+
+def test_losses_until_a_rounding_error_turns_a_sign(reference):
+    cases.check_losses_until_a_rounding_error_turns_a_sign(reference)
+
+
+def test_parameters_after_the_forced_last_step(reference):
+    if reference.case.stochastic:
+        pytest.skip("the optimiser's state before their last step is recorded for deterministic weights only")
+    cases.check_parameters_after_the_forced_last_step(reference)
+
+
+def test_evaluation_after_the_last_step(reference):
+    cases.check_evaluation_after_the_last_step(reference)
+
+
+def test_the_authors_training_loop(small_data_root, opened):
+    cases.check_the_authors_training_loop(cases.Reference("A det", small_data_root, opened))
+
+
+def test_the_authors_initialisation(opened):
+    cases.check_the_authors_initialisation(opened)
