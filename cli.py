@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -16,10 +18,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from benchmarks.engine import DEVICES, ENGINES
+from benchmarks.engine import AUTO, COMPILE, DEVICES, ENGINES, PRECISIONS, Choice, choose
 from benchmarks.errors import EngineError, RecipeError, RunError
 from benchmarks.machine import usable_cores
-from benchmarks.recipe import Recipe, benchmark_ids, flatten, load_recipe
+from benchmarks.recipe import Recipe, Summary, benchmark_ids, flatten, load_recipe, summaries
+from benchmarks.settings import setting_text
 from data_prep.errors import DataError
 from results.errors import RegistryError
 
@@ -90,10 +93,29 @@ def json_option(command: Command) -> Command:
 
 
 def engine_options(command: Command) -> Command:
-    """--engine, --device, --threads."""
-    command = click.option("--engine", type=click.Choice(list(ENGINES)), default="gluon", show_default=True)(command)
-    command = click.option("--device", type=click.Choice(DEVICES), default="cpu", show_default=True)(command)
-    return click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: all usable cores]")(command)
+    """--engine, --device, --threads, --precision, --compile."""
+    for option in (
+        click.option("--compile", type=click.Choice(COMPILE), default=AUTO, show_default=True,
+                     help="Of the torch engine: compile the training step; auto: where that works."),
+        click.option("--precision", type=click.Choice(PRECISIONS), default=PRECISIONS[0], show_default=True,
+                     help="Of products; other than float32 with the torch engine."),
+        click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: all usable cores]"),
+        click.option("--device", type=click.Choice((AUTO, *DEVICES)), default=AUTO, show_default=True),
+        click.option("--engine", type=click.Choice((AUTO, *ENGINES)), default=AUTO, show_default=True,
+                     help="auto: torch where there is an NVIDIA GPU, else gluon where mxnet is installed."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def _choose(engine: str, device: str, precision: str) -> Choice:
+    """What "auto" stands for, said aloud; and a precision that is not the papers'."""
+    choice = choose(engine, device)
+    if AUTO in (engine, device):
+        click.echo(f"engine {choice.engine} on {choice.device}: {choice.reason}", err=True)
+    if precision != PRECISIONS[0]:
+        click.echo(f"precision {precision}: docs/gpu.md says what is rounded", err=True)
+    return choice
 
 
 def recipe_options(command: Command) -> Command:
@@ -120,19 +142,17 @@ def _print_json(value: Any) -> None:
     click.echo(json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False))
 
 
-def _table_rows(registry: Path, benchmarks: Sequence[str]) -> list[Row]:
+def _table_rows(registry: Path) -> list[Row]:
     from results.registry import read_all
     from results.table import rows
 
-    return rows(
-        (record for _, record in read_all(registry)), [_table_benchmark(load_recipe(name)) for name in benchmarks]
-    )
+    return rows((record for _, record in read_all(registry)), map(_table_benchmark, summaries()))
 
 
-def _table_benchmark(recipe: Recipe) -> Benchmark:
-    entry: Benchmark = {"id": recipe.id, "paper": recipe.paper.name, "data": recipe.data.dataset, "target": None}
-    if recipe.target is not None:
-        target = recipe.target
+def _table_benchmark(summary: Summary) -> Benchmark:
+    entry: Benchmark = {"id": summary.id, "paper": summary.paper, "data": summary.dataset, "target": None}
+    if summary.target is not None:
+        target = summary.target
         entry |= {"target": target.percent, "decimals": target.decimals, "kind": target.provenance}
     return entry
 
@@ -148,17 +168,22 @@ def _table_benchmark(recipe: Recipe) -> Benchmark:
 @json_option
 def list_benchmarks(paper: str | None, dataset: str | None, verdict: str | None, registry: Path, as_json: bool) -> None:
     """List the benchmarks: paper, data, target, recorded result, verdict."""
-    from results.table import to_json, to_rich
+    from results.table import to_columns, to_json, to_rich
 
-    rows = _table_rows(registry, benchmark_ids())
-    rows = [row for row in rows if row.benchmark in benchmark_ids()]
+    rows = [row for row in _table_rows(registry) if row.benchmark in benchmark_ids()]
     for wanted, column in ((paper, "paper"), (dataset, "data"), (verdict, "verdict")):
         if wanted is not None:
             rows = [row for row in rows if wanted.lower() in getattr(row, column).lower()]
     if as_json:
         click.echo(to_json(rows), nl=False)
     elif rows:
-        _console().print(to_rich(rows))
+        text = to_columns(rows)
+        if max(map(len, text.splitlines())) <= _width():
+            click.echo(text, nl=False)
+        else:
+            _console().print(to_rich(rows))
+        if any(row.target is None for row in rows):
+            click.echo("Target -: no published target")
     else:
         click.echo("no benchmark fits")
 
@@ -183,23 +208,31 @@ def show(benchmark: str, overrides: Sequence[str], epochs: str | None, limit_tra
     click.echo(f"  {recipe.paper.title}, {recipe.paper.url}")
     click.echo(f"  code: {recipe.paper.code}")
     if recipe.target is None:
-        click.echo("  target: none published")
+        click.echo("  no published target")
     else:
         click.echo(f"  target: {recipe.target.test_error} %{recipe.target.mark} test error; {recipe.target.source}")
         if recipe.target.note:
             click.echo(f"          {recipe.target.note}")
-    published, width = flatten(recipe.published), max(map(len, recipe.sources))
+    published, width = flatten(recipe.published), max(map(len, [*recipe.sources, *recipe.overrides]))
     click.echo("\nsettings")
+    absent = []
     for key, value in flatten(recipe.settings).items():
-        changed = f"  <- published: {published[key]} ({recipe.overrides[key]})" if value != published[key] else ""
-        click.echo(f"  {key:{width}}  {value!s:16}{changed}  [{recipe.sources.get(key, 'default')}]")
+        if key not in recipe.sources and value == published[key]:
+            absent.append(f"{key}={setting_text(value)}")
+            continue
+        changed = ""
+        if value != published[key]:
+            changed = f"  <- published: {setting_text(published[key])} ({recipe.overrides[key]})"
+        click.echo(f"  {key:{width}}  {setting_text(value):16}{changed}  [{recipe.sources.get(key, 'default')}]")
+    if absent:
+        click.echo(f"  and without, at their defaults: {', '.join(absent)}")
     click.echo("\ncost")
     for line in cost(recipe).lines():
         click.echo(f"  {line}")
     click.echo(
         f"\nrecipe digest {recipe.digest[:16]}; {'scores' if recipe.scoring else 'does not score: not as published'}"
     )
-    changes = "".join(f" --set {difference.key}={difference.value}" for difference in recipe.differences)
+    changes = "".join(f" --set {shlex.quote(f'{d.key}={setting_text(d.value)}')}" for d in recipe.differences)
     click.echo(f"it would run: python cli.py reproduce {recipe.id}{changes}")
 
 
@@ -299,7 +332,8 @@ def _print_stored(prepared: Prepared) -> None:
 @json_option
 def reproduce(
     benchmark: str, seed: int, overrides: Sequence[str], epochs: str | None, limit_train: str | None, engine: str,
-    device: str, threads: int | None, data_root: Path, runs_root: Path, registry: Path, as_json: bool,
+    device: str, threads: int | None, precision: str, compile: str, data_root: Path, runs_root: Path, registry: Path,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Train a benchmark by its published rules, measure its test error, and judge it.
 
@@ -308,13 +342,14 @@ def reproduce(
     that are not the published ones the run does not score: it is kept, but never judged nor ranked.
     """
     recipe = _recipe(benchmark, overrides, epochs, limit_train)
+    choice = _choose(engine, device, precision)
     _prepare_if_absent(recipe, data_root)
     from benchmarks import runner
 
     _carry_out(
         lambda reporter: runner.reproduce(
-            recipe, data_root=data_root, runs_root=runs_root, registry=registry, seed=seed, engine=engine,
-            device=device, threads=threads, reporter=reporter,
+            recipe, data_root=data_root, runs_root=runs_root, registry=registry, seed=seed, engine=choice.engine,
+            device=choice.device, threads=threads, reporter=reporter, precision=precision, compile=compile,
         ),
         as_json,
     )  # fmt: skip
@@ -341,28 +376,52 @@ def resume(run: str, data_root: Path, runs_root: Path, registry: Path, as_json: 
 
 
 @cli.command()
-@click.argument("run", metavar="RUN")
+@click.argument("run", metavar="RUN", required=False)
+@click.option("--pretrained", metavar="ID", help="A record with published weights (or its benchmark), instead of RUN.")
+@click.option("--first", type=click.IntRange(1), metavar="N", help="On the first N training images instead.")
+@click.option("--weights", type=click.Choice(["binary", "real"]), help="Evaluate with other weights than the recipe's.")
+@click.option("--engine", type=click.Choice(list(ENGINES)), help="With --pretrained.  [default: that of the record]")
+@click.option("--device", type=click.Choice(DEVICES), help="With --pretrained.  [default: that of the record]")
+@click.option("--threads", type=click.IntRange(1), help="With --pretrained: CPU threads.  [default: all usable cores]")
 @data_option
 @runs_option
+@registry_option
 @json_option
-def evaluate(run: str, data_root: Path, runs_root: Path, as_json: bool) -> None:
-    """Measure a run's test error again, from its saved weights and the data; exit code 1 if the record has another."""
-    from benchmarks.run_folder import find_run
-    from benchmarks.runner import evaluate_run
+def evaluate(
+    run: str | None, pretrained: str | None, first: int | None, weights: str | None, engine: str | None,
+    device: str | None, threads: int | None, data_root: Path, runs_root: Path, registry: Path, as_json: bool,
+) -> None:  # fmt: skip
+    """Measure a run's test error again, from its saved weights and the data; exit code 1 if the record has another.
 
-    evaluated = evaluate_run(find_run(runs_root, run), data_root=data_root)
+    With --pretrained: from the weights that are published with a record, without a run. With --first: the error on
+    training images, with the labels that the run was trained on.
+    """
+    if (run is None) == (pretrained is None):
+        raise click.UsageError("expected either RUN or --pretrained ID")
+    if pretrained is not None and (first is not None or weights is not None):
+        raise click.UsageError("--first and --weights are for a RUN: published weights are for the test images")
+    if run is not None and (engine, device, threads) != (None, None, None):
+        raise click.UsageError("--engine, --device and --threads are for --pretrained: a run keeps its own")
+    from benchmarks import evaluation
+
+    if pretrained is not None:
+        path = evaluation.find_published(registry, pretrained)
+        evaluated = evaluation.evaluate_published(
+            path, registry=registry, data_root=data_root, engine=engine, device=device, threads=threads
+        )
+    else:
+        from benchmarks.run_folder import find_run
+
+        folder = find_run(runs_root, str(run))
+        evaluated = evaluation.evaluate_run(folder, data_root=data_root, first=first, weights=weights)
     if as_json:
-        _print_json(vars(evaluated))
+        _print_json(evaluated.as_json())
     else:
         click.echo(
-            f"{evaluated.run}: epoch {evaluated.epoch}: test error {evaluated.test_error:.3f} %"
-            f" ({evaluated.test_wrong} of {evaluated.test_images:,} images wrong)"
+            f"{evaluated.run}: epoch {evaluated.epoch}: {evaluated.kind} error {evaluated.error:.3f} %"
+            f" ({evaluated.wrong} of {evaluated.images:,} images wrong), with {evaluated.weights} weights"
         )
-        click.echo(
-            "as recorded, image by image"
-            if evaluated.agrees
-            else f"recorded: {evaluated.recorded_error:.3f} %: differs"
-        )
+        click.echo(evaluated.comparison)
     sys.exit(not evaluated.agrees)
 
 
@@ -372,11 +431,11 @@ def evaluate(run: str, data_root: Path, runs_root: Path, as_json: bool) -> None:
 @engine_options
 @click.option("--repeats", type=click.IntRange(1), default=7, show_default=True, help="Timed blocks.")
 @click.option("--steps", type=click.IntRange(1), default=20, show_default=True, help="Training steps a block.")
-@click.option("--baseline", is_flag=True, help="Also time Gluon's layers and operators as they come, in turn.")
+@click.option("--baseline", is_flag=True, help="Also time the framework's layers as they come, in turn.")
 @json_option
 def bench(
     benchmark: str, overrides: Sequence[str], epochs: str | None, limit_train: str | None, engine: str, device: str,
-    threads: int | None, repeats: int, steps: int, baseline: bool, as_json: bool,
+    threads: int | None, precision: str, compile: str, repeats: int, steps: int, baseline: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure the speed of training and evaluation, beside what this machine's processor and memory allow."""
     # NumPy's matrix products, the yardstick, read their number of threads when they are first used.
@@ -384,7 +443,11 @@ def bench(
     from benchmarks import bench as measuring
 
     recipe = _recipe(benchmark, overrides, epochs, limit_train)
-    result = measuring.bench(recipe, engine, device, threads, repeats, steps, compare_baseline=baseline)
+    choice = _choose(engine, device, precision)
+    result = measuring.bench(
+        recipe, choice.engine, choice.device, threads, repeats, steps, compare_baseline=baseline,
+        precision=precision, compile=compile,
+    )  # fmt: skip
     if as_json:
         _print_json(result)
     else:
@@ -406,7 +469,7 @@ def table(style: str, as_json: bool, all_benchmarks: bool, write: bool, registry
     """Print the table of results, derived from the records."""
     from results import table as tables
 
-    rows = _table_rows(registry, benchmark_ids())
+    rows = _table_rows(registry)
     if not all_benchmarks:
         rows = [row for row in rows if row.runs or row.diverged]
     if write:
@@ -449,6 +512,11 @@ def verify(registry: Path, as_json: bool) -> None:
 
 
 # -- helpers -----------------------------------------------------------------------------------------------------------
+
+
+def _width() -> int:
+    """Characters that a line of the standard output may have."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 200
 
 
 def _console(stderr: bool = False) -> Any:
@@ -496,11 +564,15 @@ def _print_outcome(outcome: Outcome) -> None:
     click.echo(f"{record.benchmark}: {record.outcome} after {len(record.curve.epoch)} epochs")
     if record.results is not None:
         point, counted, places = record.results.declared, record.results.counted, record.target.decimals + 1
+        by_validation = record.recipe.settings["protocol"]["selection"] != "last"
+        chosen = f"the best on validation ({point.valid_error:.2f} %)" if by_validation else "the last"
         click.echo(
             f"  test error {counted.test_error:.{places}f} % +- {verdict.standard_error:.{places}f} (binomial standard"
             f" error on {counted.test_images:,} images) at epoch {point.epoch},"
-            f" the best on validation ({point.valid_error:.2f} %)"
+            f" {chosen}"
         )
+        if record.curve.train_error:
+            click.echo(f"  training error {record.curve.train_error[point.epoch - 1]:.{places}f} % at that epoch")
         if counted.test_images != point.test_images:
             click.echo(
                 f"  over all {point.test_images:,} test images, where the authors count {counted.test_images:,}:"
@@ -510,9 +582,15 @@ def _print_outcome(outcome: Outcome) -> None:
             f"  last epoch {record.results.last.test_error:.{places}f} %, lowest ever seen"
             f" {record.results.best_test.test_error:.{places}f} % (neither is the result)"
         )
-    provisional = " (provisional)" if verdict.provisional and verdict.word not in ("not scored", "no target") else ""
+    judged = verdict.word not in ("not scored", "no published target")
+    provisional = " (provisional)" if verdict.provisional and judged else ""
     click.echo(f"  verdict: {verdict.word}{provisional}: {verdict.explanation}")
     click.echo(f"  record: {outcome.registered or outcome.folder.record_path}")
+    if record.published_weights:
+        click.echo(
+            f"  weights: {record.published_weights.bytes:,} bytes, published with it; to evaluate them:"
+            f" python cli.py evaluate --pretrained {record.id}"
+        )
 
 
 if __name__ == "__main__":

@@ -34,7 +34,10 @@ FORMAT = 1  # of run.json and checkpoint.npz; raise it when an older folder cann
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a run is. `overrides` is {"train.epochs": "--epochs"}; `data` the digest of each split."""
+    """What a run is. `overrides` is {"train.epochs": "--epochs"}; `data` the digest of each split.
+
+    `precision` and `compile` are those of `benchmarks.engine.open_engine`, the latter as it was decided: "on" or "off".
+    """
 
     format: int = FORMAT
     benchmark: str
@@ -45,6 +48,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     device: str
     threads: int
     data: dict[str, str]
+    precision: str = "float32"
+    compile: str = "off"
 
 
 class SittingLog(msgspec.Struct, kw_only=True):

@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 import numpy as np
 
-from benchmarks.engine import Engine, open_engine
+from benchmarks.engine import Engine, compile_option, open_engine
 from benchmarks.errors import RunError
 from benchmarks.machine import peak_memory_mib, usable_cores
 from benchmarks.protocol import DivergenceError, Progress, evaluate, train
 from benchmarks.provenance import code_version
-from benchmarks.recipe import Recipe, recipe_from_settings
+from benchmarks.publication import publishable
+from benchmarks.recipe import CLASSES, Recipe, apply_overrides, recipe_from_settings
 from benchmarks.run_folder import Checkpoint, Manifest, RunFolder, SittingLog, weights_digest
 from benchmarks.verdict import judge_run
-from data_prep import Dataset, load
+from data_prep import Dataset, Split, load
+from data_prep.memorization import memorized
 from results import record as schema
 from results.errors import RegistryError
 from results.files import write_atomically
@@ -29,6 +31,7 @@ from results.record import Record
 from results.reference import ReferenceCurve
 from results.registry import read as read_record
 from results.registry import write as write_to_registry
+from results.weights import described, unpack
 
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
@@ -61,24 +64,6 @@ class Outcome:
     registered: Path | None
 
 
-@dataclass(frozen=True)
-class Evaluated:
-    """A test error measured again from the saved weights, beside the recorded one; errors in percent."""
-
-    run: str
-    epoch: int
-    test_error: float
-    test_wrong: int
-    test_images: int
-    recorded_error: float
-    same_images_right: bool
-
-    @property
-    def agrees(self) -> bool:
-        """Whether the very same images are classified correctly as when the run was recorded."""
-        return self.same_images_right and self.test_error == self.recorded_error
-
-
 def reproduce(
     recipe: Recipe,
     *,
@@ -90,15 +75,17 @@ def reproduce(
     device: str,
     threads: int | None,
     reporter: Reporter,
+    precision: str = "float32",
+    compile: str = "auto",
 ) -> Outcome:
     """Start a run and carry it to its end.
 
     Raises:
         DataError, EngineError, RunError, RegistryError: each with one line that says what mends it.
     """
-    data = _load_data(recipe, data_root)
+    data = load_data(recipe, data_root, seed)
     threads = threads or usable_cores()
-    opened = open_engine(engine, recipe.model, recipe.image_shape, seed, device, threads)
+    opened = open_engine(engine, recipe.model, recipe.image_shape, seed, device, threads, precision, compile)
     folder = RunFolder.create(
         runs_root,
         Manifest(
@@ -109,7 +96,9 @@ def reproduce(
             engine=engine,
             device=device,
             threads=threads,
-            data=_digests(data),
+            data=digests(data),
+            precision=precision,
+            compile=compile_option(opened),
         ),
     )
     with folder.lock():
@@ -117,71 +106,63 @@ def reproduce(
 
 
 def resume(folder: RunFolder, *, data_root: Path, registry: Path, reporter: Reporter) -> Outcome:
-    """Continue an interrupted run from its last whole epoch, with the settings, seed and threads it began with.
+    """Continue an interrupted run from its last whole epoch, with settings, seed, threads and precision as it began.
 
     Raises:
         as `reproduce`; also RunError if the data are no longer those that the run began with.
     """
     with folder.lock():
-        recipe, data, engine, manifest = _reopen(folder, data_root)
+        recipe, data, engine, manifest = reopen(folder, data_root)
         return _Run(folder, recipe, data, engine, manifest.seed, registry, reporter).carry_on(folder.load_checkpoint())
 
 
-def evaluate_run(folder: RunFolder, *, data_root: Path) -> Evaluated:
-    """Measure a run's test error again, from its saved weights and the data; also of a run that is not over yet.
-
-    Raises:
-        as `resume`; also RunError before the first whole epoch.
-    """
-    _, data, engine, _ = _reopen(folder, data_root)
-    checkpoint = folder.load_checkpoint()
-    if checkpoint is None:
-        raise RunError(
-            f"run {folder.name} has no whole epoch yet: `python cli.py resume {folder.name}` goes on with it"
-        )
-    epoch = checkpoint.progress.declared_epoch
-    engine.load_parameters(folder.load_weights(epoch))
-    measured = evaluate(engine, data.test)
-    if folder.record_path.exists():
-        record = read_record(folder.record_path)
-        assert record.results is not None
-        assert record.test_correct is not None
-        recorded = record.results.declared.test_error
-        correct = schema.unpack_bits(record.test_correct, len(data.test.labels))
-    else:
-        assert checkpoint.progress.test_correct is not None
-        recorded, correct = checkpoint.progress.curve["test_error"][epoch - 1], checkpoint.progress.test_correct
-    return Evaluated(
-        run=folder.name,
-        epoch=epoch,
-        test_error=schema.error_percent(measured.wrong, len(measured.correct)),
-        test_wrong=measured.wrong,
-        test_images=len(measured.correct),
-        recorded_error=recorded,
-        same_images_right=np.array_equal(correct, measured.correct),
+def load_data(recipe: Recipe, root: Path, seed: int) -> Dataset:
+    """The recipe's data; what of them is drawn at random is a function of the run's seed."""
+    settings = recipe.data
+    data = load(
+        settings.dataset,
+        root,
+        settings.preprocessing,
+        settings.train_images,
+        settings.valid_images,
+        split_seed=seed if settings.split == "random" else None,
+        subset=settings.subset,
     )
+    return memorized(data, settings.labels, settings.inputs, seed)
 
 
-def _load_data(recipe: Recipe, root: Path) -> Dataset:
-    return load(
-        recipe.data.dataset, root, recipe.data.preprocessing, recipe.data.train_images, recipe.data.valid_images
-    )
-
-
-def _digests(data: Dataset) -> dict[str, str]:
+def digests(data: Dataset) -> dict[str, str]:
+    """The digest of each split."""
     return {split.name: split.digest for split in (data.train, data.valid, data.test)}
 
 
-def _reopen(folder: RunFolder, data_root: Path) -> tuple[Recipe, Dataset, Engine, Manifest]:
+def reopen(
+    folder: RunFolder, data_root: Path, evaluation_weights: str | None = None
+) -> tuple[Recipe, Dataset, Engine, Manifest]:
+    """What a run began with: recipe, data, a fresh engine, manifest; with other evaluation weights if they are named.
+
+    Raises:
+        RunError: the data are no longer those that the run began with.
+        RecipeError: the network has no such evaluation weights.
+    """
     manifest = folder.manifest()
     recipe = recipe_from_settings(manifest.benchmark, manifest.settings, manifest.overrides)
-    data = _load_data(recipe, data_root)
-    if _digests(data) != manifest.data:
+    if evaluation_weights is not None:
+        recipe = apply_overrides(recipe, {f"model.evaluation_weights={evaluation_weights}": "--weights"})
+    data = load_data(recipe, data_root, manifest.seed)
+    if digests(data) != manifest.data:
         raise RunError(
-            f"run {folder.name} began with other data: expected digests {manifest.data}, found {_digests(data)}"
+            f"run {folder.name} began with other data: expected digests {manifest.data}, found {digests(data)}"
         )
     engine = open_engine(
-        manifest.engine, recipe.model, recipe.image_shape, manifest.seed, manifest.device, manifest.threads
+        manifest.engine,
+        recipe.model,
+        recipe.image_shape,
+        manifest.seed,
+        manifest.device,
+        manifest.threads,
+        manifest.precision,
+        manifest.compile,
     )
     return recipe, data, engine, manifest
 
@@ -212,9 +193,10 @@ class _Run:
         outcome = "finished"
         if checkpoint.progress.epoch < self.recipe.train.epochs:
             outcome = self._train(checkpoint)
-        record = self._record(checkpoint, outcome)
+        weights = self._published_weights(checkpoint.progress) if outcome == "finished" else None
+        record = self._record(checkpoint, outcome, weights)
         write_atomically(self.folder.record_path, schema.to_bytes(record))
-        registered = write_to_registry(record, self.registry) if self.recipe.scoring else None
+        registered = write_to_registry(record, self.registry, weights) if self.recipe.scoring else None
         self._plot(checkpoint.progress)
         return Outcome(self.folder, record, registered)
 
@@ -230,7 +212,7 @@ class _Run:
                 self._store(checkpoint, time.perf_counter() - started)
                 row = {column: values[-1] for column, values in progress.curve.items()}
                 _log(board, row)
-                self.reporter.epoch_done(row, progress.declared_epoch)
+                self.reporter.epoch_done(row, progress.declared_epoch(self.recipe))
         except DivergenceError as error:
             checkpoint.sittings[-1].seconds = time.perf_counter() - started
             self.reporter.diverged(str(error))
@@ -255,28 +237,46 @@ class _Run:
         sitting.last_epoch, sitting.seconds = progress.epoch, seconds
         checkpoint.engine = self.engine.state()
         checkpoint.peak_memory_mib = max(checkpoint.peak_memory_mib, peak_memory_mib())
-        if progress.declared_epoch == progress.epoch:
+        declared = progress.declared_epoch(self.recipe)
+        if declared == progress.epoch:
             self.folder.save_weights(progress.epoch, self.engine.parameters())
         self.folder.save_checkpoint(checkpoint)
-        self.folder.remove_weights_except(progress.declared_epoch)
+        self.folder.remove_weights_except(declared)
 
     def _plot(self, progress: Progress) -> None:
         if progress.epoch:
             target = self.recipe.target.percent if self.recipe.target is not None and self.recipe.scoring else None
-            learning_curve(progress.as_curve(), self.folder.path / "learning-curve.png", self.recipe.title, target)
+            path, declared = self.folder.path / "learning-curve.png", progress.declared_epoch(self.recipe)
+            learning_curve(progress.as_curve(), declared, path, self.recipe.title, target)
 
-    def _record(self, checkpoint: Checkpoint, outcome: str) -> Record:
+    def _published_weights(self, progress: Progress) -> bytes | None:
+        """The declared network's weights as they are published with the record of a scoring run, if they are.
+
+        Not before the network made of them has got the very same test images right.
+        """
+        recipe = self.recipe
+        if not recipe.scoring:
+            return None
+        packed = publishable(recipe, self.folder.load_weights(progress.declared_epoch(recipe)))
+        if packed is None:
+            return None
+        self.engine.load_parameters(unpack(packed, self.folder.name))
+        again = evaluate(self.engine, self.data.test, recipe)
+        assert progress.test_correct is not None
+        return packed if np.array_equal(again.correct, progress.test_correct) else None
+
+    def _record(self, checkpoint: Checkpoint, outcome: str, weights: bytes | None) -> Record:
         progress, recipe = checkpoint.progress, self.recipe
-        curve = progress.as_curve()
+        curve, settings = progress.as_curve(), msgspec.to_builtins(recipe.settings)
         test_correct = None if progress.test_correct is None else schema.pack_bits(progress.test_correct)
-        results = schema.summarize(curve, len(self.data.test.labels), test_correct, self._counted_images())
-        declared = progress.declared_epoch
+        results = schema.summarize(curve, len(self.data.test.labels), test_correct, settings)
+        declared = progress.declared_epoch(recipe)
         content = {
             "benchmark": recipe.id,
             "paper": recipe.paper.name,
             "recipe": {
                 "digest": recipe.digest,
-                "settings": msgspec.to_builtins(recipe.settings),
+                "settings": settings,
                 "scoring": recipe.scoring,
                 "differences": recipe.differences,
             },
@@ -284,7 +284,7 @@ class _Run:
             "engine": self.engine.describe(),
             "sittings": checkpoint.sittings,
             "data": {split.name: self._split(split) for split in (self.data.train, self.data.valid, self.data.test)},
-            "seeds": {"run": self.seed},
+            "seeds": schema.seeds_of(settings, self.seed),
             "curve": curve,
             "results": results,
             "test_correct": test_correct,
@@ -299,6 +299,8 @@ class _Run:
             "outcome": outcome,
             "verdict": judge_run(recipe, results),
         }
+        if weights is not None:
+            content["published_weights"] = described(weights)
         return schema.seal(msgspec.convert(msgspec.to_builtins(content), Record))
 
     def _counted_images(self) -> int:
@@ -308,19 +310,22 @@ class _Run:
         target = self.recipe.target
         return {
             "test_error": None if target is None else target.percent,
-            "decimals": 0 if target is None else target.decimals,
+            "decimals": 2 if target is None else target.decimals,
             "test_images": self._counted_images(),
             "source": "" if target is None else target.source,
             "kind": "read" if target is None else target.provenance,
         }
 
-    def _split(self, split: Any) -> dict[str, Any]:
-        return {
+    def _split(self, split: Split) -> dict[str, Any]:
+        facts = {
             "dataset": self.data.name,
             "preprocessing": self.data.preprocessing,
             "images": len(split.labels),
             "digest": split.digest,
         }
+        if self.recipe.protocol.evaluates_training and split is not self.data.valid:
+            facts["class_images"] = np.bincount(split.labels, minlength=CLASSES).tolist()
+        return facts
 
 
 def _new_sitting(first_epoch: int) -> SittingLog:
@@ -345,6 +350,11 @@ def _tensorboard(folder: Path, first_epoch: int) -> SummaryWriter:
 
 def _log(board: SummaryWriter, row: dict[str, Any]) -> None:
     for column, value in row.items():
-        if column != "epoch":
-            board.add_scalar(column.replace("_", "/", 1), value, row["epoch"])
+        name = column.replace("_", "/", 1)
+        if isinstance(value, list):  # by class
+            for label, of_class in enumerate(value):
+                if of_class is not None:
+                    board.add_scalar(f"{name}/{label}", of_class, row["epoch"])
+        elif column != "epoch":
+            board.add_scalar(name, value, row["epoch"])
     board.flush()

@@ -22,13 +22,13 @@ def judge_run(recipe: Recipe, results: Results | None) -> Verdict:
     The margin is `margin_standard_errors` (2) binomial standard errors of the published error on the test set: how far
     two networks of the same true error may lie apart by the choice of test images alone. Below the margin the run is
     "suspiciously good": a finding to explain, as is the opposite. A run at published settings that diverged in its
-    first epoch did not reproduce.
+    first epoch did not reproduce. Without a published number there is nothing to judge: "no published target".
     """
     margin = None
     if not recipe.scoring:
         word, explanation = "not scored", f"not as published: {', '.join(d.key for d in recipe.differences)}"
     elif recipe.target is None:
-        word, explanation = "no target", "no number was published"
+        word, explanation = "no published target", "no number was published: the run is recorded as measured"
     elif results is None:
         word, explanation = "not reproduced", "diverged in the first epoch"
     else:

@@ -29,9 +29,13 @@ def digest(value: Any) -> str:
 
 
 def plain(value: Any, where: str = "") -> Any:
-    """The value as plain dicts, lists and scalars, ready for JSON; raises ValueError as `canonical_json` does."""
+    """The value as plain dicts, lists and scalars, ready for JSON; raises ValueError as `canonical_json` does.
+
+    A field of a struct that is msgspec.UNSET is not there.
+    """
     if isinstance(value, msgspec.Struct):
-        return {name: plain(getattr(value, name), join(where, name)) for name in value.__struct_fields__}
+        fields = ((name, getattr(value, name)) for name in value.__struct_fields__)
+        return {name: plain(field, join(where, name)) for name, field in fields if field is not msgspec.UNSET}
     if isinstance(value, dict):
         return {_key(key, where): plain(item, join(where, key)) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
+from msgspec import UNSET
+
 from results import record as schema
 from results.canonical import digest, leaves, plain
 from results.errors import RegistryError
@@ -28,7 +30,7 @@ _HOME = re.compile(r"(?<![\w-])/(home|root|Users)(?![\w.-])|[A-Za-z]:[\\/]+Users
 def problems(record: Record) -> list[FieldProblem]:
     """Every inconsistency of one record; empty if there is none."""
     found: list[FieldProblem] = []
-    for check in (_names, _numbers, _recipe, _curve, _results, _test_correct, _data, _sittings, _verdict, _home_paths):
+    for check in _CHECKS:
         try:
             found += check(record)
         except RegistryError as error:
@@ -46,11 +48,15 @@ def _names(record: Record) -> Iterator[FieldProblem]:
         yield "benchmark", f"{record.benchmark!r} is not an id of lower-case letters, digits, '-' and '.'"
     digests = {"recipe.digest": record.recipe.digest, "weights_sha256": record.weights_sha256}
     digests |= {f"sittings[{i}].diff_sha256": sitting.diff_sha256 for i, sitting in enumerate(record.sittings)}
+    if record.published_weights is not UNSET:
+        digests["published_weights.sha256"] = record.published_weights.sha256
     for field, text in digests.items():
         if text is not None and not _SHA256.fullmatch(text):
             yield field, f"{text!r} is not a SHA-256 of 64 lower-case hexadecimal digits"
     if "run" not in record.seeds:
         yield "seeds.run", "missing"
+    else:
+        yield from _expect("seeds", record.seeds, schema.seeds_of(record.recipe.settings, record.seeds["run"]))
 
 
 def _numbers(record: Record) -> Iterator[FieldProblem]:
@@ -72,32 +78,65 @@ def _recipe(record: Record) -> Iterator[FieldProblem]:
 
 def _curve(record: Record) -> Iterator[FieldProblem]:
     curve = record.curve
-    yield from _columns(curve)
+    yield from _columns(record)
     for i, lr in enumerate(curve.lr):
         if lr <= 0:
             yield f"curve.lr[{i}]", f"is {lr}, expected a positive learning rate"
-    for split, images in (("valid", record.data.valid.images), ("test", record.data.test.images)):
-        yield from _errors(curve, split, images)
+    for split in ("train", "valid", "test"):
+        yield from _errors(curve, split, getattr(record.data, split).images)
     yield from _epochs(record)
 
 
-def _columns(curve: Curve) -> Iterator[FieldProblem]:
+def _columns(record: Record) -> Iterator[FieldProblem]:
+    curve, expected = record.curve, schema.columns(record.recipe.settings)
     epochs = len(curve.epoch)
     for i, epoch in enumerate(curve.epoch):
         yield from _expect(f"curve.epoch[{i}]", epoch, i + 1)
     for column in Curve.__struct_fields__:
-        length = len(getattr(curve, column))
-        if length != epochs:
-            yield f"curve.{column}", f"has {length} entries, expected {epochs}, one an epoch"
+        values = getattr(curve, column)
+        if (values is not UNSET) != (column in expected):
+            there = "missing" if column in expected else "there"
+            yield f"curve.{column}", f"is {there}, by the recipe's protocol.evaluates_training"
+        elif values is not UNSET and len(values) != epochs:
+            yield f"curve.{column}", f"has {len(values)} entries, expected {epochs}, one an epoch"
 
 
 def _errors(curve: Curve, split: str, images: int) -> Iterator[FieldProblem]:
     errors, wrongs = getattr(curve, f"{split}_error"), getattr(curve, f"{split}_wrong")
+    if UNSET in (errors, wrongs):
+        return  # as it should be, or named by _columns
     for i, (error, wrong) in enumerate(zip(errors, wrongs, strict=False)):
         if wrong > images:
             yield f"curve.{split}_wrong[{i}]", f"is {wrong} of {images} images"
         elif images:
             yield from _expect(f"curve.{split}_error[{i}]", error, schema.error_percent(wrong, images))
+
+
+def _classes(record: Record) -> Iterator[FieldProblem]:
+    """Errors and losses by class: an entry a class, and the errors of all classes together are those of the split."""
+    evaluates = "train_class_wrong" in schema.columns(record.recipe.settings)
+    for split in ("train", "valid", "test"):
+        images = getattr(record.data, split).class_images
+        expected = evaluates and split != "valid"
+        if (images is not UNSET) != expected:
+            there = "missing" if expected else "there"
+            yield f"data.{split}.class_images", f"is {there}, by the recipe's protocol.evaluates_training"
+        elif expected and not any(_columns(record)):
+            if sum(images) != getattr(record.data, split).images:
+                yield f"data.{split}.class_images", f"are {sum(images)}, expected {getattr(record.data, split).images}"
+            yield from _by_class(record.curve, split, images)
+
+
+def _by_class(curve: Curve, split: str, images: list[int]) -> Iterator[FieldProblem]:
+    totals = getattr(curve, f"{split}_wrong")
+    for i, wrong in enumerate(getattr(curve, f"{split}_class_wrong")):
+        if len(wrong) != len(images) or any(not 0 <= w <= n for w, n in zip(wrong, images, strict=False)):
+            yield f"curve.{split}_class_wrong[{i}]", f"is {wrong} of {images} images"
+        elif sum(wrong) != totals[i]:
+            yield f"curve.{split}_class_wrong[{i}]", f"are {sum(wrong)}, expected {totals[i]}"
+    for i, losses in enumerate(getattr(curve, f"{split}_class_loss")):
+        if [loss is None for loss in losses] != [not n for n in images]:
+            yield f"curve.{split}_class_loss[{i}]", f"is {losses}, expected a loss for each class that has images"
 
 
 def _epochs(record: Record) -> Iterator[FieldProblem]:
@@ -114,9 +153,9 @@ def _results(record: Record) -> Iterator[FieldProblem]:
     for field in ("results", "test_correct", "weights_sha256"):
         if (getattr(record, field) is not None) != measured:
             yield field, f"is {'missing' if measured else 'there'} after {len(record.curve.epoch)} epochs"
-    if record.results is None or not measured or any(_columns(record.curve)):
+    if record.results is None or not measured or any(_columns(record)):
         return
-    for name, point in schema.points(record.curve, record.data.test.images).items():
+    for name, point in schema.points(record.curve, record.data.test.images, record.recipe.settings).items():
         expected = dict(leaves(plain(point)))
         for field, value in leaves(plain(getattr(record.results, name))):
             yield from _expect(f"results.{name}.{field}", value, expected[field])
@@ -179,7 +218,7 @@ def _verdict(record: Record) -> Iterator[FieldProblem]:
     verdict, scoring = record.verdict, record.recipe.scoring
     if (verdict.word == "not scored") == scoring:
         yield "verdict.word", f"is {verdict.word!r} of a {'scoring' if scoring else 'non-scoring'} run"
-    elif scoring and (verdict.word == "no target") != (record.target.test_error is None):
+    elif scoring and (verdict.word == "no published target") != (record.target.test_error is None):
         yield "verdict.word", f"is {verdict.word!r} with the target {record.target.test_error}"
     if record.results is None:
         yield from _expect("verdict.standard_error", verdict.standard_error, None)
@@ -197,6 +236,17 @@ def _home_paths(record: Record) -> Iterator[FieldProblem]:
         for text in (field, value):
             if isinstance(text, str) and (found := _HOME.search(text)):
                 yield field, f"names a place in a home folder ({found[0]}...); records carry no path, user or host"
+
+
+def _published_weights(record: Record) -> Iterator[FieldProblem]:
+    if record.published_weights is not UNSET and (record.outcome != "finished" or not record.recipe.scoring):
+        yield "published_weights", "is there, but the run is not a finished scoring one"
+
+
+_CHECKS = (
+    *(_names, _numbers, _recipe, _curve, _classes, _results, _test_correct, _data, _sittings, _verdict),
+    *(_published_weights, _home_paths),
+)
 
 
 def _setting(record: Record, group: str, key: str) -> Any:

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET
+
 from results.files import write_atomically
-from results.record import Curve, Record, declared_epoch
+from results.record import Curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,17 +21,16 @@ HEIGHTS = (4, 3, 1.2)  # of the panels: errors, losses, learning rate
 FEW_EPOCHS = 30  # up to so many, every epoch is a dot: a line of one point would not be seen
 
 
-def learning_curve(record_or_curve: Record | Curve, path: Path, title: str, target: float | None) -> None:
+def learning_curve(curve: Curve, declared: int, path: Path, title: str, target: float | None) -> None:
     """Draw errors (percent), losses and learning rate against the epoch into the PNG `path`, replaced atomically.
 
-    The declared epoch is marked, and `target`, the published test error in percent, is a line. Raises StorageError if
+    The `declared` epoch is marked, and `target`, the published test error in percent, is a line. Raises StorageError if
     the file cannot be written.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    curve = record_or_curve.curve if isinstance(record_or_curve, Record) else record_or_curve
     figure = Figure(figsize=(8, 8), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     errors, losses, rate = figure.subplots(3, 1, sharex=True, height_ratios=HEIGHTS)
@@ -37,8 +38,11 @@ def learning_curve(record_or_curve: Record | Curve, path: Path, title: str, targ
     for axes, name in ((errors, "error (%)"), (losses, "loss"), (rate, "learning rate")):
         axes.set_ylabel(name)
         axes.grid(True, alpha=0.3)
-    _draw(errors, curve.epoch, {"validation": (curve.valid_error, VALID), "test": (curve.test_error, TEST)})
-    _mark(errors, curve, target)
+    error_lines = {"validation": (curve.valid_error, VALID), "test": (curve.test_error, TEST)}
+    if curve.train_error is not UNSET:
+        error_lines = {"training": (curve.train_error, TRAIN)} | error_lines
+    _draw(errors, curve.epoch, error_lines)
+    _mark(errors, curve, declared, target)
     loss_lines = {"training": (curve.train_loss, TRAIN), "validation": (curve.valid_loss, VALID)}
     _draw(losses, curve.epoch, loss_lines | {"test": (curve.test_loss, TEST)})
     _draw(rate, curve.epoch, {"learning rate": (curve.lr, "black")})
@@ -54,14 +58,15 @@ def learning_curve(record_or_curve: Record | Curve, path: Path, title: str, targ
     write_atomically(path, image.getvalue())
 
 
-def _mark(axes: Axes, curve: Curve, target: float | None) -> None:
+def _mark(axes: Axes, curve: Curve, declared: int, target: float | None) -> None:
     """The published error as a line, the declared epoch as a point."""
     if target is not None:
         axes.axhline(target, color=MARK, linestyle="--", linewidth=1.2, label=f"published: {target:g} %")
-    if epoch := declared_epoch(curve):
-        error = curve.test_error[epoch - 1]
-        axes.axvline(epoch, color="black", linestyle=":", linewidth=1)
-        axes.plot([epoch], [error], "o", color="black", markersize=5, label=f"declared: {error:g} % (epoch {epoch})")
+    if declared:
+        error = curve.test_error[declared - 1]
+        axes.axvline(declared, color="black", linestyle=":", linewidth=1)
+        label = f"declared: {error:g} % (epoch {declared})"
+        axes.plot([declared], [error], "o", color="black", markersize=5, label=label)
 
 
 def _draw(axes: Axes, epochs: list[int], lines: dict[str, tuple[list[float], str]]) -> None:

@@ -10,9 +10,11 @@ import base64
 import binascii
 import math
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from results.canonical import canonical_json, digest, plain
 from results.errors import RegistryError
@@ -28,10 +30,23 @@ CHECKSUM_DIGITS = 8  # enough to see an edit; the record's own name is what prov
 # What differs between a run that was interrupted and one that never was, and the names derived from it.
 _DIFFERS_BETWEEN_SITTINGS = ("id", "checksums", "sittings", "times", "peak_memory_mib", "restarts")
 _CURVE_TIMES = ("images_per_second", "seconds")
+# Columns that every curve has; the others have it only if the recipe evaluates the training images.
+_OPTIONAL_COLUMNS = frozenset(
+    f"{split}_{column}"
+    for split, columns in {
+        "train": ("evaluation_loss", "error", "wrong", "class_loss", "class_wrong"),
+        "test": ("class_loss", "class_wrong"),
+    }.items()
+    for column in columns
+)
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A part of a record: immutable, every field required, no field beside them."""
+    """A part of a record: immutable, every field required, no field beside them.
+
+    A field that only some records have is UNSET in the others, and not in their text: so a field can be added without
+    a new schema, and older records keep their bytes and names.
+    """
 
 
 class Difference(Part, frozen=True, kw_only=True):
@@ -95,12 +110,16 @@ class Sitting(Part, frozen=True, kw_only=True):
 
 
 class Split(Part, frozen=True, kw_only=True):
-    """The images of one split: which set, what was done to them, how many, and the digest of the arrays."""
+    """The images of one split: which set, what was done to them, how many, and the digest of the arrays.
+
+    class_images: how many images each class has, where the curve counts errors by class.
+    """
 
     dataset: str
     preprocessing: str
     images: int
     digest: str
+    class_images: list[int] | UnsetType = UNSET
 
 
 class Data(Part, frozen=True, kw_only=True):
@@ -112,7 +131,12 @@ class Data(Part, frozen=True, kw_only=True):
 
 
 class Curve(Part, frozen=True, kw_only=True):
-    """One entry an epoch in every column; errors in percent, seconds of the whole epoch, images/s of its training."""
+    """One entry an epoch in every column; errors in percent, seconds of the whole epoch, images/s of its training.
+
+    train_loss is the mean over the epoch's batches, in training mode. The columns from train_evaluation_loss on are
+    there if the recipe evaluates the training images after every epoch: loss and errors in evaluation mode, and by
+    class (an entry a class; six digits of a loss, null without images). Losses by class are means over its images.
+    """
 
     epoch: list[int]
     lr: list[float]
@@ -125,6 +149,13 @@ class Curve(Part, frozen=True, kw_only=True):
     test_wrong: list[int]
     images_per_second: list[float]
     seconds: list[float]
+    train_evaluation_loss: list[float] | UnsetType = UNSET
+    train_error: list[float] | UnsetType = UNSET
+    train_wrong: list[int] | UnsetType = UNSET
+    train_class_loss: list[list[float | None]] | UnsetType = UNSET
+    train_class_wrong: list[list[int]] | UnsetType = UNSET
+    test_class_loss: list[list[float | None]] | UnsetType = UNSET
+    test_class_wrong: list[list[int]] | UnsetType = UNSET
 
 
 class Point(Part, frozen=True, kw_only=True):
@@ -168,11 +199,20 @@ class Times(Part, frozen=True, kw_only=True):
 class Verdict(Part, frozen=True, kw_only=True):
     """The judgement of one run; margin and standard_error in percentage points."""
 
-    word: Literal["reproduced", "not reproduced", "inconclusive", "suspiciously good", "no target", "not scored"]
+    word: Literal[
+        "reproduced", "not reproduced", "inconclusive", "suspiciously good", "no published target", "not scored"
+    ]
     provisional: bool
     margin: float | None
     standard_error: float | None
     explanation: str
+
+
+class PublishedWeights(Part, frozen=True, kw_only=True):
+    """The file of weights that is published with the record, see results/weights.py: its SHA-256 and its length."""
+
+    sha256: str
+    bytes: int
 
 
 class Record(Part, frozen=True, kw_only=True):
@@ -181,6 +221,7 @@ class Record(Part, frozen=True, kw_only=True):
     results, test_correct and weights_sha256 are None exactly if the run ended before its first epoch did.
     test_correct: `pack_bits` of which test images the network of the declared epoch gets right.
     weights_sha256: of that network's parameters.
+    seeds: "run", and what else was drawn from a seed before training began, see `seeds_of`.
     """
 
     schema: int = SCHEMA
@@ -203,6 +244,7 @@ class Record(Part, frozen=True, kw_only=True):
     restarts: int
     outcome: Literal["finished", "diverged", "killed"]
     verdict: Verdict
+    published_weights: PublishedWeights | UnsetType = UNSET
 
 
 # ---- names and bytes ----
@@ -331,31 +373,58 @@ def standard_error(wrong: int, images: int) -> float:
     return 100 * math.sqrt(p * (1 - p) / images)
 
 
-def declared_epoch(curve: Curve) -> int:
-    """The epoch whose network is tested: fewest validation errors, ties to the later epoch. 0 without any epoch."""
+def columns(settings: Mapping[str, Any]) -> list[str]:
+    """The columns that the curve of a run with these settings has."""
+    evaluates = settings.get("protocol", {}).get("evaluates_training", False)
+    return [name for name in Curve.__struct_fields__ if evaluates or name not in _OPTIONAL_COLUMNS]
+
+
+def declared_epoch(curve: Curve, settings: Mapping[str, Any]) -> int:
+    """The epoch whose network is the result, by the recipe's settings; 0 without any epoch.
+
+    protocol.selection "best_validation": the one with the fewest validation errors, of several the last, or the first
+    with "first_best_validation"; "last": the last of all.
+    """
+    selection = settings.get("protocol", {}).get("selection", "best_validation")
+    if selection == "last" or not curve.epoch:
+        return len(curve.epoch)
+    if selection == "first_best_validation":
+        return curve.valid_wrong.index(min(curve.valid_wrong)) + 1
     return _lowest(curve.valid_wrong)
 
 
-def counted_images(settings: dict[str, Any], test_images: int) -> int:
+def seeds_of(settings: Mapping[str, Any], seed: int) -> dict[str, int]:
+    """Everything that a run draws before it trains, each with its seed: from a named stream of the run's own seed."""
+    data = settings.get("data", {})
+    drawn = {
+        "split": data.get("split", "published") != "published",
+        "labels": data.get("labels", "true") != "true",
+        "inputs": data.get("inputs", "images") != "images",
+    }
+    return {"run": seed} | {name: seed for name, is_drawn in drawn.items() if is_drawn}
+
+
+def counted_images(settings: Mapping[str, Any], test_images: int) -> int:
     """How many of the test images the verdict counts, by the recipe's settings: all, or those of whole batches."""
     if settings.get("protocol", {}).get("counted_test_images", "all") == "all":
         return test_images
     return test_images - test_images % int(settings["train"]["batch_size"])
 
 
-def summarize(curve: Curve, test_images: int, test_correct: str | None, counted: int) -> Results | None:
-    """The points of a curve (ties of the best to the later epoch) and what the verdict counts; None without any epoch.
+def summarize(curve: Curve, test_images: int, test_correct: str | None, settings: Mapping[str, Any]) -> Results | None:
+    """The points of a curve and what the verdict counts, by the recipe's settings; None without any epoch.
 
-    test_correct: `pack_bits` of the images that the declared network gets right; counted: how many images, from the
-    first, the verdict counts. Raises RegistryError if test_correct does not hold `test_images` images.
+    test_correct: `pack_bits` of the images that the declared network gets right. Raises RegistryError if it does not
+    hold `test_images` images.
     """
     if not curve.epoch or test_correct is None:
         return None
-    return Results(counted=count(test_correct, test_images, counted), **points(curve, test_images))
+    counted = count(test_correct, test_images, counted_images(settings, test_images))
+    return Results(counted=counted, **points(curve, test_images, settings))
 
 
-def points(curve: Curve, test_images: int) -> dict[str, Point]:
-    """The declared, last and best points of a curve of at least one epoch."""
+def points(curve: Curve, test_images: int, settings: Mapping[str, Any]) -> dict[str, Point]:
+    """The declared, last and best points of a curve of at least one epoch; ties of the best test go to the later."""
 
     def point(epoch: int) -> Point:
         i = epoch - 1
@@ -367,7 +436,11 @@ def points(curve: Curve, test_images: int) -> dict[str, Point]:
             test_images=test_images,
         )
 
-    epochs = {"declared": declared_epoch(curve), "last": len(curve.epoch), "best_test": _lowest(curve.test_wrong)}
+    epochs = {
+        "declared": declared_epoch(curve, settings),
+        "last": len(curve.epoch),
+        "best_test": _lowest(curve.test_wrong),
+    }
     return {name: point(epoch) for name, epoch in epochs.items()}
 
 

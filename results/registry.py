@@ -1,4 +1,7 @@
-"""The registry: one file a run, `<root>/<benchmark>/<record id>.json`, written once, never rewritten, verifiable."""
+"""The registry: one file a run, `<root>/<benchmark>/<record id>.json`, written once, never rewritten, verifiable.
+
+With some records weights are published: see results/weights.py.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from results import checks
+from msgspec import UNSET
+
+from results import checks, weights
 from results.canonical import leaves
 from results.errors import RegistryError, StorageError
 from results.files import write_atomically
@@ -27,8 +32,10 @@ class Problem(NamedTuple):
         return f"{self.path}: {self.field}: {self.message}"
 
 
-def write(record: Record, root: Path) -> Path:
+def write(record: Record, root: Path, published: bytes | None = None) -> Path:
     """Seal the record, write it under `root`, return its path. Writing the same record again changes nothing.
+
+    `published` are the weights that the record describes, written first: a record is there only with them.
 
     Raises RegistryError if the record is inconsistent or a different file has its name, StorageError (exit code 1) if
     the place cannot be written to.
@@ -39,12 +46,21 @@ def write(record: Record, root: Path) -> Path:
         raise RegistryError(f"{name}: id: is {record.id}, but the content has {sealed.id}", "id")
     if found := checks.problems(sealed):
         raise RegistryError(f"{name}: {checks.as_lines(found)}", found[0][0])
-    path, data = root / sealed.benchmark / f"{sealed.id}.json", to_bytes(sealed)
+    described = UNSET if published is None else weights.described(published)
+    if sealed.published_weights != described:
+        raise RegistryError(f"{name}: published_weights: are not those that the record describes", "published_weights")
+    if published is not None:
+        _write_once(weights.path_of(root, sealed.benchmark, sealed.id), published)
+    path = root / sealed.benchmark / f"{sealed.id}.json"
+    _write_once(path, to_bytes(sealed))
+    return path
+
+
+def _write_once(path: Path, data: bytes) -> None:
     if not path.exists():
         write_atomically(path, data)
     elif _content(path) != data:
         raise RegistryError(f"{path}: content: is not what was recorded under this name; restore it (git checkout)")
-    return path
 
 
 def read(path: Path) -> Record:
@@ -76,12 +92,20 @@ def find(root: Path, text: str) -> Path:
 def verify(root: Path, extra_checks: Iterable[ExtraCheck] = ()) -> list[Problem]:
     """Every problem of every record under `root`, sorted by file; empty if all is well.
 
-    Checked: schema, name = hash of the content, checksums, canonical bytes, consistency, and `extra_checks`, which give
-    (field, message) pairs.
+    Checked: schema, name = hash of the content, checksums, canonical bytes, consistency, published weights, and
+    `extra_checks`, which give (field, message) pairs.
     """
     every = tuple(extra_checks)
     files = _record_files(root, "**/*.json")
-    return [Problem(path, *found) for path in files for found in _file_problems(path, root, every)]
+    found = [Problem(path, *problem) for path in files for problem in _file_problems(path, root, every)]
+    return found + list(_stray_weights(root))
+
+
+def _stray_weights(root: Path) -> Iterator[Problem]:
+    for path in sorted(weights.folder_of(root).glob(f"*/*{weights.SUFFIX}")):
+        record = root / path.parent.name / f"{path.stem}.json"
+        if not path.name.startswith(".") and not record.exists():
+            yield Problem(path, "content", f"belongs to no record: there is no {record.name}; remove it")
 
 
 def _file_problems(path: Path, root: Path, extra_checks: Iterable[ExtraCheck]) -> Iterator[checks.FieldProblem]:
@@ -97,6 +121,7 @@ def _file_problems(path: Path, root: Path, extra_checks: Iterable[ExtraCheck]) -
         yield "benchmark", f"is {record.benchmark}, but the file is not in that folder"
     yield from _text_problems(data, to_bytes(record))
     yield from checks.problems(record)
+    yield from (("published_weights", f"the file {problem}") for problem in weights.problems(record, root))
     for check in extra_checks:
         yield from check(record)
 

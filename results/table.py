@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NotRequired, TypedDict
 
+from msgspec import UNSET
+
 from results.errors import RegistryError
 from results.files import write_atomically
 from results.record import Record
@@ -23,9 +25,9 @@ if TYPE_CHECKING:
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 NOT_RUN = "not run"
 NOTE = (
-    "Errors in percent of the test set, at the epoch of the lowest validation error. ± is the binomial standard error "
-    "on the test set for one run, the standard deviation over the runs for several. (mem): target not checked against "
-    "its source; (2nd): target from a secondary source."
+    "Errors in percent of the test set, at the epoch of the lowest validation error, or the last where the authors "
+    "take that. ± is the binomial standard error on the test set for one run, the standard deviation over the runs for "
+    "several. (mem): target not checked against its source; (2nd): target from a secondary source."
 )
 _HEADINGS = {
     "benchmark": "Benchmark",
@@ -57,6 +59,7 @@ class Row(NamedTuple):
 
     runs: finished scoring runs, exact repetitions counted once; test_error: their mean; spread: for one run the
     binomial standard error, for several their standard deviation. diverged: scoring runs that diverged, no part of it.
+    train_error: mean over the runs of that of the training images, in evaluation mode, where it was measured.
     """
 
     benchmark: str
@@ -72,6 +75,7 @@ class Row(NamedTuple):
     verdict: str
     engine: str
     date: str
+    train_error: float | None
 
 
 def rows(records: Iterable[Record], benchmarks: Iterable[Benchmark] = ()) -> list[Row]:
@@ -107,6 +111,7 @@ def to_csv(table: Sequence[Row]) -> str:
         "verdict": [row.verdict for row in table],
         "engine": [row.engine for row in table],
         "date": [row.date for row in table],
+        "train_error": [_number(row.train_error, row.decimals + 1) for row in table],
     }
     return str(pd.DataFrame(columns).to_csv(index=False, lineterminator="\n"))
 
@@ -130,6 +135,16 @@ def to_rich(table: Sequence[Row]) -> Table:
     for row in table:
         view.add_row(*map(Text, _cells(row).values()))
     return view
+
+
+def to_columns(table: Sequence[Row]) -> str:
+    """The table in aligned columns, its lines as long as they need: made faster than `to_rich`, which wraps."""
+    cells = [tuple(_HEADINGS.values()), *(tuple(_cells(row).values()) for row in table)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    align = [str.rjust if column in _NUMBERS else str.ljust for column in _HEADINGS]
+    lines = ["  ".join(a(cell, n) for a, cell, n in zip(align, line, widths, strict=True)).rstrip() for line in cells]
+    lines.insert(1, "-" * max(map(len, lines)))
+    return "".join(f"{line}\n" for line in lines)
 
 
 def to_text(table: Sequence[Row], width: int = 200) -> str:
@@ -202,6 +217,7 @@ def _row(benchmark: Benchmark, records: Sequence[Record]) -> Row:
     records = _distinct(records)
     measured = [record for record in records if record.outcome == "finished" and record.results]
     errors = [record.results.counted.test_error for record in measured if record.results]
+    train_errors = [error for error in map(_train_error, measured) if error is not None]
     return Row(
         benchmark=benchmark["id"],
         paper=benchmark["paper"],
@@ -216,7 +232,15 @@ def _row(benchmark: Benchmark, records: Sequence[Record]) -> Row:
         verdict=_verdict(records),
         engine=", ".join(sorted({f"{record.engine.name} {record.engine.device}" for record in records})),
         date=max((sitting.started[:10] for record in records for sitting in record.sittings), default=""),
+        train_error=statistics.fmean(train_errors) if train_errors else None,
     )
+
+
+def _train_error(record: Record) -> float | None:
+    """That of the declared epoch, in percent."""
+    if record.results is None or record.curve.train_error is UNSET:
+        return None
+    return record.curve.train_error[record.results.declared.epoch - 1]
 
 
 def _distinct(records: Sequence[Record]) -> list[Record]:
@@ -231,7 +255,7 @@ def _verdict(records: Sequence[Record]) -> str:
         return NOT_RUN
     words = Counter(record.verdict.word for record in records).most_common()
     text = words[0][0] if len(words) == 1 else ", ".join(f"{count} {word}" for word, count in sorted(words))
-    judged = any(word not in ("no target", "not scored") for word, _ in words)
+    judged = any(word not in ("no published target", "not scored") for word, _ in words)
     return f"{text} (provisional)" if judged and all(record.verdict.provisional for record in records) else text
 
 
@@ -239,12 +263,13 @@ def _cells(row: Row) -> Mapping[str, str]:
     """A row as people read it, by column of _HEADINGS."""
     mark = f" ({row.target_kind})" if row.target is not None and row.target_kind != "read" else ""
     spread = "" if row.spread is None else f" ± {percent_text(row.spread, row.decimals + 1)}"
+    train = "" if row.train_error is None else f", training {percent_text(row.train_error, row.decimals + 1)}"
     return {
         "benchmark": row.benchmark,
         "paper": row.paper,
         "data": row.data,
         "target": percent_text(row.target, row.decimals) + mark,
-        "measured": percent_text(row.test_error, row.decimals + 1) + spread,
+        "measured": percent_text(row.test_error, row.decimals + 1) + spread + train,
         "runs": f"{row.runs} (+{row.diverged} diverged)" if row.diverged else str(row.runs),
         "verdict": row.verdict,
         "engine": row.engine or "-",

@@ -70,7 +70,11 @@ def test_show_marks_what_is_not_as_published(cli):
         (("reproduce", "binaryconnect-mnist", "--epochs", "x"), 2, "train.epochs=x: expected a whole number"),
         (("reproduce", "binaryconnect-mnist", "--set", "epochs"), 2, "expected key=value"),
         (("reproduce", "binaryconnect-mnist", *SMALL, "--limit-train", "60000"), 1, "1 to 2000 training images"),
-        (("reproduce", "binaryconnect-mnist", *SMALL, "--device", "gpu"), 1, "compute capability 5.0"),
+        (
+            ("reproduce", "binaryconnect-mnist", *SMALL, "--engine", "gluon", "--device", "gpu"),
+            1,
+            "compute capability 5.0",
+        ),
         (("prepare", "mnits"), 1, "unknown data set 'mnits'"),
         (("prepare", "mnist", "--check"), 1, "python cli.py prepare mnist"),
         (("resume", "nothing"), 1, "no run 'nothing'"),

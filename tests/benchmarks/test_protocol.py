@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,13 +13,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.protocol import DivergenceError, Progress, evaluate, learning_rates, shuffled, squared_hinge, train
-from benchmarks.recipe import TrainSettings, load_recipe
+from benchmarks.augmentation import draw_crops
+from benchmarks.protocol import (
+    EVALUATION_BATCH,
+    DivergenceError,
+    Progress,
+    evaluate,
+    learning_rates,
+    loss_terms,
+    next_order,
+    shuffled,
+    train,
+)
+from benchmarks.recipe import Recipe, TrainSettings, load_recipe
 from data_prep import Dataset, Split
-from results.record import declared_epoch
+from results.record import Curve, declared_epoch
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 LOG = np.load(GOLDEN / "H_train_log_A.npz")
+
+
+def replaced(curve: Curve, valid_wrong: list[int]) -> Curve:
+    """A curve of so many epochs with these validation errors."""
+    return msgspec.structs.replace(curve, epoch=list(range(1, len(valid_wrong) + 1)), valid_wrong=valid_wrong)
 
 
 def schedule(epochs: int, start: float, final: float) -> TrainSettings:
@@ -66,7 +84,7 @@ def test_ties_go_to_the_later_epoch_as_in_the_authors_log():
     best = [int(e) for e in re.findall(r"best epoch: +(\d+)", text)]
     wrong = [round(error * 2) for error in errors]
     curve = Progress(order=np.arange(1)).as_curve()
-    found = [declared_epoch(msgspec.structs.replace(curve, valid_wrong=wrong[: n + 1])) for n in range(len(wrong))]
+    found = [declared_epoch(replaced(curve, wrong[: n + 1]), {}) for n in range(len(wrong))]
     assert found == best
     assert wrong[5] == wrong[7]  # the tie that epoch 8 wins
     assert best[7] == 8
@@ -74,8 +92,7 @@ def test_ties_go_to_the_later_epoch_as_in_the_authors_log():
 
 @given(st.lists(st.integers(0, 5), min_size=1))
 def test_the_declared_epoch_is_the_last_of_the_best(wrong):
-    curve = msgspec.structs.replace(Progress(order=np.arange(1)).as_curve(), valid_wrong=wrong)
-    epoch = declared_epoch(curve)
+    epoch = declared_epoch(replaced(Progress(order=np.arange(1)).as_curve(), wrong), {})
     assert wrong[epoch - 1] == min(wrong)
     assert min(wrong) not in wrong[epoch:]
 
@@ -100,11 +117,69 @@ def test_shuffling_is_cumulative_as_in_the_original():
         np.testing.assert_array_equal(order, units[expected])
 
 
+def test_learning_rates_that_fall_in_steps():
+    """RWTH's VGGNet7: before epochs 80 and 120, by .1 each time."""
+    published = load_recipe("binaryconnect-mnist").train
+    steps = msgspec.structs.replace(
+        published, epochs=130, lr_start=0.1, lr_final=None, lr_decay="steps", lr_milestones=(80, 120), lr_factor=0.1
+    )
+    rates = list(learning_rates(steps))
+    assert len(rates) == 130
+    assert rates[:79] == [0.1] * 79
+    assert rates[79:119] == [0.1 * 0.1] * 40
+    assert rates[119:] == [0.1 * 0.1 * 0.1] * 11
+    at_once = msgspec.structs.replace(steps, epochs=2, lr_milestones=(1, 200))
+    assert list(learning_rates(at_once)) == [0.1 * 0.1] * 2
+
+
+def test_a_constant_learning_rate():
+    published = load_recipe("binaryconnect-mnist").train
+    constant = msgspec.structs.replace(published, epochs=3, lr_start=0.001, lr_final=None, lr_decay="constant")
+    assert list(learning_rates(constant)) == [0.001] * 3
+
+
+def test_fresh_orders_know_nothing_of_the_last():
+    last = np.arange(50)[::-1]
+    first, second = (next_order("fresh", last, 1, epoch) for epoch in (1, 2))
+    assert sorted(first) == sorted(second) == list(range(50))
+    assert list(first) != list(second)
+    np.testing.assert_array_equal(first, next_order("fresh", np.arange(50), 1, 1))
+    assert list(first) != list(next_order("fresh", last, 2, 1))
+
+
+def test_without_shuffling_images_stay_where_they_are():
+    np.testing.assert_array_equal(next_order("none", np.arange(5), 1, 7), np.arange(5))
+
+
+def test_a_cumulative_order_is_the_last_one_shuffled():
+    last = np.arange(9)[::-1]
+    np.testing.assert_array_equal(next_order("cumulative", last, 1, 2), shuffled(last, 1, 2))
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.1, 100))
+def test_losses_are_those_of_their_definitions(seed, scale):
+    """Written out in float64, image by image and class by class."""
+    generator = np.random.default_rng(seed)
+    scores = (scale * generator.standard_normal((7, 10))).astype(np.float32)
+    labels = generator.integers(0, 10, 7)
+    hinge = [
+        [max(0.0, 1 - (1 if c == label else -1) * float(y)) ** 2 for c, y in enumerate(row)]
+        for row, label in zip(scores, labels, strict=True)
+    ]
+    entropy = []
+    for row, label in zip(scores.astype(np.float64), labels, strict=True):
+        top = row.max()
+        entropy.append(top + math.log(sum(math.exp(y - top) for y in row)) - row[label])
+    assert loss_terms(scores, labels, "squared_hinge").mean() == pytest.approx(np.mean(hinge), rel=1e-12)
+    assert loss_terms(scores, labels, "squared_hinge_sum").mean() == pytest.approx(10 * np.mean(hinge), rel=1e-12)
+    assert loss_terms(scores, labels, "cross_entropy").mean() == pytest.approx(np.mean(entropy), rel=1e-9, abs=1e-12)
+
+
 def test_squared_hinge():
     scores = np.array([[2.0, -0.5], [0.0, 0.25]], np.float32)
     labels = np.array([0, 1])
     # image 1: max(0, 1 - 2)^2 = 0 and max(0, 1 - 0.5)^2 = 0.25; image 2: 1 and 0.75^2
-    assert squared_hinge(scores, labels) == pytest.approx((0 + 0.25 + 1 + 0.5625) / 4)
+    assert loss_terms(scores, labels, "squared_hinge").mean() == pytest.approx((0 + 0.25 + 1 + 0.5625) / 4)
 
 
 class CountingEngine:
@@ -112,13 +187,17 @@ class CountingEngine:
 
     def __init__(self, losses: list[list[float]]) -> None:
         self.losses, self.orders, self.rates = losses, [], []
+        self.options: list[dict[str, Any]] = []
+        self.evaluated: list[tuple[np.ndarray, int]] = []
 
-    def train_epoch(self, images, labels, order, batch_size, lr, on_batch=None):
+    def train_epoch(self, images, labels, order, batch_size, lr, on_batch=None, **options):
         self.orders.append(order)
         self.rates.append(lr)
+        self.options.append(options)
         return np.array(self.losses[len(self.orders) - 1], np.float32)
 
     def scores(self, images, batch_size):
+        self.evaluated.append((images, batch_size))
         return np.eye(10, dtype=np.float32)[images[:, 0, 0, 0].astype(int)]
 
 
@@ -140,7 +219,7 @@ def test_what_is_measured_after_every_epoch(tiny_data):
     assert progress.curve["train_loss"] == pytest.approx([0.75, 0.3, 0.1])
     assert progress.curve["valid_wrong"] == progress.curve["test_wrong"] == [7, 7, 7]
     assert progress.curve["test_error"] == [3.5] * 3
-    assert progress.declared_epoch == 3
+    assert progress.declared_epoch(recipe) == 3
     assert np.count_nonzero(progress.test_correct) == 193
     assert engine.rates == list(learning_rates(recipe.train))
     np.testing.assert_array_equal(engine.orders[1], shuffled(engine.orders[0], 5, 2))
@@ -173,4 +252,132 @@ def test_scores_that_are_no_numbers_are_divergence(tiny_data):
             return np.full((len(images), 10), np.inf, np.float32)
 
     with pytest.raises(DivergenceError, match="the loss on the test images is"):
-        evaluate(Broken([]), tiny_data.test)
+        evaluate(Broken([]), tiny_data.test, load_recipe("binaryconnect-mnist"))
+
+
+# -- what not every recipe has ----------------------------------------------------------------------------------------
+
+
+def recipe_with(**changes: Any) -> Recipe:
+    """Three epochs of 200 images, with settings changed by group and name, "data__split"; no consistency is asked."""
+    recipe = load_recipe("binaryconnect-mnist", ["train.epochs=3", "data.train_images=200", "data.valid_images=200"])
+    settings = recipe.settings
+    for key, value in changes.items():
+        group, name = key.split("__")
+        part = msgspec.structs.replace(getattr(settings, group), **{name: value})
+        settings = msgspec.structs.replace(settings, **{group: part})
+    return msgspec.structs.replace(recipe, settings=settings)
+
+
+def trained(recipe: Recipe, data: Dataset, seed: int = 5) -> tuple[CountingEngine, Progress]:
+    engine = CountingEngine([[1.0, 0.5], [0.4, 0.2], [0.1, 0.1]])
+    progress = Progress(order=np.arange(200))
+    assert sum(1 for _ in train(engine, recipe, data, seed, progress)) == 3
+    return engine, progress
+
+
+def test_an_engine_is_told_of_nothing_that_a_recipe_has_not(tiny_data):
+    assert trained(recipe_with(), tiny_data)[0].options == [{}] * 3
+
+
+def test_a_last_smaller_batch_is_kept_where_the_recipe_says_so(tiny_data):
+    engine, _ = trained(recipe_with(protocol__remainder="kept"), tiny_data)
+    assert engine.options == [{"keep_remainder": True}] * 3
+
+
+def test_crops_are_those_of_seed_and_epoch_and_the_validation_images_stay(tiny_data):
+    engine, _ = trained(recipe_with(data__augmentation="flip_edge_crop"), tiny_data, seed=9)
+    for epoch, options in enumerate(engine.options, 1):
+        expected = draw_crops(200, "flip_edge_crop", 9, epoch, "train")
+        np.testing.assert_array_equal(options["crops"].down, expected.down)
+        np.testing.assert_array_equal(options["crops"].right, expected.right)
+        np.testing.assert_array_equal(options["crops"].mirrored, expected.mirrored)
+    assert all(images is tiny_data.valid.images or images is tiny_data.test.images for images, _ in engine.evaluated)
+
+
+def test_validation_images_are_augmented_where_the_recipe_says_so_and_test_images_never(tiny_data):
+    recipe = recipe_with(data__augmentation="flip_zero_crop", data__augmented="train_valid")
+    engine, _ = trained(recipe, tiny_data, seed=9)
+    valid, test = [images for images, _ in engine.evaluated[::2]], [images for images, _ in engine.evaluated[1::2]]
+    assert all(images is tiny_data.test.images for images in test)
+    for epoch, images in enumerate(valid, 1):
+        drawn = draw_crops(200, "flip_zero_crop", 9, epoch, "valid")
+        np.testing.assert_array_equal(images, drawn.apply(tiny_data.valid.images))
+    assert not np.array_equal(valid[0], valid[1])
+
+
+def test_the_training_images_are_evaluated_where_the_recipe_says_so(tiny_data):
+    _, progress = trained(recipe_with(protocol__evaluates_training=True), tiny_data)
+    curve = progress.as_curve()
+    assert curve.train_wrong == [7, 7, 7]
+    assert curve.train_error == [3.5] * 3
+    assert curve.train_evaluation_loss == curve.test_loss
+    assert curve.train_class_wrong == curve.test_class_wrong == [[1] * 7 + [0] * 3] * 3
+    losses = curve.train_class_loss[0]
+    assert np.mean(losses) == pytest.approx(curve.train_evaluation_loss[0], rel=1e-5)  # 20 images of each class
+    assert losses[0] > losses[9]
+    assert trained(recipe_with(), tiny_data)[1].as_curve().train_wrong is msgspec.UNSET
+
+
+def test_a_class_without_images_has_no_loss(tiny_data):
+    few = Split("train", tiny_data.train.images[:5], tiny_data.train.labels[:5], "")
+    found = evaluate(CountingEngine([]), few, recipe_with())
+    assert [loss is None for loss in found.class_loss] == [False] * 5 + [True] * 5
+    assert found.class_wrong == [1] * 5 + [0] * 5
+
+
+@pytest.mark.parametrize(("loss", "factor"), [("squared_hinge", 1), ("squared_hinge_sum", 10)])
+def test_the_loss_of_an_evaluation_is_the_recipes(tiny_data, loss, factor):
+    plain = evaluate(CountingEngine([]), tiny_data.test, recipe_with())
+    other = evaluate(CountingEngine([]), tiny_data.test, recipe_with(model__loss=loss))
+    assert other.loss == pytest.approx(factor * plain.loss)
+    divided = evaluate(
+        CountingEngine([]), tiny_data.test, recipe_with(model__loss=loss, model__loss_divisor="batch_size")
+    )
+    assert divided.loss == other.loss / 100
+    assert divided.class_loss[0] == pytest.approx(other.class_loss[0] / 100, rel=1e-5)
+
+
+def test_images_are_evaluated_so_many_at_a_time_as_the_recipe_says(tiny_data):
+    for size, expected in ((None, EVALUATION_BATCH), (50, 50)):
+        engine, _ = trained(recipe_with(protocol__evaluation_batch_size=size), tiny_data)
+        assert {batch for _, batch in engine.evaluated} == {expected}
+
+
+@pytest.mark.parametrize(("selection", "epoch"), [("best_validation", 3), ("first_best_validation", 2), ("last", 4)])
+def test_which_epoch_is_declared(selection, epoch):
+    curve = replaced(Progress(order=np.arange(1)).as_curve(), [5, 3, 3, 4])
+    assert declared_epoch(curve, {"protocol": {"selection": selection}}) == epoch
+    assert declared_epoch(replaced(curve, []), {"protocol": {"selection": selection}}) == 0
+
+
+def test_the_images_that_are_right_are_those_of_the_declared_epoch(tiny_data):
+    class Improving(CountingEngine):
+        def scores(self, images, batch_size):
+            scores = super().scores(images, batch_size)
+            if len(self.evaluated) > 2:  # worse from the second epoch on
+                scores[7:17] = -1
+            return scores
+
+    for selection, right in (("best_validation", 193), ("last", 184)):
+        progress = Progress(order=np.arange(200))
+        engine = Improving([[1.0]] * 3)
+        all(True for _ in train(engine, recipe_with(protocol__selection=selection), tiny_data, 5, progress))
+        assert np.count_nonzero(progress.test_correct) == right
+
+
+def test_resumed_with_everything_drawn_it_goes_the_same_way(tiny_data):
+    recipe = recipe_with(
+        data__augmentation="flip_edge_crop", data__augmented="train_valid", train__shuffle="fresh",
+        protocol__evaluates_training=True,
+    )  # fmt: skip
+    whole, _ = trained(recipe, tiny_data)
+    parts, progress = CountingEngine([[1.0, 0.5], [0.4, 0.2], [0.1, 0.1]]), Progress(order=np.arange(200))
+    next(train(parts, recipe, tiny_data, 5, progress))
+    again = Progress(order=progress.order, curve=progress.curve, test_correct=progress.test_correct)
+    all(True for _ in train(parts, recipe, tiny_data, 5, again))
+    np.testing.assert_array_equal(whole.orders, parts.orders)
+    for ours, theirs in zip(whole.options, parts.options, strict=True):
+        np.testing.assert_array_equal(ours["crops"].down, theirs["crops"].down)
+    for (ours, _), (theirs, _) in zip(whole.evaluated, parts.evaluated, strict=True):
+        np.testing.assert_array_equal(ours, theirs)

@@ -51,7 +51,7 @@ def test_a_changed_recipe_is_never_judged():
 
 
 def test_without_a_target_there_is_none():
-    assert judge_run(msgspec.structs.replace(RECIPE, target=None), results(115)).word == "no target"
+    assert judge_run(msgspec.structs.replace(RECIPE, target=None), results(115)).word == "no published target"
 
 
 def test_diverged_at_once_is_not_reproduced():

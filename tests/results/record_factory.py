@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from results.canonical import digest
@@ -35,17 +36,25 @@ def make_record(
     benchmark: str = "binaryconnect-mnist",
     sittings: int = 2,
     scoring: bool = True,
+    evaluates: bool = False,
     **changes: Any,
 ) -> Record:
-    """A record that verifies; `changes` replace top-level fields and may make it one that does not."""
-    curve = make_curve(seed, epochs)
-    test_correct = pack_bits(np.arange(TEST_IMAGES) >= curve.test_wrong[declared_epoch(curve) - 1]) if epochs else None
-    results = summarize(curve, TEST_IMAGES, test_correct, TEST_IMAGES)
+    """A record that verifies; `changes` replace top-level fields and may make it one that does not.
+
+    `evaluates`: of a recipe that evaluates the training images, and has no published target.
+    """
+    curve = with_training(make_curve(seed, epochs)) if evaluates else make_curve(seed, epochs)
+    test_correct = (
+        pack_bits(np.arange(TEST_IMAGES) >= curve.test_wrong[declared_epoch(curve, {}) - 1]) if epochs else None
+    )
+    results = summarize(curve, TEST_IMAGES, test_correct, {})
     settings = {
         "data": {"dataset": "mnist", "preprocessing": "centered", "train_images": 1000, "valid_images": VALID_IMAGES},
         "model": {"architecture": "32FC-10FC", "batch_norm_alpha": 0.15, "weights": "stochastic"},
         "train": {"batch_size": 100, "epochs": epochs, "lr_start": 0.003, "lr_final": 2e-06},
     }
+    if evaluates:
+        settings |= {"data": settings["data"] | {"labels": "random"}, "protocol": {"evaluates_training": True}}
     difference = Difference(key="train.epochs", published=250, value=epochs, source="--epochs")
     fields: dict[str, Any] = {
         "benchmark": benchmark,
@@ -54,7 +63,11 @@ def make_record(
             digest=digest(settings), settings=settings, scoring=scoring, differences=[] if scoring else [difference]
         ),
         "target": Target(
-            test_error=1.15, decimals=2, test_images=TEST_IMAGES, source="README of the code", kind="read"
+            test_error=None if evaluates else 1.15,
+            decimals=2,
+            test_images=TEST_IMAGES,
+            source="" if evaluates else "README of the code",
+            kind="read",
         ),
         "engine": Engine(
             name="gluon",
@@ -68,8 +81,8 @@ def make_record(
             determinism={"bit_exact": True, "threads": "fixed"},
         ),
         "sittings": make_sittings(epochs, sittings),
-        "data": Data(train=_split(1000), valid=_split(VALID_IMAGES), test=_split(TEST_IMAGES)),
-        "seeds": {"run": seed},
+        "data": Data(train=_split(1000, evaluates), valid=_split(VALID_IMAGES), test=_split(TEST_IMAGES, evaluates)),
+        "seeds": {"run": seed, "labels": seed} if evaluates else {"run": seed},
         "curve": curve,
         "results": results,
         "test_correct": test_correct,
@@ -79,9 +92,9 @@ def make_record(
         "restarts": sittings - 1,
         "outcome": "finished",
         "verdict": Verdict(
-            word="not reproduced" if scoring else "not scored",
+            word="not scored" if not scoring else "no published target" if evaluates else "not reproduced",
             provisional=True,
-            margin=0.21 if scoring else None,
+            margin=0.21 if scoring and not evaluates else None,
             standard_error=standard_error(results.declared.test_wrong, TEST_IMAGES) if results else None,
             explanation="an example",
         ),
@@ -127,5 +140,26 @@ def make_sittings(epochs: int, sittings: int) -> list[Sitting]:
     ]
 
 
-def _split(images: int) -> Split:
-    return Split(dataset="mnist", preprocessing="centered", images=images, digest=digest(images))
+def with_training(curve: Curve) -> Curve:
+    """The curve of a recipe that evaluates its 1,000 training images; the first two of ten classes have all errors."""
+
+    def by_class(wrong: list[int]) -> list[list[int]]:
+        return [[w // 2, w - w // 2, *[0] * 8] for w in wrong]
+
+    train_wrong = [min(2 * wrong, 150) for wrong in curve.valid_wrong]
+    losses = [[0.5 + label for label in range(10)] for _ in curve.epoch]
+    return msgspec.structs.replace(
+        curve,
+        train_evaluation_loss=[0.25 for _ in curve.epoch],
+        train_error=[error_percent(w, 1000) for w in train_wrong],
+        train_wrong=train_wrong,
+        train_class_loss=losses,
+        train_class_wrong=by_class(train_wrong),
+        test_class_loss=losses,
+        test_class_wrong=[[w // 4, w // 4, w // 4, w - w // 4 * 3, *[0] * 6] for w in curve.test_wrong],
+    )
+
+
+def _split(images: int, by_class: bool = False) -> Split:
+    split = Split(dataset="mnist", preprocessing="centered", images=images, digest=digest(images))
+    return msgspec.structs.replace(split, class_images=[images // 10] * 10) if by_class else split

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from record_factory import TEST_IMAGES, make_record, make_sittings
 
 from results.checks import as_lines, problems
-from results.record import Record, pack_bits, packed_bytes
+from results.record import PublishedWeights, Record, pack_bits, packed_bytes
 
 
 def replace(record: Record, path: str, value: Any) -> Record:
@@ -39,6 +39,10 @@ def replace(record: Record, path: str, value: Any) -> Record:
         make_record(epochs=0, sittings=1, outcome="diverged"),
         make_record(epochs=3, outcome="killed", recipe=make_record(epochs=9).recipe),
         make_record(sittings=3),
+        make_record(evaluates=True),
+        make_record(evaluates=True, scoring=False),
+        make_record(evaluates=True, epochs=0, sittings=1, outcome="diverged"),
+        make_record(published_weights=PublishedWeights(sha256="0" * 64, bytes=1)),
     ],
 )
 def test_a_good_record_has_no_problems(record: Record) -> None:
@@ -104,7 +108,7 @@ def test_a_sitting_may_end_before_its_first_epoch_does() -> None:
         ("times.total_seconds", -1.0, "times.total_seconds"),
         ("peak_memory_mib", -1.0, "peak_memory_mib"),
         ("verdict.word", "not scored", "verdict.word"),
-        ("verdict.word", "no target", "verdict.word"),
+        ("verdict.word", "no published target", "verdict.word"),
         ("verdict.standard_error", 0.1, "verdict.standard_error"),
         ("verdict.standard_error", None, "verdict.standard_error"),
     ],
@@ -150,3 +154,42 @@ def test_home_folders_are_refused_wherever_they_stand(text: str) -> None:
 )
 def test_other_texts_are_not(text: str) -> None:
     assert problems(replace(make_record(), "verdict.explanation", text)) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "field"),
+    [
+        ("curve.train_wrong[0]", 1001, "curve.train_wrong[0]"),
+        ("curve.train_error[0]", 1.0, "curve.train_error[0]"),
+        ("curve.train_error", msgspec.UNSET, "curve.train_error"),
+        ("curve.test_class_loss", msgspec.UNSET, "curve.test_class_loss"),
+        ("curve.train_class_wrong", [[0] * 10], "curve.train_class_wrong"),
+        ("curve.train_class_wrong[1]", [0] * 10, "curve.train_class_wrong[1]"),
+        ("curve.train_class_wrong[1]", [0] * 9, "curve.train_class_wrong[1]"),
+        ("curve.test_class_wrong[1]", [41, *[0] * 9], "curve.test_class_wrong[1]"),
+        ("curve.test_class_loss[1]", [None, *[0.5] * 9], "curve.test_class_loss[1]"),
+        ("data.train.class_images", [1000, *[0] * 9], "curve.train_class_loss[0]"),
+        ("data.train.class_images", [99, *[100] * 9], "data.train.class_images"),
+        ("data.test.class_images", msgspec.UNSET, "data.test.class_images"),
+        ("data.valid.class_images", [20] * 10, "data.valid.class_images"),
+        ("seeds", {"run": 1}, "seeds"),
+        ("seeds", {"run": 1, "labels": 2}, "seeds"),
+        ("verdict.word", "reproduced", "verdict.word"),
+    ],
+)
+def test_what_is_counted_by_class_must_add_up(path: str, value: Any, field: str) -> None:
+    assert field in [name for name, _ in problems(replace(make_record(evaluates=True), path, value))]
+
+
+def test_columns_of_training_are_there_only_if_the_recipe_evaluates_it() -> None:
+    record = replace(make_record(), "curve.train_error", [1.0] * 6)
+    assert [name for name, _ in problems(record)] == ["curve.train_error"]
+
+
+def test_weights_are_published_with_finished_scoring_runs_only() -> None:
+    weights = PublishedWeights(sha256="0" * 64, bytes=1)
+    assert [name for name, _ in problems(make_record(scoring=False, published_weights=weights))] == [
+        "published_weights"
+    ]
+    wrong = PublishedWeights(sha256="0", bytes=1)
+    assert [name for name, _ in problems(make_record(published_weights=wrong))] == ["published_weights.sha256"]

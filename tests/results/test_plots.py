@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from matplotlib.image import imread
-from record_factory import make_curve, make_record
+from record_factory import make_curve
 
 from results.errors import StorageError
 from results.plots import MARK, learning_curve
@@ -23,13 +23,13 @@ def has_color(path: Path, color: str) -> bool:
 @pytest.mark.parametrize("epochs", [0, 1, 2, 40])
 def test_draws_a_curve_of_any_length(tmp_path: Path, epochs: int) -> None:
     path = tmp_path / "new" / "curve.png"
-    learning_curve(make_curve(1, epochs), path, "a run", 1.15)
+    learning_curve(make_curve(1, epochs), epochs, path, "a run", 1.15)
     assert imread(path).shape[:2] == (960, 960)
     assert has_color(path, MARK)
 
 
 def test_the_target_line_is_there_only_with_a_target(tmp_path: Path) -> None:
-    learning_curve(make_record(), tmp_path / "curve.png", "a run", None)
+    learning_curve(make_curve(1, 6), 6, tmp_path / "curve.png", "a run", None)
     assert not has_color(tmp_path / "curve.png", MARK)
 
 
@@ -38,17 +38,17 @@ def test_an_error_of_zero_can_be_drawn(tmp_path: Path) -> None:
     curve = msgspec.structs.replace(
         curve, valid_error=[1.0, 0.0, 0.0], valid_wrong=[2, 0, 0], train_loss=[0.1, 0.0, 0.0]
     )
-    learning_curve(curve, tmp_path / "curve.png", "a run", 1.15)
+    learning_curve(curve, 3, tmp_path / "curve.png", "a run", 1.15)
     assert (tmp_path / "curve.png").stat().st_size > 10_000
 
 
 def test_same_curve_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        learning_curve(make_record(), tmp_path / name, "a run", 1.15)
+        learning_curve(make_curve(1, 6), 6, tmp_path / name, "a run", 1.15)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot be written"):
-        learning_curve(make_record(), tmp_path / "file" / "curve.png", "a run", 1.15)
+        learning_curve(make_curve(1, 6), 6, tmp_path / "file" / "curve.png", "a run", 1.15)

@@ -139,14 +139,14 @@ def test_bits_of_another_length_are_refused(text: str, n: int) -> None:
 def test_declared_epoch_has_the_fewest_validation_errors_and_ties_go_to_the_later() -> None:
     curve = msgspec.structs.replace(make_curve(1, 5), valid_wrong=[9, 4, 7, 4, 5], test_wrong=[50, 60, 40, 70, 40])
     correct = rec.pack_bits(np.arange(TEST_IMAGES) >= curve.test_wrong[3])
-    results = rec.summarize(curve, TEST_IMAGES, correct, TEST_IMAGES)
+    results = rec.summarize(curve, TEST_IMAGES, correct, {})
     assert results is not None
-    assert rec.declared_epoch(curve) == results.declared.epoch == 4
+    assert rec.declared_epoch(curve, {}) == results.declared.epoch == 4
     assert results.declared.test_wrong == 70
     assert results.last.epoch == 5
     assert results.best_test.epoch == 5
-    assert rec.summarize(make_curve(1, 0), TEST_IMAGES, None, TEST_IMAGES) is None
-    assert rec.declared_epoch(make_curve(1, 0)) == 0
+    assert rec.summarize(make_curve(1, 0), TEST_IMAGES, None, {}) is None
+    assert rec.declared_epoch(make_curve(1, 0), {}) == 0
 
 
 def test_standard_error_is_binomial() -> None:
@@ -160,8 +160,9 @@ def test_what_the_verdict_counts_is_the_first_images(images: int, seed: int) -> 
     """As the authors' loop, which leaves out the images that do not fill a last batch."""
     right = np.random.default_rng(seed).random(images) < 0.9
     curve = make_curve(1, 1)
-    counted = max(1, images - images % 50)
-    results = rec.summarize(curve, images, rec.pack_bits(right), counted)
+    settings = {"train": {"batch_size": min(images, 50)}, "protocol": {"counted_test_images": "whole_batches"}}
+    counted = images - images % min(images, 50)
+    results = rec.summarize(curve, images, rec.pack_bits(right), settings)
     assert results is not None
     assert results.counted.test_wrong == np.count_nonzero(~right[:counted])
     assert results.counted.test_images == counted

@@ -80,7 +80,7 @@ def test_benchmarks_without_a_record_are_not_run_and_keep_their_place() -> None:
         (["reproduced"], "reproduced (provisional)"),
         (["reproduced", "reproduced"], "reproduced (provisional)"),
         (["reproduced", "not reproduced", "reproduced"], "1 not reproduced, 2 reproduced (provisional)"),
-        (["no target"], "no target"),
+        (["no published target"], "no published target"),
     ],
 )
 def test_verdicts_of_several_runs(words: list[str], text: str) -> None:
@@ -151,3 +151,14 @@ def test_replace_section_replaces_what_is_between_the_markers_only() -> None:
 def test_replace_section_needs_the_two_markers(text: str) -> None:
     with pytest.raises(RegistryError, match="results:begin"):
         table.replace_section(text, "x")
+
+
+def test_a_benchmark_without_a_target_shows_its_training_error() -> None:
+    records = [make_record(seed, evaluates=True) for seed in (1, 2)]
+    (row,) = table.rows(records)
+    assert row.verdict == "no published target"
+    mean = sum(r.curve.train_error[r.results.declared.epoch - 1] for r in records) / 2
+    assert row.train_error == mean
+    assert f", training {mean:.3f}" in table.to_markdown([row])
+    assert f",{mean:.3f}\n" in table.to_csv([row])
+    assert table.rows([make_record()])[0].train_error is None

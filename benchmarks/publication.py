@@ -1,0 +1,49 @@
+"""Which weights are published with a record: those of networks that are evaluated with binary weights, as signs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks.layerwise import layer_weights
+from benchmarks.parameters import layers_of, limits
+from results.weights import LARGEST, pack
+
+if TYPE_CHECKING:
+    from benchmarks.recipe import Recipe
+
+# Weights of which evaluation with binary weights sees the sign alone; of "ternary" and "real" ones it sees more.
+_BY_SIGN = ("deterministic", "stochastic")
+
+
+def publishable(recipe: Recipe, parameters: Mapping[str, np.ndarray]) -> bytes | None:
+    """The content of the file of weights, see results/weights.py; None if the recipe's network has none.
+
+    It has none if evaluation needs real-valued weights of a binarised layer, or if the file would be larger than
+    LARGEST bytes.
+
+    Args:
+        parameters: of the declared network, as an engine gives them.
+    """
+    model = recipe.model
+    if model.evaluation_weights != "binary":
+        return None
+    layers = layers_of(model, recipe.image_shape)
+    named = {layer.weight: word for layer, word in zip(layers, layer_weights(model), strict=True)}
+    limit_of = limits(layers, model)
+    signs = {
+        name: signs_of(parameters[name], limit_of[name], model.zero_weight) for name in named if named[name] in _BY_SIGN
+    }
+    packed = pack({**parameters, **signs}, signs)
+    return packed if signs and len(packed) <= LARGEST else None
+
+
+def signs_of(weights: np.ndarray, limit: np.float32, zero: str) -> np.ndarray:
+    """+1 or -1 as deterministic binarisation has it, float32.
+
+    With `zero` "plus" it rounds (W / H + 1) / 2 in float32, and so takes a W down to -2.98e-8 H for zero.
+    """
+    plus = weights > 0 if zero == "minus" else weights / limit + np.float32(1) >= np.float32(1)
+    return np.where(plus, np.float32(1), np.float32(-1))

@@ -1,0 +1,239 @@
+"""Measuring again: from a run's weights, from published ones, on training images; by the command line as it is used.
+
+The runs are of benchmarks of three epochs in a catalogue of their own, so that they score as published ones do.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from benchmarks.errors import RecipeError
+from benchmarks.recipe import load_recipe
+from results.record import Record
+from results.registry import read
+from results.table import BEGIN, END
+
+REPOSITORY = Path(__file__).parents[2]
+# One process for all command lines of this module, with another catalogue: frameworks are slow to import.
+SERVER = """
+import json, os, sys
+from pathlib import Path
+from click.testing import CliRunner
+from benchmarks import recipe
+import cli
+
+recipe.CATALOG = Path(sys.argv[1])
+answers = os.fdopen(os.dup(1), "w")
+for line in sys.stdin:
+    job = json.loads(line)
+    os.environ.update(job["environment"])
+    result = CliRunner().invoke(cli.cli, job["arguments"])
+    print(json.dumps([result.exit_code, result.stdout, result.stderr]), file=answers, flush=True)
+"""
+
+BINARY = {
+    "data": {"dataset": "mnist-small", "preprocessing": "signed", "train_images": 2000, "valid_images": 200},
+    "model": {
+        "architecture": "2x64FC-10FC", "activation": "binary_tanh", "weights": "deterministic",
+        "evaluation_weights": "binary", "weight_limit": 1.0, "lr_scale": "glorot", "batch_norm": "lasagne",
+        "batch_norm_alpha": 0.1, "batch_norm_epsilon": 1e-4, "loss": "squared_hinge", "optimizer": "adam",
+    },
+    "train": {
+        "epochs": 3, "batch_size": 100, "lr_start": 3e-3, "lr_final": 3e-4, "lr_decay": "exponential",
+        "shuffle": "cumulative",
+    },
+    "protocol": {"selection": "best_validation", "remainder": "dropped"},
+}  # fmt: skip
+BENCHMARKS: dict[str, dict[str, dict[str, Any]]] = {
+    "binary": {},
+    "memorized": {"data": {"labels": "random"}, "protocol": {"selection": "last", "evaluates_training": True}},
+    "drawn": {"data": {"split": "random", "inputs": "noise", "labels": "random_train_valid"}},
+    "real": {"model": {"weights": "stochastic", "evaluation_weights": "real"}},
+}
+
+
+def catalogue_file(name: str, changes: dict[str, dict[str, Any]]) -> str:
+    settings = {group: BINARY[group] | changes.get(group, {}) for group in BINARY}
+    entries = {
+        group: {key: {"value": value, "source": "a test"} for key, value in values.items()}
+        for group, values in settings.items()
+    }
+    paper = {"name": "Tests", "title": "Tests", "url": "https://example.org", "code": "https://example.org"}
+    return yaml.safe_dump({"id": name, "title": name, "paper": paper, "target": None, **entries}, sort_keys=False)
+
+
+class Result(NamedTuple):
+    """What a command line gave."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Commands = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory: pytest.TempPathFactory, small_data_root: Path) -> Iterator[Commands]:
+    """Runs a command line with the runs and the registry of a folder, and this module's catalogue."""
+    catalog = tmp_path_factory.mktemp("catalog")
+    (catalog / "tests").mkdir()
+    for name, changes in BENCHMARKS.items():
+        (catalog / "tests" / f"{name}.yaml").write_text(catalogue_file(name, changes))
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    command = [sys.executable, "-c", SERVER, str(catalog)]
+    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, **pipes) as server:
+
+        def run(home: Path, *arguments: str) -> Result:
+            folders = {"BNN_RUNS": home / "runs", "BNN_REGISTRY": home / "registry" / "runs"}
+            environment = {name: str(path) for name, path in (folders | {"BNN_DATA": small_data_root}).items()}
+            server.stdin.write(json.dumps({"environment": environment, "arguments": arguments}) + "\n")
+            server.stdin.flush()
+            return Result(*json.loads(server.stdout.readline()))
+
+        yield run
+        server.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, commands: Commands) -> Path:
+    """A folder with a run of each benchmark, and their registry."""
+    home = tmp_path_factory.mktemp("home")
+    for name in BENCHMARKS:
+        result = commands(home, "reproduce", name)
+        assert result.returncode == 0, result.stderr
+        (home / f"{name}.txt").write_text(result.stdout)
+    return home
+
+
+@pytest.fixture
+def command(home: Path, commands: Commands) -> Commands:
+    return functools.partial(commands, home)
+
+
+def record_of(home: Path, name: str) -> Record:
+    (path,) = (home / "registry" / "runs" / name).glob("*.json")
+    return read(path)
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_evaluate_agrees_with_the_record_whatever_was_drawn(home, command, name):
+    result = command("evaluate", name)
+    assert result.returncode == 0, result.stderr
+    assert "as recorded, image by image" in result.stdout
+    found = json.loads(command("evaluate", name, "--json").stdout)
+    assert found["test_error"] == found["recorded_error"] == record_of(home, name).results.declared.test_error
+
+
+def test_records_verify_and_the_table_shows_what_was_measured(home, command):
+    (home / "README.md").write_text(f"{BEGIN}\n{END}\n")
+    result = command("table", "--write")
+    assert result.returncode == 0, result.stderr
+    result = command("verify")
+    assert (result.returncode, result.stdout) == (0, "4 records, all valid\n"), result.stdout
+    rows = {row["benchmark"]: row for row in json.loads(command("list", "--json").stdout)}
+    assert {row["verdict"] for row in rows.values()} == {"no published target"}
+    memorized = record_of(home, "memorized")
+    assert rows["memorized"]["train_error"] == memorized.curve.train_error[-1]
+    assert rows["binary"]["train_error"] is None
+
+
+def test_a_run_without_a_target_ends_well_and_says_what_was_measured(home):
+    text = (home / "memorized.txt").read_text()
+    record = record_of(home, "memorized")
+    assert "verdict: no published target: no number was published" in text
+    assert f"training error {record.curve.train_error[-1]:.3f} % at that epoch" in text
+    assert record.verdict.word == "no published target"
+    assert record.verdict.margin is None
+
+
+def test_random_labels_are_recorded_with_their_seed(home):
+    record = record_of(home, "memorized")
+    assert record.seeds == {"run": 1234, "labels": 1234}
+    assert sum(record.data.train.class_images) == 2000
+    assert record.results.declared.epoch == 3
+    assert 40 < record.curve.test_error[-1] <= 100  # its labels are random
+    assert record.curve.train_error[-1] < record.curve.test_error[-1]
+    assert record_of(home, "drawn").seeds == {"run": 1234, "split": 1234, "labels": 1234, "inputs": 1234}
+
+
+def test_the_first_training_images_with_the_runs_labels(home, command):
+    found = json.loads(command("evaluate", "memorized", "--first", "2000", "--json").stdout)
+    curve = record_of(home, "memorized").curve
+    assert (found["train_error"], found["train_wrong"]) == (curve.train_error[-1], curve.train_wrong[-1])
+    assert found["train_loss"] == curve.train_evaluation_loss[-1]
+    few = command("evaluate", "memorized", "--first", "70", "--weights", "real")
+    assert few.returncode == 0, few.stderr
+    assert "of 70 images wrong), with real weights\nnothing is recorded to compare it with" in few.stdout
+    other = json.loads(command("evaluate", "memorized", "--first", "2000", "--weights", "real", "--json").stdout)
+    assert other["train_loss"] != found["train_loss"]
+
+
+def test_other_weights_on_the_test_images_are_compared_with_nothing(command):
+    other = json.loads(command("evaluate", "real", "--weights", "binary", "--json").stdout)
+    assert (other["weights"], other["recorded_error"]) == ("binary", None)
+    same = json.loads(command("evaluate", "real", "--weights", "real", "--json").stdout)
+    assert same["same_images_right"]
+
+
+@pytest.mark.parametrize("name", ["binary", "memorized", "drawn"])
+def test_published_weights_give_the_recorded_error_without_the_run(home, commands, tmp_path, name):
+    record = record_of(home, name)
+    # 784 x 64 + 64 x 64 + 64 x 10 signs; biases and batch normalisation as float32.
+    assert 6_800 < record.published_weights.bytes < 11_000
+    shutil.copytree(home / "registry", tmp_path / "registry")
+    for named in (record.id, record.id[:6], name):
+        result = commands(tmp_path, "evaluate", "--pretrained", named)
+        assert result.returncode == 0, result.stderr
+        assert f"{name}/{record.id}: epoch {record.results.declared.epoch}: test error" in result.stdout
+        assert "as recorded, image by image" in result.stdout
+    assert f"python cli.py evaluate --pretrained {record.id}" in (home / f"{name}.txt").read_text()
+
+
+def test_networks_evaluated_with_real_weights_publish_none(home, command):
+    record = record_of(home, "real")
+    assert not record.published_weights
+    assert not list((home / "registry" / "weights").glob("real/*"))
+    result = command("evaluate", "--pretrained", record.id)
+    assert result.returncode == 7
+    assert "has no published weights: a run has them if it scores" in result.stderr
+
+
+def test_resuming_a_finished_run_changes_nothing(home, command):
+    before = {path: path.read_bytes() for path in (home / "registry").rglob("*") if path.is_file()}
+    assert command("resume", "binary").returncode == 0
+    assert {path: path.read_bytes() for path in (home / "registry").rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "complaint"),
+    [
+        ((), 2, "expected either RUN or --pretrained ID"),
+        (("binary", "--pretrained", "binary"), 2, "expected either RUN or --pretrained ID"),
+        (("--pretrained", "binary", "--first", "3"), 2, "--first and --weights are for a RUN"),
+        (("binary", "--engine", "gluon"), 2, "a run keeps its own"),
+        (("binary", "--first", "2001"), 1, "the run has 2,000 training images: asked for the first 2,001"),
+        (("--pretrained", "nothing"), 7, "no record 'nothing'"),
+    ],
+)
+def test_bad_input_is_one_clear_line(command, arguments, exit_code, complaint):
+    result = command("evaluate", *arguments)
+    assert result.returncode == exit_code, result.stderr
+    (line,) = [line for line in result.stderr.splitlines() if line.lower().startswith("error:")]
+    assert complaint in line
+
+
+def test_real_valued_networks_have_no_binary_weights():
+    with pytest.raises(RecipeError, match=r"model\.weights=real: expected model.evaluation_weights=real"):
+        load_recipe("binaryconnect-cifar10-none", ["model.evaluation_weights=binary"])
