@@ -29,6 +29,17 @@ def small_data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def real_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with real MNIST and CIFAR-10, fetched once a session; tests may add variants, and change nothing."""
+    from data_prep import prepare
+
+    root = tmp_path_factory.mktemp("real_data")
+    prepare("mnist", root)
+    prepare("cifar10", root)
+    return root
+
+
 @pytest.fixture
 def environment(small_data_root: Path, tmp_path: Path) -> dict[str, str]:
     """The environment of a command line that writes nothing outside `tmp_path`."""

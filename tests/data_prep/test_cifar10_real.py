@@ -37,8 +37,8 @@ PUBLISHED_SHA1 = {
 
 
 @pytest.fixture(scope="session")
-def prepared(tmp_path_factory) -> Prepared:
-    return data_prep.prepare("cifar10", tmp_path_factory.mktemp("cifar10"))
+def prepared(real_data) -> Prepared:
+    return data_prep.check("cifar10", real_data)
 
 
 @pytest.fixture(scope="session")

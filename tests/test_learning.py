@@ -1,0 +1,144 @@
+"""Every benchmark learns: trained on real images with a reduced budget, it errs far less than a guess.
+
+The budget is a part of the training images, a few epochs and a narrower network; every other setting is the published
+one. SVHN's own files cannot be fetched without its authors' site, so its benchmarks see MNIST's digits drawn on
+CIFAR-10's images, in files of SVHN's format.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from svhn_files import release_of, write_mat
+
+import data_prep
+from benchmarks import protocol
+from benchmarks.engine import open_engine
+from benchmarks.recipe import Recipe, benchmark_ids, load_recipe
+from data_prep import Dataset, svhn
+from data_prep.svhn_release import Release
+
+SEED = 1
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a benchmark is trained with, and the validation error in percent that it must stay under."""
+
+    error_below: float
+    train_images: int = 5000
+    epochs: int = 2
+    narrower: int = 4  # units and filters are divided by this
+
+    def of(self, benchmark: str) -> Recipe:
+        """The benchmark's recipe within this budget."""
+        architecture = narrowed(load_recipe(benchmark).model.architecture, self.narrower)
+        return load_recipe(
+            benchmark,
+            [
+                f"data.train_images={self.train_images}",
+                "data.valid_images=1000",
+                f"train.epochs={self.epochs}",
+                f"model.architecture={architecture}",
+            ],
+        )
+
+
+def narrowed(architecture: str, divisor: int) -> str:
+    """The same layers with fewer filters and units; the last one, a unit a class, stays."""
+    *hidden, last = architecture.split("-")
+    narrow = [re.sub(r"(\d+)(C\d|FC)", lambda match: f"{int(match[1]) // divisor}{match[2]}", part) for part in hidden]
+    return "-".join([*narrow, last])
+
+
+# Measured with this budget and seed; the limit is a third of the way from there to a guess, 90 %. Not among them is
+# binaryconnect-cifar10: its real-valued weights, with which it is evaluated, need more steps than a test can wait for.
+BUDGETS = {
+    "binaryconnect-mnist": Budget(44),  # measured: 21.7
+    "binaryconnect-mnist-deterministic": Budget(36),  # measured: 8.6
+    "binaryconnect-paper-mnist": Budget(39),  # measured: 12.8
+    "binaryconnect-paper-mnist-deterministic": Budget(35),  # measured: 6.8
+    "binaryconnect-paper-mnist-none": Budget(35),  # measured: 7.8
+    "binaryconnect-paper-mnist-dropout": Budget(42),  # measured: 17.9
+    "binarynet-mnist": Budget(39),  # measured: 13.2
+    "binarynet-torch7-mnist": Budget(37),  # measured: 11.1
+    "binaryconnect-svhn": Budget(41),  # measured: 16.3
+    "binaryconnect-svhn-deterministic": Budget(33),  # measured: 4.4
+    "binaryconnect-svhn-none": Budget(33),  # measured: 4.7
+    "binarynet-svhn": Budget(59),  # measured: 42.8
+    "binarynet-torch7-svhn": Budget(66),  # measured: 54.7
+    "binaryconnect-cifar10-deterministic": Budget(77, narrower=8),  # measured: 71.0
+    "binaryconnect-cifar10-none": Budget(77, narrower=8),  # measured: 69.9
+    "binarynet-cifar10": Budget(77, epochs=3, narrower=8),  # measured: 70.2
+    "binarynet-torch7-cifar10": Budget(78, epochs=4, narrower=8),  # measured: 72.5
+}
+
+
+def learned_error(recipe: Recipe, data: Dataset, engine: str) -> float:
+    """Validation error in percent after the last epoch."""
+    opened = open_engine(engine, recipe.model, recipe.image_shape, SEED)
+    progress = protocol.Progress(order=np.arange(len(data.train.labels)))
+    for _ in protocol.train(opened, recipe, data, SEED, progress):
+        pass
+    error: float = progress.curve["valid_error"][-1]
+    return error
+
+
+# -- data --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def svhn_like(tmp_path_factory: pytest.TempPathFactory, real_data: Path) -> tuple[Path, Release]:
+    """A folder with SVHN's files, 9,000 images in all, in which MNIST's digits are drawn on CIFAR-10's images."""
+    return write_svhn_like(tmp_path_factory.mktemp("svhn"), real_data)
+
+
+def write_svhn_like(folder: Path, root: Path) -> tuple[Path, Release]:
+    """Write them to `folder`, from the data prepared under `root`; the folder and what it holds as a release."""
+    digits = data_prep.load("mnist", root, "unit", 9000, 1).train
+    backgrounds = data_prep.load("cifar10", root, "unit", 9000, 1).train.images
+    ink = np.pad(digits.images, ((0, 0), (0, 0), (2, 2), (2, 2)))
+    colours = np.random.default_rng(SEED).uniform(0.6, 1, (9000, 3, 1, 1)).astype(np.float32)
+    images = np.round(255 * (0.5 * backgrounds * (1 - ink) + colours * ink)).astype(np.uint8)
+    labels = np.where(digits.labels == 0, 10, digits.labels)
+    sizes = (4000, 4000, 1000)
+    for official, rows in zip(svhn.OFFICIAL.files, np.split(np.arange(9000), np.cumsum(sizes)[:-1]), strict=True):
+        write_mat(folder / official.artifact.name, [images[rows]], labels[rows])
+    return folder, release_of(folder, sizes, (60, 40))
+
+
+def load(recipe: Recipe, root: Path, svhn_files: Callable[[], tuple[Path, Release]]) -> Dataset:
+    """The data of a recipe, prepared first where they are not."""
+    name, preprocessing = recipe.data.dataset, recipe.data.preprocessing
+    counts = recipe.data.train_images, recipe.data.valid_images
+    stored = preprocessing if preprocessing in data_prep.variants(name) else None
+    if name != "svhn":
+        data_prep.prepare(name, root, variant=stored)
+        return data_prep.load(name, root, preprocessing, *counts)
+    folder, release = svhn_files()
+    svhn.prepare("svhn", folder, folder, data_prep.Silent(), release)
+    if stored is not None:
+        svhn.prepare_variant("svhn", folder, stored, folder, data_prep.Silent(), release)
+    return svhn.load("svhn", folder, preprocessing, *counts, release)
+
+
+# -- tests -------------------------------------------------------------------------------------------------------------
+
+
+def test_every_benchmark_of_the_first_papers_has_a_budget():
+    papers = {name: load_recipe(name).paper.name for name in benchmark_ids()}
+    expected = {name for name, paper in papers.items() if paper in {"BinaryConnect", "BinaryNet"}}
+    assert expected - set(BUDGETS) == {"binaryconnect-cifar10"}
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("benchmark", BUDGETS)
+def test_learns(benchmark, real_data, request):
+    recipe = BUDGETS[benchmark].of(benchmark)
+    data = load(recipe, real_data, lambda: request.getfixturevalue("svhn_like"))
+    assert learned_error(recipe, data, "gluon") < BUDGETS[benchmark].error_below
