@@ -31,7 +31,7 @@ def small_data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def real_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with real MNIST and CIFAR-10, fetched once a session; tests may add variants, and change nothing."""
+    """A data folder with real MNIST and CIFAR-10, fetched once a session; tests may add variants to it, no more."""
     from data_prep import prepare
 
     root = tmp_path_factory.mktemp("real_data")
