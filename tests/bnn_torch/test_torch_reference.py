@@ -10,6 +10,9 @@ import reference_cases as cases
 from benchmarks.engine import open_engine
 
 pytestmark = pytest.mark.torch
+# The gradients below the first pooling, where one window of the first batch is decided by less than a float32 holds:
+# tests/bnn_gluon/test_reference.py proves it.
+UNDECIDED = {"C stoch": {"conv1.weight": 5e-3, "conv2.weight": 5e-3}}
 DEVICES = [pytest.param("cpu", id="cpu"), pytest.param("gpu", id="gpu", marks=pytest.mark.gpu)]
 
 
@@ -24,7 +27,7 @@ def reference(request, small_data_root, opened) -> cases.Reference:
 
 
 def test_first_loss_and_gradients(reference):
-    cases.check_first_loss_and_gradients(reference)
+    cases.check_first_loss_and_gradients(reference, UNDECIDED.get(reference.name))
 
 
 def test_losses_until_a_rounding_error_turns_a_sign(reference):
