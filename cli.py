@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from benchmarks.engine import AUTO, COMPILE, DEVICES, ENGINES, PRECISIONS, Choice, choose
+from benchmarks.engine import AUTO, COMPILE, DEVICES, ENGINES, PRECISIONS, Choice, check_engine, choose
 from benchmarks.errors import EngineError, RecipeError, RunError
 from benchmarks.machine import usable_cores
 from benchmarks.recipe import Recipe, Summary, benchmark_ids, flatten, load_recipe, summaries
@@ -113,6 +113,7 @@ def _choose(engine: str, device: str, precision: str) -> Choice:
     choice = choose(engine, device)
     if AUTO in (engine, device):
         click.echo(f"engine {choice.engine} on {choice.device}: {choice.reason}", err=True)
+    check_engine(choice.engine, precision)
     if precision != PRECISIONS[0]:
         click.echo(f"precision {precision}: docs/gpu.md says what is rounded", err=True)
     return choice
@@ -338,8 +339,7 @@ def reproduce(
     """Train a benchmark by its published rules, measure its test error, and judge it.
 
     Prepares the data if they are absent. A run may be interrupted at any moment: `resume` goes on with it. With
-    settings
-    that are not the published ones the run does not score: it is kept, but never judged nor ranked.
+    settings that are not the published ones the run does not score: it is kept, but never judged nor ranked.
     """
     recipe = _recipe(benchmark, overrides, epochs, limit_train)
     choice = _choose(engine, device, precision)

@@ -26,16 +26,16 @@ from benchmarks.architecture import Dense, LayerShape
 from benchmarks.cost import Cost, cost, recipe_shapes
 from benchmarks.engine import Engine, compile_option, open_engine
 from benchmarks.errors import EngineError
+from benchmarks.layerwise import layer_weights
 from benchmarks.machine import peak_memory_mib, usable_cores
+from benchmarks.networks import NETWORKS
 from benchmarks.protocol import EVALUATION_BATCH
 from benchmarks.recipe import CLASSES
 
 if TYPE_CHECKING:
-    from benchmarks.recipe import Recipe
+    from benchmarks.recipe import ModelSettings, Recipe
 
 SEED = 1
-# The update of a weight reads gradient, two moments and weight, and writes moments, weight and binary weight: float32.
-UPDATE_BYTES = 8 * 4
 COPY_BYTES = 200 * 10**6  # far larger than any cache
 SQUARE = 2048  # rows and columns of the matrices whose product shows the machine's sgemm speed
 WARM_UP_STEPS = 2
@@ -210,6 +210,10 @@ def bench(
     threads = threads or usable_cores()
     if compare_baseline and engine_name not in BASELINES:
         raise EngineError(f"engine {engine_name!r} has no baseline to compare with: expected {' or '.join(BASELINES)}")
+    if compare_baseline and recipe.model.architecture in NETWORKS:
+        raise EngineError(
+            f"{recipe.model.architecture} has no baseline to compare with: it is made of Gluon's own layers"
+        )
     opening = time.perf_counter()
     engine = open_engine(engine_name, recipe.model, recipe.image_shape, SEED, device, threads, precision, compile)
     warming_up = time.perf_counter()
@@ -273,10 +277,20 @@ def _round(machine: _Limits, blocks: _Blocks, engine: Engine, baselines: Mapping
     )
 
 
+def update_bytes(model: ModelSettings) -> int:
+    """Bytes that the update of a weight moves: it reads gradient, moments and weight, and writes moments, weight and,
+    where weights are quantised, the one of the next step; float32."""
+    moments = {"sgd": int(model.momentum > 0)}.get(model.optimizer, 2)
+    quantised = any(word != "real" for word in layer_weights(model))
+    return 4 * (1 + 2 * moments + 2 + quantised)
+
+
 def _figures(recipe: Recipe, rounds: Sequence[Round]) -> dict[str, Any]:
     """What follows from the measured times: the fields of `BenchResult` that are not measured themselves."""
     counted, images = cost(recipe), recipe.train.batch_size
-    step = Work(images, images * counted.training_flop_per_image, counted.parameters.weights * UPDATE_BYTES)
+    step = Work(
+        images, images * counted.training_flop_per_image, counted.parameters.weights * update_bytes(recipe.model)
+    )
     batch = Work(EVALUATION_BATCH, EVALUATION_BATCH * 2 * counted.multiply_adds, 0)
     training = _speed(step, [r.training_ms for r in rounds], rounds)
     evaluation = _speed(batch, [r.evaluation_ms for r in rounds], rounds)

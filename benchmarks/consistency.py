@@ -6,13 +6,17 @@ import difflib
 import math
 from collections.abc import Iterable, Iterator
 
+import msgspec
+
 from benchmarks.architecture import Dense, layer_shapes, parse_architecture
 from benchmarks.errors import RecipeError
-from benchmarks.layerwise import layer_activations, layer_weights, linear_layers, spread
+from benchmarks.layerwise import layer_activations, layer_linear_outputs, layer_weights, linear_layers, spread
+from benchmarks.networks import IMAGE_SHAPE, NETWORKS
 from benchmarks.settings import CLASSES, DATASETS, ModelSettings, Settings, TrainSettings, setting_text
 
 WEIGHTS = ("deterministic", "real", "stochastic", "ternary")
 ACTIVATIONS = ("binary_sigmoid", "binary_tanh", "relu", "sign", "stochastic_sign", "ternary")
+LINEAR_OUTPUTS = ("none", "relu", "batch_norm_relu")
 # The settings that each decay of the learning rate takes, and no other.
 DECAYS = {
     "exponential": {"lr_final"},
@@ -20,6 +24,18 @@ DECAYS = {
     "steps": {"lr_milestones", "lr_factor"},
     "constant": set[str](),
 }
+# What GluonCV's networks are trained with, beside the defaults of the other settings; those in _OPEN may be anything.
+_NETWORK_SETTINGS = {
+    "activation": "relu",
+    "weights": "real",
+    "evaluation_weights": "real",
+    "lr_scale": "none",
+    "batch_norm": "torch",
+    "output_batch_norm": "none",
+    "loss": "cross_entropy",
+    "optimizer": "sgd",
+}
+_OPEN = {"architecture", "batch_norm_alpha", "batch_norm_epsilon", "momentum", "nesterov", "weight_decay"}
 
 
 def check_consistency(settings: Settings) -> None:
@@ -35,8 +51,14 @@ def check_consistency(settings: Settings) -> None:
     layers = linear_layers(model)
     _check_words("weights", model.weights, WEIGHTS, len(layers), "linear layer")
     _check_words("activation", model.activation, ACTIVATIONS, len(layers) - 1, "hidden layer")
+    _check_words("linear_output", model.linear_output, LINEAR_OUTPUTS, len(layers) - 1, "hidden layer")
     _check_rates(model, sum(isinstance(layer, Dense) for layer in layers))
-    for problem in (*_data_problems(settings), *_model_problems(model), *_evaluation_problems(settings)):
+    for problem in (
+        *_network_problems(settings),
+        *_data_problems(settings),
+        *_model_problems(model),
+        *_evaluation_problems(settings),
+    ):
         raise RecipeError(problem)
 
 
@@ -48,10 +70,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def _check_architecture(settings: Settings) -> None:
     text = settings.model.architecture
+    if text in NETWORKS:
+        return
     try:
         shapes = layer_shapes(parse_architecture(text), DATASETS[settings.data.dataset].image_shape)
     except ValueError as error:
-        raise RecipeError(f"model.architecture={text}: {error}") from error
+        raise RecipeError(f"model.architecture={text}: {error}{nearest(text, NETWORKS)}") from error
     if shapes[-1].output_shape != (CLASSES,):
         raise RecipeError(f"model.architecture={text}: expected {CLASSES}FC at the end, one unit a class")
 
@@ -93,8 +117,40 @@ def _check_rates(model: ModelSettings, dense_layers: int) -> None:
         raise RecipeError(f"model.dropout_dense_output={text}: {expected}")
 
 
+def _network_problems(settings: Settings) -> Iterator[str]:
+    """What does not go together with one of GluonCV's networks."""
+    model, data, name = settings.model, settings.data, settings.model.architecture
+    if name not in NETWORKS:
+        return
+    if DATASETS[data.dataset].image_shape != IMAGE_SHAPE:
+        yield f"data.dataset={data.dataset}: expected images of {_by(IMAGE_SHAPE)} with model.architecture={name}"
+    if data.preprocessing != "unit":
+        yield f"data.preprocessing={data.preprocessing}: expected unit with model.architecture={name}, which normalises"
+    for field in msgspec.structs.fields(model):
+        if field.name in _OPEN:
+            continue
+        value, expected = getattr(model, field.name), _NETWORK_SETTINGS.get(field.name, field.default)
+        if value != expected:
+            yield (
+                f"model.{field.name}={setting_text(value)}: expected {setting_text(expected)} with"
+                f" model.architecture={name}, a network of GluonCV's"
+            )
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
 def _data_problems(settings: Settings) -> Iterator[str]:
     data = settings.data
+    if not data.valid_images:
+        if settings.protocol.selection != "last":
+            yield f"protocol.selection={settings.protocol.selection}: expected last with data.valid_images=0"
+        if (data.split, data.augmented) != ("published", "train") or data.dataset == "svhn":
+            yield (
+                "data.valid_images=0: expected data.split=published, data.augmented=train and another data.dataset than"
+                " svhn with it"
+            )
     if data.dataset != "svhn" and data.subset != "all":
         yield f"data.subset={data.subset}: expected data.dataset=svhn with it"
     if data.dataset == "svhn" and data.split == "random":
@@ -126,6 +182,8 @@ def _model_problems(model: ModelSettings) -> Iterator[str]:
         )
     if model.batch_norm != "none" and not (model.batch_norm_alpha and model.batch_norm_epsilon):
         yield f"model.batch_norm={model.batch_norm}: expected model.batch_norm_alpha and batch_norm_epsilon with it"
+    if model.batch_norm == "none" and "batch_norm_relu" in layer_linear_outputs(model):
+        yield f"model.linear_output={model.linear_output}: expected a model.batch_norm with it"
     output_alpha = model.output_batch_norm_alpha or model.batch_norm_alpha
     if (model.output_batch_norm or "none") != "none" and not (output_alpha and model.batch_norm_epsilon):
         yield (

@@ -12,6 +12,7 @@ import msgspec
 
 from benchmarks.architecture import LayerShape, MaxPool, layer_shapes, parse_architecture
 from benchmarks.layerwise import layer_batch_norms, layer_weights
+from benchmarks.networks import NETWORKS, network
 from benchmarks.recipe import DATASETS, ModelSettings, Recipe
 
 
@@ -91,16 +92,15 @@ def steps_per_epoch(recipe: Recipe) -> int:
 
 def recipe_shapes(recipe: Recipe) -> list[LayerShape]:
     """The layers of a recipe's network with their shapes."""
+    if recipe.model.architecture in NETWORKS:
+        return network(recipe.model.architecture).shapes
     return layer_shapes(parse_architecture(recipe.model.architecture), recipe.image_shape)
 
 
 def count_parameters(shapes: Sequence[LayerShape], model: ModelSettings) -> Parameters:
     """Parameters of a model's network, whose layers have these shapes."""
     linear = [shape for shape in shapes if not isinstance(shape.layer, MaxPool)]
-    channels = [shape.output_shape[0] for shape in linear]
-    biases = sum(channels) if model.biases else 0
-    norms = zip(channels, layer_batch_norms(model), strict=True)
-    affine = sum(count for count, kind in norms if kind not in ("none", "torch_no_affine"))
+    biases, affine = _biases_and_gammas(linear, model)
     kinds: Counter[str] = Counter()
     for shape, kind in zip(linear, layer_weights(model), strict=True):
         kinds[kind] += shape.weights
@@ -115,6 +115,17 @@ def count_parameters(shapes: Sequence[LayerShape], model: ModelSettings) -> Para
         ternary_weights=ternary,
         binary_bytes=-(-(binary + 2 * ternary) // 8),
     )
+
+
+def _biases_and_gammas(linear: Sequence[LayerShape], model: ModelSettings) -> tuple[int, int]:
+    """How many biases there are in linear layers of these shapes, and how many gammas, which are as many as betas."""
+    if model.architecture in NETWORKS:
+        named = network(model.architecture)
+        return named.biases, sum(named.norms)
+    channels = [shape.output_shape[0] for shape in linear]
+    norms = zip(channels, layer_batch_norms(model), strict=True)
+    affine = sum(count for count, kind in norms if kind not in ("none", "torch_no_affine"))
+    return sum(channels) if model.biases else 0, affine
 
 
 def _sizes(p: Parameters) -> str:

@@ -72,11 +72,12 @@ class LiveReporter:
     def epoch_done(self, row: dict[str, Any], declared_epoch: int) -> None:
         self._epoch_seconds = time.monotonic() - self._epoch_started
         train = f"  train {row['train_error']:.2f} %" if "train_error" in row else ""
+        valid = f"  valid {row['valid_loss']:.4f} {row['valid_error']:.2f} %" if "valid_error" in row else ""
         best = "  [green]best so far[/green]" if declared_epoch == row["epoch"] else ""
         left = duration(self._epoch_seconds * (self._epochs - self._epoch))
         self._say(
             f"epoch {row['epoch']:{len(str(self._epochs))}}/{self._epochs}  lr {row['lr']:.3g}"
-            f"  loss {row['train_loss']:.4f}{train}  valid {row['valid_loss']:.4f} {row['valid_error']:.2f} %"
+            f"  loss {row['train_loss']:.4f}{train}{valid}"
             f"  test {row['test_error']:.2f} %"
             f"  {row['images_per_second']:,.0f} images/s  {left} left{best}"
             f"{self._compared(row)}"

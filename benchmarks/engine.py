@@ -5,9 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from benchmarks.architecture import Conv, parse_architecture
 from benchmarks.errors import EngineError
 from benchmarks.machine import nvidia_gpus
 
@@ -110,46 +109,6 @@ def epoch_batches(
         yield batch if crops is None else crops[part].apply(batch), labels[order[part]]
 
 
-# What the recipes of BinaryConnect and BinaryNet need, which every engine knows; None stands for any value.
-BINARYNET_SETTINGS: dict[str, tuple[Any, ...] | None] = {
-    "architecture": None,
-    "activation": ("relu", "binary_tanh", "binary_sigmoid", "stochastic_sign"),
-    "weights": ("deterministic", "stochastic", "real"),
-    "evaluation_weights": ("binary", "real"),
-    "weight_limit": None,
-    "lr_scale": ("glorot", "none", "torch_glorot", "torch_glorot_ap2"),
-    "batch_norm": ("binaryconnect", "lasagne", "shift"),
-    "batch_norm_alpha": None,
-    "batch_norm_epsilon": None,
-    "loss": ("squared_hinge",),
-    "optimizer": ("adam", "sgd", "shift_adamax"),
-    "dropout_input": None,
-    "dropout_hidden": None,
-    "max_pool_gradient": ("first", "all"),
-    "clipped": ("weights", "all"),
-    "output_batch_norm": ("torch", None),
-    "output_batch_norm_alpha": None,
-    "initialization": ("lasagne", "torch"),
-}
-
-
-def check_settings(engine: str, model: ModelSettings, known: Mapping[str, tuple[Any, ...] | None]) -> None:
-    """Refuse a model with a setting that an engine does not know: one that is not at its default, nor in `known`.
-
-    Raises:
-        EngineError: naming the setting.
-    """
-    fields = model.__struct_fields__
-    defaults = dict(zip(fields[::-1], model.__struct_defaults__[::-1], strict=False))
-    for field in fields:
-        value = getattr(model, field)
-        values = known.get(field, (defaults.get(field),))
-        if values is not None and value not in values:
-            raise EngineError(f"engine {engine!r} does not know model.{field}={value} yet: no engine can train it")
-    if any(isinstance(layer, Conv) and layer.valid for layer in parse_architecture(model.architecture)):
-        raise EngineError(f"engine {engine!r} does not know convolutions without padding yet ({model.architecture})")
-
-
 def installed_engines() -> list[str]:
     """Engines whose framework is installed; nothing is imported."""
     return [name for name, (package, _) in PACKAGES.items() if importlib.util.find_spec(package) is not None]
@@ -189,6 +148,20 @@ def choose(engine: str = AUTO, device: str = AUTO) -> Choice:
     return Choice(name, wanted, f"{why}; mxnet is {'' if name == 'gluon' else 'not '}installed")
 
 
+def check_engine(name: str, precision: str) -> None:
+    """Refuse early, importing nothing, what `open_engine` would refuse later.
+
+    Raises:
+        EngineError: unknown engine, one that is not installed, or a precision that it has not.
+    """
+    if name not in ENGINES:
+        raise EngineError(f"unknown engine {name!r}: expected {' or '.join(ENGINES)}")
+    if name != "torch" and precision != "float32":
+        raise EngineError(f"engine {name!r} computes in float32: precision {precision!r} needs --engine torch")
+    if name not in installed_engines():
+        raise EngineError(f"engine {name!r} is not installed: run `{PACKAGES[name][1]}`")
+
+
 def open_engine(
     name: str,
     model: ModelSettings,
@@ -214,15 +187,8 @@ def open_engine(
     Raises:
         EngineError: unknown engine, one that is not installed, or a device or precision that it cannot use.
     """
-    if name not in ENGINES:
-        raise EngineError(f"unknown engine {name!r}: expected {' or '.join(ENGINES)}")
-    options: dict[str, str] = {}
-    if name == "torch":
-        options = {"precision": precision, "compile": compile}
-    elif precision != "float32":
-        raise EngineError(f"engine {name!r} computes in float32: precision {precision!r} needs --engine torch")
-    if name not in installed_engines():
-        raise EngineError(f"engine {name!r} is not installed: run `{PACKAGES[name][1]}`")
+    check_engine(name, precision)
+    options = {"precision": precision, "compile": compile} if name == "torch" else {}
     try:
         module = importlib.import_module(ENGINES[name])
     except ImportError as error:

@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.architecture import Conv, Dense, MaxPool, parse_architecture
+from benchmarks.networks import NETWORKS, network
 
 if TYPE_CHECKING:
     from benchmarks.settings import ModelSettings
@@ -45,6 +46,8 @@ def spread(text: str, layers: int) -> list[str]:
 
 def linear_layers(model: ModelSettings) -> list[Conv | Dense]:
     """The layers that have weights, in order."""
+    if model.architecture in NETWORKS:
+        return [shape.layer for shape in network(model.architecture).shapes if not isinstance(shape.layer, MaxPool)]
     return [layer for layer in parse_architecture(model.architecture) if not isinstance(layer, MaxPool)]
 
 
@@ -56,6 +59,11 @@ def layer_weights(model: ModelSettings) -> list[str]:
 def layer_activations(model: ModelSettings) -> list[str]:
     """The activation behind each linear layer but the last."""
     return spread(model.activation, len(linear_layers(model)) - 1)
+
+
+def layer_linear_outputs(model: ModelSettings) -> list[str]:
+    """What is done to the output of each linear layer before all else, "none" behind the last."""
+    return [*spread(model.linear_output, len(linear_layers(model)) - 1), "none"]
 
 
 def layer_batch_norms(model: ModelSettings) -> list[str]:

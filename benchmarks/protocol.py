@@ -193,13 +193,15 @@ def train(
     """Train the epochs that are left, updating `progress`; yields after each.
 
     The test images are evaluated after every epoch, for the curve; which epoch is declared depends on the validation
-    images alone. Errors are compared as counts of images: the original compares means of float32 batch errors,
-    where the same count can differ by 1e-7 %.
+    images alone, if there are any. Errors are compared as counts of images: the original compares means of float32
+    batch errors, where the same count can differ by 1e-7 %.
 
     Raises:
         DivergenceError: if a loss stops being a finite number. `progress` is then that of the last good epoch.
     """
     batch_size, keeps = recipe.train.batch_size, recipe.protocol.remainder == "kept"
+    if not progress.epoch:
+        progress.curve = {column: [] for column in columns(msgspec.to_builtins(recipe.settings))}
     for epoch, lr in itertools.islice(enumerate(learning_rates(recipe.train), 1), progress.epoch, None):
         started = time.perf_counter()
         order = next_order(recipe.train.shuffle, progress.order, seed, epoch)
@@ -211,19 +213,12 @@ def train(
         trained = time.perf_counter()
         if not np.isfinite(losses).all():
             raise DivergenceError(f"the training loss is {losses[~np.isfinite(losses)][0]} in epoch {epoch}")
-        valid = evaluate(engine, _validation_images(data.valid, recipe, seed, epoch), recipe)
+        row: dict[str, Any] = {"epoch": epoch, "lr": lr, "train_loss": float(np.mean(losses, dtype=np.float64))}
+        if recipe.data.valid_images:
+            valid = evaluate(engine, _validation_images(data.valid, recipe, seed, epoch), recipe)
+            row |= {"valid_loss": valid.loss, "valid_error": valid.error, "valid_wrong": valid.wrong}
         test = evaluate(engine, data.test, recipe)
-        row = {
-            "epoch": epoch,
-            "lr": lr,
-            "train_loss": float(np.mean(losses, dtype=np.float64)),
-            "valid_loss": valid.loss,
-            "valid_error": valid.error,
-            "valid_wrong": valid.wrong,
-            "test_loss": test.loss,
-            "test_error": test.error,
-            "test_wrong": test.wrong,
-        }
+        row |= {"test_loss": test.loss, "test_error": test.error, "test_wrong": test.wrong}
         if recipe.protocol.evaluates_training:
             row |= _evaluated_training(evaluate(engine, data.train, recipe), test)
         ended = time.perf_counter()
@@ -233,7 +228,7 @@ def train(
         progress.train_seconds += trained - started
         progress.evaluate_seconds += ended - trained
         for column, value in row.items():
-            progress.curve.setdefault(column, []).append(value)
+            progress.curve[column].append(value)
         if progress.declared_epoch(recipe) == epoch:
             progress.test_correct = test.correct
         yield

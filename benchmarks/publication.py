@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.layerwise import layer_weights
-from benchmarks.parameters import layers_of, limits
+from benchmarks.parameters import layers_of, weight_limits
 from results.weights import LARGEST, pack
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def publishable(recipe: Recipe, parameters: Mapping[str, np.ndarray]) -> bytes |
         return None
     layers = layers_of(model, recipe.image_shape)
     named = {layer.weight: word for layer, word in zip(layers, layer_weights(model), strict=True)}
-    limit_of = limits(layers, model)
+    limit_of = weight_limits(layers, model)
     signs = {
         name: signs_of(parameters[name], limit_of[name], model.zero_weight) for name in named if named[name] in _BY_SIGN
     }
@@ -43,7 +43,8 @@ def publishable(recipe: Recipe, parameters: Mapping[str, np.ndarray]) -> bytes |
 def signs_of(weights: np.ndarray, limit: np.float32, zero: str) -> np.ndarray:
     """+1 or -1 as deterministic binarisation has it, float32.
 
-    With `zero` "plus" it rounds (W / H + 1) / 2 in float32, and so takes a W down to -2.98e-8 H for zero.
+    What vanishes beside H in float32 is as zero, for which `zero` says "plus" or "minus".
     """
-    plus = weights > 0 if zero == "minus" else weights / limit + np.float32(1) >= np.float32(1)
+    beside_one = weights / limit + np.float32(1)
+    plus = beside_one > 1 if zero == "minus" else beside_one >= 1
     return np.where(plus, np.float32(1), np.float32(-1))

@@ -43,6 +43,7 @@ class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 class DataSettings(_Settings, frozen=True):
     """Which images are trained on, and what is done to them first.
 
+    valid_images: 0: there are none, and all training images of the published split can be trained on.
     split: "published", or "random": the validation images are drawn from all training images as a function of the run's
         seed; the others, in the order of the file, are trained on.
     labels: "true"; "random": uniform, drawn once as a function of the run's seed, for training, validation and test
@@ -61,7 +62,7 @@ class DataSettings(_Settings, frozen=True):
         "centered", "unit", "signed", "gcn_zca", "gcn_lcn_red", "gcn_lcn", "standardized", "torch7_zca", "torch7_lcn"
     ]
     train_images: Count
-    valid_images: Count
+    valid_images: Annotated[int, msgspec.Meta(ge=0)]
     split: Literal["published", "random"] = "published"
     labels: Literal["true", "random", "random_train_valid"] = "true"
     inputs: Literal["images", "noise"] = "images"
@@ -81,27 +82,35 @@ class ModelSettings(_Settings, frozen=True, kw_only=True):
         x -> dropout_input | dropout_hidden | dropout_dense -> linear, bias -> dropout_dense_output
         layer_order CPBA: -> max pooling -> batch norm -> activation        CBAP: -> batch norm -> activation -> pooling
 
+    Directly behind a hidden linear layer there is what `linear_output` says, if anything.
     Behind the last layer there is the normalisation that `output_batch_norm` says, and no activation.
 
-    architecture: benchmarks/architecture.py has the notation.
+    architecture: benchmarks/architecture.py has the notation. Or the name of one of GluonCV's networks, see
+        benchmarks/networks.py: its layers, their order, biases and pooling are its own, and every setting that says
+        something else is refused; "torch" batch normalisation moves the running variance towards the batch's biased
+        one, as MXNet does on the CPU: at the published batch size it is at most 1/8192 smaller.
     padding: what an unmarked convolution adds around its input, "zeros" or copies of the outermost pixels ("edge").
     biases: whether linear layers have any.
     weights: a word, or one a linear layer: how training makes the weights that the forward pass uses, w_q, out of the
-        real-valued w. "real": w_q = w. "deterministic": +H if w > 0, -H if w < 0, and at 0 what `zero_weight` says.
+        real-valued w. "real": w_q = w. "deterministic": +H if w > 0, -H if w < 0, and at 0, also if w vanishes beside H
+        in float32, what `zero_weight` says.
         "stochastic": +H with probability clip((w/H + 1)/2, 0, 1), else -H, drawn in each step. "ternary": H times +1 if
         w > t, -1 if w < -t, else 0, with t = .7 mean|w| over the layer's weights.
     evaluation_weights: those of evaluation, of layers that are not real: "binary": w_q as by "deterministic", of a
         ternary layer as in training; "real": w; "stochastic": as in training, drawn for each evaluated batch as a
         function of the seed and the batch's number alone, so that evaluating twice gives the same.
+    linear_output: a word, or one a hidden layer: what is done to a linear layer's output before all else. "none";
+        "relu", whose derivative at 0 is 0; "batch_norm_relu": a batch normalisation of its own, of the kind of
+        `batch_norm`, then the same.
     weight_limit: H; with "half_glorot" half the limit of Glorot's initialisation, layer by layer. No meaning (and left
         out) if all layers are real.
     clipped: after each update the w of layers that are not real are clipped to +-H; "all": so are biases, gamma and
         beta of these layers.
     activation: a word, or one a hidden layer. "relu", "binary_tanh" and "binary_sigmoid" (+-1 and 0/1, straight-through
-        behind the hard tanh or sigmoid), "stochastic_sign" (in evaluation "binary_tanh"); "sign" and "ternary" act on
-        y = f(x), f said by `activation_gradient`: "sign" gives +1 if y > 0, else -1, also at 0; "ternary" +1 if y > t,
-        -1 if y < -t, else 0, with t = .4 mean|y| over the whole tensor, all images of the batch included, in evaluation
-        too (see `evaluation_batch_size`).
+        behind the hard tanh or sigmoid), "stochastic_sign" (in evaluation Torch's sign, 0 at 0); "sign" and "ternary"
+        act on y = f(x), f said by `activation_gradient`: "sign" gives +1 if y > 0, else -1, also at 0; "ternary" +1 if
+        y > t, -1 if y < -t, else 0, with t = .4 mean|y| over the whole tensor, all images of the batch included, in
+        evaluation too (see `evaluation_batch_size`).
     activation_gradient: of "sign" and "ternary"; the gradient with respect to x is f'(x):
         "hardtanh": f = clip(x, -1, 1); f' = 1 if |x| < 1, else 0.
         "identity": f = x; f' = 1.
@@ -188,6 +197,7 @@ class ModelSettings(_Settings, frozen=True, kw_only=True):
     dropout_dense: Rate = 0.0
     dropout_dense_output: str = "0"
     evaluation_statistics: Literal["running", "batch"] = "running"
+    linear_output: str = "none"
 
 
 class TrainSettings(_Settings, frozen=True, kw_only=True):

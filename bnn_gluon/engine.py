@@ -2,50 +2,53 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.metadata
 import math
 import os
 import sys
+from builtins import open as open_file
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.architecture import Conv, LayerShape, MaxPool, layer_shapes, parse_architecture
-from benchmarks.engine import BINARYNET_SETTINGS, check_settings, epoch_batches
+from benchmarks import parameters as parameter_rules
+from benchmarks.engine import Engine, epoch_batches
 from benchmarks.errors import EngineError
 from benchmarks.machine import cpu_model, usable_cores
-from bnn_gluon.ap2 import ap2
+from benchmarks.networks import NETWORKS
 
 if TYPE_CHECKING:
     from benchmarks.augmentation import Crops
+    from benchmarks.parameters import Mask, Thresholds
     from benchmarks.recipe import ModelSettings
+    from bnn_gluon.network import Drawn
+    from bnn_gluon.quantize import Draw
 
 # The GPU builds of MXNet 1.9.1 (mxnet-cu112, -cu116, -cu117) hold machine code for these and no PTX to compile for
 # others.
 GPU_CAPABILITIES = "5.0, 6.0, 7.0, 8.0 and 8.6 (Maxwell to Ada)"
 
-# Numbers of the first layer's dropout mask and thresholds among the random draws; weights count from 0.
-_FIRST_MASK, _FIRST_THRESHOLDS = 1 << 16, 1 << 17
-
 
 def open(
     model: ModelSettings, input_shape: tuple[int, ...], seed: int, device: str = "cpu", threads: int | None = None
-) -> GluonEngine:
+) -> Engine:
     """Open the engine: see `benchmarks.engine.open_engine`."""
     if device != "cpu":
         raise EngineError(
             "device 'gpu': the installed mxnet has no GPU code, and its GPU builds run only on NVIDIA GPUs of compute"
             f" capability {GPU_CAPABILITIES}, not on Hopper or Blackwell; use --device cpu"
         )
-    check_settings("gluon", model, BINARYNET_SETTINGS)
     threads = threads or usable_cores()
     try:
         _set_threads(threads)
-        import mxnet  # noqa: F401 - only now that the number of threads is set
+        _import_mxnet()
     except (ImportError, OSError, AttributeError, ValueError) as error:
         raise EngineError(f"mxnet cannot be loaded ({error}): `python cli.py doctor` says what is missing") from error
+    if model.architecture in NETWORKS:
+        from bnn_gluon.zoo import ZooEngine
+
+        return ZooEngine(model, input_shape, seed, threads)
     return GluonEngine(model, input_shape, seed, threads)
 
 
@@ -66,6 +69,26 @@ def _set_threads(threads: int) -> None:
     numba.set_num_threads(threads)
 
 
+def _import_mxnet() -> None:
+    """Import mxnet so that it computes in the thread that asks.
+
+    By default a thread of its own computes, whose OpenMP threads then spin for the cores with those of numba: a step of
+    binaryconnect-mnist took 1.2 times as long. MXNet announces any other engine on the standard error stream.
+    """
+    os.environ["MXNET_ENGINE_TYPE"] = "NaiveEngine"
+    with open_file(os.devnull, "wb") as nowhere:
+        sys.stderr.flush()
+        kept = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            import mxnet  # only now that the number of threads is set
+
+            mxnet.nd.waitall()  # starts it
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
 class GluonEngine:
     """One network with its training rule on the CPU: see `benchmarks.engine.Engine`.
 
@@ -77,54 +100,41 @@ class GluonEngine:
     def __init__(self, model: ModelSettings, input_shape: tuple[int, ...], seed: int, threads: int) -> None:
         import mxnet
 
-        from bnn_gluon import memory, network, optimizers, quantize
+        from bnn_gluon import losses, memory, network, optimizers, quantize
 
         self._mx, self._quantize, self._view = mxnet, quantize, memory.view
+        self._loss_and_gradient, self._add_penalty = losses.loss_and_gradient, optimizers.add_penalty
+        self._drawn_of = network.Drawn
         self._model, self._threads = model, threads
-        self._rule = optimizers.RULES[model.optimizer]
+        self._rule = optimizers.rule_of(model)
         self._key = (np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32 & 0xFFFFFFFF))
-        shapes = layer_shapes(parse_architecture(model.architecture), input_shape)
-        linear = [shape for shape in shapes if not isinstance(shape.layer, MaxPool)]
-        self._drawn = _drawn(linear, model)
-        self._draws = [np.empty(0, np.float32) for _ in self._drawn]
-        self._classes = np.arange(shapes[-1].output_shape[0])
-        names = [name.removesuffix(".weight") for name in _by_weight_name(linear)]
-        self._network = network.Network(shapes, names, model)
+        self._layers = parameter_rules.layers_of(model, input_shape)
+        self._draws, self._draw_buffers = parameter_rules.draws_of(self._layers, model), dict[int, np.ndarray]()
+        self._network = network.Network(self._layers, model)
         self._parameters, self._running = self._network.parameters, self._network.running
-        self._lr_scales, self._limits = _lr_scales(linear, model), _limits(linear, model)
+        self._names = [name for layer in self._layers for name in layer.parameters]
+        self._lr_scales, self._penalties = parameter_rules.lr_scales(self._layers, model), self._penalties_by_name()
+        self._limits, self._clipped = (
+            f(self._layers, model) for f in (parameter_rules.weight_limits, parameter_rules.clip_limits)
+        )
+        self._frozen = parameter_rules.frozen(self._layers)
         self._moments = {
             name: [np.zeros(math.prod(parameter.shape), np.float32) for _ in self._rule.moments]
             for name, parameter in self._parameters.items()
         }
+        # Real-valued weights of the layers that are quantised; the network holds what they are quantised to.
+        self._weights = {
+            layer.weight: np.empty(math.prod(layer.weight_shape), np.float32)
+            for layer in self._layers
+            if layer.quantised
+        }
         self._step = 0  # updates done
-        self._initialize(linear, seed)
+        self._epoch_batch_size: int | None = None  # in an epoch; the last batch may be smaller
+        self.load_parameters(parameter_rules.initial_values(self._layers, model, seed))
 
-    def _initialize(self, linear: list[LayerShape], seed: int) -> None:
-        """Weights uniform, within +-H if they are binarised, else as Glorot says; gamma = 1, biases and beta = 0.
-
-        With initialization "torch" biases are uniform within +-1 / sqrt(fan_in), and so is gamma of a "torch" batch
-        normalisation within 0 and 1.
-        Source: binary_connect.py, lasagne.init.Uniform((-H, H)) if binary, else Lasagne's default, GlorotUniform();
-        itayhubara/BinaryNet, reset() of BinaryLinear.lua and cudnnBinarySpatialConvolution.lua, and of
-        BatchNormalization.lua of torch/nn.
-        """
-        generator = np.random.Generator(np.random.PCG64(seed))
-        self._weights: dict[str, np.ndarray] = {}  # real-valued, of the layers that are binarised
-        values: dict[str, np.ndarray] = {}
-        for number, (name, shape) in enumerate(_by_weight_name(linear).items(), 1):
-            limit = self._limits.get(name, np.float32(_glorot_limit(shape)))
-            weights = generator.uniform(-limit, limit, shape.weights).astype(np.float32)
-            (values if self._model.weights == "real" else self._weights)[name] = weights
-            channels, gamma = shape.output_shape[0], f"bn{number}.gamma"
-            values[gamma] = np.ones(channels)
-            if self._model.initialization == "torch":
-                spread = 1 / math.sqrt(shape.fan_in)
-                values[name.replace("weight", "bias")] = generator.uniform(-spread, spread, channels)
-                if f"bn{number}.running_var" in self._running:
-                    values[gamma] = generator.uniform(0, 1, channels)
-        for name, value in values.items():
-            self._set(name, value)
-        self._binarize()
+    def _penalties_by_name(self) -> dict[str, tuple[np.float32, np.float32]]:
+        found = parameter_rules.penalties(self._layers, self._model)
+        return {name: (np.float32(penalty.decay), np.float32(penalty.quantised)) for name, penalty in found.items()}
 
     # -- parameters and state ------------------------------------------------------------------------------------------
 
@@ -132,12 +142,12 @@ class GluonEngine:
         values = {name: parameter.data().asnumpy() for name, parameter in self._parameters.items()}
         values |= {name: value.reshape(self._parameters[name].shape).copy() for name, value in self._weights.items()}
         values |= {name: value.copy() for name, value in self._running.items()}
-        return {name: values[name] for name in self._network.names}
+        return {name: values[name] for name in self._names}
 
     def load_parameters(self, parameters: Mapping[str, np.ndarray]) -> None:
-        if set(parameters) != set(self._network.names):
-            raise ValueError(f"parameters: expected {sorted(self._network.names)}, found {sorted(parameters)}")
-        for name in self._network.names:
+        if set(parameters) != set(self._names):
+            raise ValueError(f"parameters: expected {sorted(self._names)}, found {sorted(parameters)}")
+        for name in self._names:
             shape = self._running[name].shape if name in self._running else self._parameters[name].shape
             if np.shape(parameters[name]) != shape:
                 raise ValueError(f"{name}: expected shape {shape}, found {np.shape(parameters[name])}")
@@ -147,7 +157,7 @@ class GluonEngine:
                 own[:] = np.asarray(value, np.float32).reshape(-1)
             else:
                 self._set(name, value)
-        self._binarize()
+        self._quantise()
 
     def state(self) -> dict[str, np.ndarray]:
         state = {f"parameters/{name}": value for name, value in self.parameters().items()}
@@ -159,7 +169,7 @@ class GluonEngine:
         self._step = int(state["step"])
         for key, value in self._named_moments().items():
             value[:] = np.reshape(state[key], -1)
-        self.load_parameters({name: state[f"parameters/{name}"] for name in self._network.names})
+        self.load_parameters({name: state[f"parameters/{name}"] for name in self._names})
 
     def _named_moments(self) -> dict[str, np.ndarray]:
         """The optimiser's moments as {"adam_mean/dense1.weight": float32 (n,), ...}."""
@@ -192,8 +202,14 @@ class GluonEngine:
         self, images: np.ndarray, labels: np.ndarray, lr: float, uniforms: Mapping[str, np.ndarray] | None = None
     ) -> float:
         if uniforms is not None:
-            self._binarize(uniforms)
-        loss = self._network.step(images, self._targets(labels), self._draw_inputs(len(images)))
+            self._quantise(uniforms)
+        divisor = self._epoch_batch_size or len(images)
+
+        def loss_and_gradient(scores: np.ndarray) -> tuple[float, np.ndarray]:
+            divided = divisor if self._model.loss_divisor == "batch_size" else 1
+            return self._loss_and_gradient(self._model.loss, scores, labels, divided)
+
+        loss = self._network.step(images, loss_and_gradient, self._drawn(len(images)))
         self._update_parameters(lr)
         return loss
 
@@ -213,139 +229,109 @@ class GluonEngine:
         keep_remainder: bool = False,
     ) -> np.ndarray:
         losses = []
-        for batch in epoch_batches(images, labels, order, batch_size, crops, keep_remainder):
-            losses.append(float(np.float32(self.train_step(*batch, lr))))
-            if on_batch is not None:
-                on_batch(len(losses), losses[-1])
+        self._epoch_batch_size = batch_size
+        try:
+            for batch in epoch_batches(images, labels, order, batch_size, crops, keep_remainder):
+                losses.append(float(np.float32(self.train_step(*batch, lr))))
+                if on_batch is not None:
+                    on_batch(len(losses), losses[-1])
+        finally:
+            self._epoch_batch_size = None
         return np.array(losses, np.float32)
-
-    def _targets(self, labels: np.ndarray) -> np.ndarray:
-        """Labels (N,) as +1 for the class and -1 for the others, float32 (N, classes)."""
-        return np.where(np.asarray(labels)[:, None] == self._classes, np.float32(1), np.float32(-1))
 
     def _update_parameters(self, lr: float) -> None:
         self._step += 1
         step_size = self._rule.step_size(lr, self._step)
         for name, parameter in self._parameters.items():
-            value = self._weights[name] if name in self._weights else self._view(parameter.data())
-            scaled = step_size * self._lr_scales.get(name, np.float32(1))
-            limit = self._limits.get(name, np.float32(np.inf))
-            self._rule.update(value, self._view(parameter.grad()), self._moments[name], scaled, limit)
-        self._binarize()
+            if name not in self._frozen:
+                self._update_parameter(name, self._view(parameter.data()), self._view(parameter.grad()), step_size)
+        self._quantise()
 
-    # -- random draws and binary weights -------------------------------------------------------------------------------
+    def _update_parameter(self, name: str, used: np.ndarray, gradient: np.ndarray, step_size: np.float32) -> None:
+        value = self._weights.get(name, used)
+        if name in self._penalties:
+            self._add_penalty(gradient, value, used, *self._penalties[name])
+        scaled = step_size * self._lr_scales.get(name, np.float32(1))
+        limit = self._clipped.get(name, np.float32(np.inf))
+        self._rule.update(value, gradient, self._moments[name], scaled, limit, self._step)
 
-    def _draw(self, tensor: int) -> tuple[np.uint32, np.uint32, np.uint32, np.uint32]:
-        """Which random draw it is, for the coming step: tensor number, step, and the seed's two halves."""
-        return np.uint32(tensor), np.uint32(self._step + 1), *self._key
+    # -- random draws and quantised weights ----------------------------------------------------------------------------
 
-    def _draw_inputs(self, batch: int) -> list[np.ndarray]:
-        """The network's random inputs of the coming step, float32 (batch * values an image,); made over by the next."""
-        if any(len(values) != batch * size for values, (_, _, size) in zip(self._draws, self._drawn, strict=True)):
-            self._draws = [np.empty(batch * size, np.float32) for _, _, size in self._drawn]
-        for values, (draw, tensor, _) in zip(self._draws, self._drawn, strict=True):
-            draw(*self._draw(tensor), values)
-        return self._draws
+    def _draw(self, tensor: int, step: int) -> Draw:
+        """Which random draw it is: tensor number, step, and the seed's two halves."""
+        return np.uint32(tensor), np.uint32(step), *self._key
 
-    def _binarize(self, uniforms: Mapping[str, np.ndarray] | None = None) -> None:
-        """Set the training network's weights for the coming step, from `uniforms` if given."""
+    def _drawn(self, batch: int) -> list[Drawn]:
+        """What is drawn for the coming step, layer by layer; made over by the next."""
+        drawn: dict[int, np.ndarray] = {}  # by tensor: layers may share a mask
+
+        def values_of(draw: Mask | Thresholds | None) -> np.ndarray | None:
+            if draw is None:
+                return None
+            if draw.tensor not in drawn:
+                drawn[draw.tensor] = self._draw_values(draw, batch)
+            return drawn[draw.tensor]
+
+        return [self._drawn_of(*map(values_of, draws)) for draws in self._draws]
+
+    def _draw_values(self, draw: Mask | Thresholds, batch: int) -> np.ndarray:
+        size = batch * math.prod(draw.shape)
+        values = self._draw_buffers.get(draw.tensor)
+        if values is None or values.size != size:
+            values = self._draw_buffers[draw.tensor] = np.empty(size, np.float32)
+        numbers = self._draw(draw.tensor, self._step + 1)
+        if isinstance(draw, parameter_rules.Mask):
+            self._quantize.draw_dropout_mask(draw.keep, draw.scale, *numbers, values)
+        else:
+            self._quantize.draw_thresholds(*numbers, values)
+        return values
+
+    def _quantise(self, uniforms: Mapping[str, np.ndarray] | None = None) -> None:
+        """Set the weights that the coming step uses, drawn with `uniforms` if given."""
         self._mx.nd.waitall()
-        for tensor, (name, weights) in enumerate(self._weights.items()):
-            binary, limit = self._view(self._parameters[name].data()), self._limits[name]
-            if self._model.weights == "deterministic":
-                self._quantize.binarize_deterministic(weights, limit, binary)
-            elif uniforms is None:
-                self._quantize.binarize_stochastic(weights, limit, *self._draw(tensor), binary)
+        zero_weight = self._model.zero_weight
+        for tensor, layer in enumerate(self._layers):
+            if not layer.quantised:
+                continue
+            weights, used = self._weights[layer.weight], self._view(self._parameters[layer.weight].data())
+            limit = self._limits[layer.weight]
+            if uniforms is not None and layer.weights == "stochastic":
+                drawn = np.ascontiguousarray(uniforms[layer.weight], np.float32).reshape(-1)
+                self._quantize.compare_with_uniforms(weights, limit, drawn, used)
             else:
-                drawn = np.ascontiguousarray(uniforms[name], np.float32).reshape(-1)
-                self._quantize.compare_with_uniforms(weights, limit, drawn, binary)
+                draw = self._draw(tensor, self._step + 1)
+                self._quantize.quantise(layer.weights, zero_weight, weights, limit, draw, used)
 
     # -- evaluation ----------------------------------------------------------------------------------------------------
 
     def scores(self, images: np.ndarray, batch_size: int) -> np.ndarray:
-        batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
+        scores = []
         try:
-            self._write_evaluation_weights()
-            return np.concatenate([self._network.scores(batch) for batch in batches])
+            for number, start in enumerate(range(0, len(images), batch_size), 1):
+                if number == 1 or self._model.evaluation_weights == "stochastic":
+                    self._write_evaluation_weights(number)
+                scores.append(self._network.scores(images[start : start + batch_size]))
         finally:
-            self._binarize()
+            self._quantise()
+        return np.concatenate(scores)
 
-    def _write_evaluation_weights(self) -> None:
-        for name, weights in self._weights.items():
-            values = self._view(self._parameters[name].data())
-            if self._model.evaluation_weights == "binary":
-                self._quantize.binarize_deterministic(weights, self._limits[name], values)
-            else:
-                values[:] = weights
+    def _write_evaluation_weights(self, batch_number: int) -> None:
+        """Set the weights that the evaluation of a batch, from 1, uses."""
+        self._mx.nd.waitall()
+        for position, layer in enumerate(self._layers):
+            if not layer.quantised:
+                continue
+            weights, used = self._weights[layer.weight], self._view(self._parameters[layer.weight].data())
+            if self._model.evaluation_weights == "real":
+                used[:] = weights
+                continue
+            word = layer.weights
+            if word == "stochastic" and self._model.evaluation_weights == "binary":
+                word = "deterministic"
+            draw = self._draw(parameter_rules.EVALUATION_WEIGHTS + position, batch_number)
+            limit = self._limits[layer.weight]
+            self._quantize.quantise(word, self._model.zero_weight, weights, limit, draw, used)
 
     def _set(self, name: str, value: np.ndarray) -> None:
         parameter = self._parameters[name]
         parameter.set_data(self._mx.nd.array(np.reshape(value, parameter.shape), dtype="float32"))
-
-
-def _by_weight_name(linear: list[LayerShape]) -> dict[str, LayerShape]:
-    """Linear layers by the name of their weights, in network order: "conv1.weight", ..., "dense1.weight"."""
-    named: dict[str, LayerShape] = {}
-    for shape in linear:
-        kind = "conv" if isinstance(shape.layer, Conv) else "dense"
-        named[f"{kind}{sum(name.startswith(kind) for name in named) + 1}.weight"] = shape
-    return named
-
-
-def _glorot_limit(shape: LayerShape) -> float:
-    """sqrt(6 / (fan_in + fan_out)): the limit of Glorot and Bengio's uniform initialisation (AISTATS 2010)."""
-    return math.sqrt(6 / (shape.fan_in + shape.fan_out))
-
-
-def _drawn(linear: list[LayerShape], model: ModelSettings) -> list[tuple[Callable[..., None], int, int]]:
-    """What is drawn for each step besides weights, in network order: by which function, tensor number and values an
-    image."""
-    from bnn_gluon import network, quantize
-
-    drawn: list[tuple[Callable[..., None], int, int]] = []
-    for position, (shape, rate) in enumerate(zip(linear, network.dropout_rates(len(linear), model), strict=True)):
-        if position and network.draws_thresholds(model):  # of the activation in front of this layer
-            drawn.append((quantize.draw_thresholds, _FIRST_THRESHOLDS + position - 1, math.prod(shape.input_shape)))
-        if rate:
-            mask = functools.partial(quantize.draw_dropout_mask, np.float32(rate))
-            drawn.append((mask, _FIRST_MASK + position, math.prod(shape.input_shape)))
-    return drawn
-
-
-def _lr_scales(linear: list[LayerShape], model: ModelSettings) -> dict[str, np.float32]:
-    """Learning-rate scale of each parameter that has one other than 1, by name.
-
-    "glorot": of weights, float32(1 / sqrt(1.5 / (fan_in + fan_out))), twice the inverse of Glorot's limit.
-    "torch_glorot": of weights and their biases, and of gamma 1 / sqrt(1.5 / n) for n channels.
-    "torch_glorot_ap2": of weights and their biases, AP2 of that.
-    Source: binary_connect.py, W_LR_scale; itayhubara/BinaryNet, Models/BinaryNet_MNIST_Model.lua for the second,
-    BinaryNet_Cifar10_Model.lua and BinaryNet_SVHN_Model.lua for the third.
-    """
-    scales: dict[str, np.float32] = {}
-    if model.lr_scale == "none":
-        return scales
-    for number, (name, shape) in enumerate(_by_weight_name(linear).items(), 1):
-        glorot = np.float32(1 / np.sqrt(1.5 / (shape.fan_in + shape.fan_out)))
-        scales[name] = ap2(glorot) if model.lr_scale == "torch_glorot_ap2" else glorot
-        if model.lr_scale != "glorot":
-            scales[name.replace("weight", "bias")] = scales[name]
-        if model.lr_scale == "torch_glorot":
-            scales[f"bn{number}.gamma"] = np.float32(1 / np.sqrt(1.5 / shape.output_shape[0]))
-    return scales
-
-
-def _limits(linear: list[LayerShape], model: ModelSettings) -> dict[str, np.float32]:
-    """Limit H of each parameter that is clipped to +-H, by name: of binarised weights, or of all of their layer.
-
-    "half_glorot" is float32(sqrt(6 / (fan_in + fan_out)) / 2), of binary_connect.py at BinaryConnect@0e27148.
-    """
-    limits: dict[str, np.float32] = {}
-    if model.weights == "real":
-        return limits
-    for number, (name, shape) in enumerate(_by_weight_name(linear).items(), 1):
-        half_glorot = model.weight_limit == "half_glorot"
-        limits[name] = np.float32(_glorot_limit(shape) / 2 if half_glorot else model.weight_limit)
-        if model.clipped == "all":
-            others = (name.replace("weight", "bias"), f"bn{number}.gamma", f"bn{number}.beta")
-            limits |= dict.fromkeys(others, limits[name])
-    return limits

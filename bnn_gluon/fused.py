@@ -6,9 +6,9 @@ affine map with the activation, the sums of the gradient and the gradient itself
 precision. What is worked on in between, a row of one image's channel, stays in the first-level cache.
 
 Arrays are float32 (N, channels, pixels), C-contiguous; a fully connected layer has one pixel. Per-channel arrays are
-float32 (channels,). `activation` is one of the codes below; the pre-activation is (x - mean) * scale + beta, recomputed
-in the backward pass instead of stored. `rounded` says that AP2(x - mean) stands for x - mean in the second factor of
-every sum and in the gradient, as shift-based batch normalisation has it: see `bnn_gluon.layers`.
+float32 (channels,). `activation` is one of the codes of `activations`; the pre-activation is (x - mean) * scale + beta,
+recomputed in the backward pass instead of stored. `rounded` says that AP2(x - mean) stands for x - mean in the second
+factor of every sum and in the gradient, as shift-based batch normalisation has it: see `bnn_gluon.layers`.
 """
 
 from __future__ import annotations
@@ -16,75 +16,13 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from bnn_gluon.activations import NO_STEEPNESS, NO_THRESHOLDS, activate, times_slope
 from bnn_gluon.ap2 import ap2
 
-NONE, RELU, BINARY_TANH, BINARY_SIGMOID, STOCHASTIC_SIGN, SIGN = range(6)
-ACTIVATIONS = {
-    "none": NONE,
-    "relu": RELU,
-    "binary_tanh": BINARY_TANH,
-    "binary_sigmoid": BINARY_SIGMOID,
-    "stochastic_sign": STOCHASTIC_SIGN,
-}
-EVALUATION_ACTIVATIONS = ACTIVATIONS | {"stochastic_sign": SIGN}
-NO_THRESHOLDS = np.empty(0, np.float32)
-
-_HALF, _ONE, _ZERO = np.float32(0.5), np.float32(1), np.float32(0)
 # Channels that one thread handles at a time where there is one pixel: whole cache lines, and few partial sums.
 _BLOCK = 256
 
 _ap2 = numba.njit(inline="always")(ap2)
-
-
-@numba.njit(error_model="numpy")
-def _activate(y, thresholds, activation):  # type: ignore[no-untyped-def]
-    """Replace y, float32 (n,), by its activation.
-
-    relu: max(0, y). binary_tanh: +1 where y >= 0, else -1. binary_sigmoid: 1 where y >= 0, else 0. The latter two round
-    (y + 1) / 2, a float32, half away from zero, so -2.98e-8 <= y < 0 counts as 0, as originally.
-    stochastic_sign: sign(clip(y, -1, 1) - T), thresholds T uniform in (-1, 1): +1 with probability
-    clip((y + 1) / 2, 0, 1), else -1; it is sign((hardtanh(y) + 1) / 2 - U) with U uniform in (0, 1). In evaluation:
-    sign(y), where sign(0) = 0 as Torch has it.
-    Source: binary_net.py, binary_tanh_unit(), binary_sigmoid_unit() and Round3; itayhubara/BinaryNet,
-    BinarizedNeurons.lua behind nn.HardTanh; arXiv 1602.02830, section 1.3 and equation 2.
-    """
-    if activation == RELU:
-        for p in range(y.size):
-            y[p] = max(y[p], _ZERO)
-    elif activation == BINARY_TANH:
-        for p in range(y.size):
-            y[p] = _ONE if (y[p] + _ONE) * _HALF >= _HALF else -_ONE
-    elif activation == BINARY_SIGMOID:
-        for p in range(y.size):
-            y[p] = _ONE if (y[p] + _ONE) * _HALF >= _HALF else _ZERO
-    elif activation == STOCHASTIC_SIGN:
-        for p in range(y.size):
-            y[p] = np.sign(min(max(y[p], -_ONE), _ONE) - thresholds[p])
-    elif activation == SIGN:
-        for p in range(y.size):
-            y[p] = np.sign(y[p])
-
-
-@numba.njit(error_model="numpy")
-def _times_slope(y, activation, g):  # type: ignore[no-untyped-def]
-    """Multiply g by the derivative of the activation at y, both float32 (n,).
-
-    Of relu: 1 where y > 0 and 1/2 at 0, as Theano's (y + |y|) / 2 has it. Of binary_tanh: 1 where |y| <= 1, which is
-    decided where the original clips, at (y + 1) / 2 in float32, so it is 1 at 1.0000001 too; of binary_sigmoid half of
-    that. Of stochastic_sign: 1 where |y| <= 1, the slope of the hardtanh, straight through the sign.
-    """
-    if activation == RELU:
-        for p in range(y.size):
-            g[p] *= _ONE if y[p] > _ZERO else (_HALF if y[p] == _ZERO else _ZERO)
-    elif activation == BINARY_TANH:
-        for p in range(y.size):
-            g[p] *= _ONE if _ZERO <= (y[p] + _ONE) * _HALF <= _ONE else _ZERO
-    elif activation == BINARY_SIGMOID:
-        for p in range(y.size):
-            g[p] *= _HALF if _ZERO <= (y[p] + _ONE) * _HALF <= _ONE else _ZERO
-    elif activation == STOCHASTIC_SIGN:
-        for p in range(y.size):
-            g[p] *= _ONE if -_ONE <= y[p] <= _ONE else _ZERO
 
 
 @numba.njit(error_model="numpy")
@@ -134,15 +72,16 @@ def normalize(
     activation: int,
     y: np.ndarray,
     thresholds: np.ndarray = NO_THRESHOLDS,
+    steepness: np.float32 = NO_STEEPNESS,
 ) -> None:
     """Set y, float32 of the shape of x, to activation((x - mean) * scale + beta); y may be x.
 
-    `thresholds`, flat and as many as x has values, are those of STOCHASTIC_SIGN.
+    `thresholds`, flat and as many as x has values, are those of STOCHASTIC_SIGN, `steepness` is that of SWISH.
     """
     if x.shape[2] == 1:
-        _normalize_columns(x[:, :, 0], mean, scale, beta, activation, thresholds, y[:, :, 0])
+        _normalize_columns(x[:, :, 0], mean, scale, beta, activation, thresholds, steepness, y[:, :, 0])
     else:
-        _normalize_pixels(x, mean, scale, beta, activation, thresholds, y)
+        _normalize_pixels(x, mean, scale, beta, activation, thresholds, steepness, y)
 
 
 @numba.njit(parallel=True, error_model="numpy", cache=True)
@@ -193,16 +132,16 @@ def _moments_of_pixels(x, rounded, mean, variance):  # type: ignore[no-untyped-d
 
 
 @numba.njit(parallel=True, error_model="numpy", cache=True)
-def _normalize_columns(x, mean, scale, beta, activation, thresholds, y):  # type: ignore[no-untyped-def]
+def _normalize_columns(x, mean, scale, beta, activation, thresholds, steepness, y):  # type: ignore[no-untyped-def]
     n, channels = x.shape
     for i in numba.prange(n):
         for c in range(channels):
             y[i, c] = (x[i, c] - mean[c]) * scale[c] + beta[c]
-        _activate(y[i], thresholds[i * channels : (i + 1) * channels], activation)
+        activate(y[i], activation, thresholds[i * channels : (i + 1) * channels], steepness)
 
 
 @numba.njit(parallel=True, error_model="numpy", cache=True)
-def _normalize_pixels(x, mean, scale, beta, activation, thresholds, y):  # type: ignore[no-untyped-def]
+def _normalize_pixels(x, mean, scale, beta, activation, thresholds, steepness, y):  # type: ignore[no-untyped-def]
     n, channels, pixels = x.shape
     for row in numba.prange(n * channels):
         i, c = row // channels, row % channels
@@ -210,7 +149,7 @@ def _normalize_pixels(x, mean, scale, beta, activation, thresholds, y):  # type:
         source, target = x[i, c], y[i, c]
         for p in range(pixels):
             target[p] = (source[p] - m) * s + b
-        _activate(target, thresholds[row * pixels : (row + 1) * pixels], activation)
+        activate(target, activation, thresholds[row * pixels : (row + 1) * pixels], steepness)
 
 
 # -- backward ---------------------------------------------------------------------------------------------------------
@@ -224,6 +163,7 @@ def gradient_sums(
     beta: np.ndarray,
     activation: int,
     rounded: bool = False,
+    steepness: np.float32 = NO_STEEPNESS,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sums over the batch of g and of g * (x - mean), float64 (channels,); g is dy behind the activation.
 
@@ -231,9 +171,9 @@ def gradient_sums(
     """
     sums = np.zeros((2, x.shape[1]))
     if x.shape[2] == 1:
-        _sums_of_columns(x[:, :, 0], dy[:, :, 0], mean, scale, beta, activation, rounded, sums[0], sums[1])
+        _sums_of_columns(x[:, :, 0], dy[:, :, 0], mean, scale, beta, activation, steepness, rounded, sums[0], sums[1])
     else:
-        _sums_of_pixels(x, dy, mean, scale, beta, activation, rounded, sums[0], sums[1])
+        _sums_of_pixels(x, dy, mean, scale, beta, activation, steepness, rounded, sums[0], sums[1])
     return sums[0], sums[1]
 
 
@@ -254,7 +194,7 @@ def gradient_of_input(
 
 
 @numba.njit(parallel=True, error_model="numpy", cache=True)
-def _sums_of_columns(x, dy, mean, scale, beta, activation, rounded, sum_g, sum_gc):  # type: ignore[no-untyped-def]
+def _sums_of_columns(x, dy, mean, scale, beta, activation, steepness, rounded, sum_g, sum_gc):  # type: ignore[no-untyped-def]
     n, channels = x.shape
     for block in numba.prange((channels + _BLOCK - 1) // _BLOCK):
         first, last = block * _BLOCK, min((block + 1) * _BLOCK, channels)
@@ -264,7 +204,7 @@ def _sums_of_columns(x, dy, mean, scale, beta, activation, rounded, sum_g, sum_g
             for c in range(last - first):
                 centred[c] = x[i, first + c] - mean[first + c]
                 y[c] = centred[c] * scale[first + c] + beta[first + c]
-            _times_slope(y, activation, g)
+            times_slope(y, activation, steepness, g)
             if rounded:
                 _round(centred)
             for c in range(last - first):
@@ -273,7 +213,7 @@ def _sums_of_columns(x, dy, mean, scale, beta, activation, rounded, sum_g, sum_g
 
 
 @numba.njit(parallel=True, error_model="numpy", cache=True)
-def _sums_of_pixels(x, dy, mean, scale, beta, activation, rounded, sum_g, sum_gc):  # type: ignore[no-untyped-def]
+def _sums_of_pixels(x, dy, mean, scale, beta, activation, steepness, rounded, sum_g, sum_gc):  # type: ignore[no-untyped-def]
     n, channels, pixels = x.shape
     for c in numba.prange(channels):
         m, s, b = mean[c], scale[c], beta[c]
@@ -284,7 +224,7 @@ def _sums_of_pixels(x, dy, mean, scale, beta, activation, rounded, sum_g, sum_gc
             for p in range(pixels):
                 centred[p] = source[p] - m
                 y[p] = centred[p] * s + b
-            _times_slope(y, activation, g)
+            times_slope(y, activation, steepness, g)
             if rounded:
                 _round(centred)
             total_g += _sum(g)

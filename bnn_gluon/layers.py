@@ -120,5 +120,6 @@ BATCH_NORMS: dict[str, BatchNorm] = {
     "binaryconnect": BinaryConnectBatchNorm(),
     "lasagne": LasagneBatchNorm(),
     "torch": TorchBatchNorm(),
+    "torch_no_affine": TorchBatchNorm(),
     "shift": ShiftBatchNorm(),
 }

@@ -1,4 +1,4 @@
-"""NumPy views of the memory of MXNet's arrays."""
+"""NumPy views of the memory of MXNet's arrays, and arrays that are used again."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ctypes
 from typing import Any
 
 import numpy as np
+from mxnet import nd
 from mxnet.base import _LIB, check_call
 
 
@@ -18,3 +19,13 @@ def view(array: Any) -> np.ndarray:
     pointer = ctypes.c_void_p()
     check_call(_LIB.MXNDArrayGetData(array.handle, ctypes.byref(pointer)))
     return np.ctypeslib.as_array(ctypes.cast(pointer, ctypes.POINTER(ctypes.c_float)), shape=(array.size,))
+
+
+def buffer(owner: object, name: str, shape: tuple[int, ...]) -> Any:
+    """The NDArray `owner.name`, with a gradient, made anew when the shape changes."""
+    kept = getattr(owner, name, None)
+    if kept is None or kept.shape != shape:
+        kept = nd.empty(shape)
+        kept.attach_grad()
+        setattr(owner, name, kept)
+    return kept

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from mxnet import gluon, init, nd
 
-from benchmarks.architecture import Conv, Dense, LayerShape, MaxPool
-from bnn_gluon.layers import BATCH_NORMS
+from benchmarks.parameters import Layer
 from bnn_gluon.memory import view
-from bnn_gluon.stages import Normalization, Pool, Stage
+from bnn_gluon.stages import Stage, stages_of
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings
@@ -23,114 +23,84 @@ if TYPE_CHECKING:
 _LAYER_BYTES = 32 * 2**20
 
 
+class Drawn(NamedTuple):
+    """The random draws of a layer for a step, flat float32: see `benchmarks.parameters.Draws`."""
+
+    mask: np.ndarray | None
+    output_mask: np.ndarray | None
+    thresholds: np.ndarray | None
+
+
 class Network:
-    """Linear, (pooling), batch normalisation, activation, layer after layer; no activation behind the last.
+    """Stage after stage; in each a linear layer, then pooling, batch normalisation and activation as the recipe says.
 
     Source: mnist.py and cifar10.py of BinaryConnect and BinaryNet.
 
     Attributes:
         parameters: Gluon's, by the house's names, in network order: "conv1.weight", "conv1.bias", "bn1.gamma", ...
-            The weights are what the forward pass uses, so in training the binary ones.
+            The weights are what the forward pass uses, so in training the quantised ones.
         running: the moving averages by name, float32 (channels,): "bn1.running_mean", "bn1.running_std", ...
-        names: of both, in network order.
     """
 
-    def __init__(self, shapes: list[LayerShape], layers: Sequence[str], model: ModelSettings) -> None:
-        """`layers` names the linear ones, "conv1", ..., "dense1", ..."""
+    def __init__(self, layers: list[Layer], model: ModelSettings) -> None:
         self.parameters: dict[str, gluon.Parameter] = {}
         self.running: dict[str, np.ndarray] = {}
-        self.names: list[str] = []
-        self._dropout, self._draws_thresholds = dropout_rates(len(layers), model), draws_thresholds(model)
-        self._stages: list[Stage] = []
-        self._evaluated_at_once = max(1, _LAYER_BYTES // (4 * max(math.prod(shape.output_shape) for shape in shapes)))
-        for shape, following in zip(shapes, [*shapes[1:], None], strict=True):
-            if not isinstance(shape.layer, MaxPool):
-                self._add_stage(layers[len(self._stages)], shape, following, model)
-
-    def _add_stage(self, layer: str, shape: LayerShape, following: LayerShape | None, model: ModelSettings) -> None:
-        kind: str
-        kind, alpha, activation = model.batch_norm, model.batch_norm_alpha, model.activation
-        if following is None:
-            kind, alpha = model.output_batch_norm or kind, model.output_batch_norm_alpha or alpha
-            activation = "none"
-        norm = Normalization(BATCH_NORMS[kind], np.float32(model.batch_norm_epsilon), np.float32(alpha))
-        pool = None
-        if following is not None and isinstance(following.layer, MaxPool):
-            pool = Pool(following.layer.size, every=model.max_pool_gradient == "all")
-        linear = _linear(shape)
-        stage = Stage(linear, pool, norm, activation, shape.output_shape[0], add_bias=linear.bias is None)
-        self._stages.append(stage)
-        number = len(self._stages)
-        parameters = {
-            f"{layer}.weight": linear.weight,
-            f"{layer}.bias": linear.bias if stage.bias is None else stage.bias,
-            f"bn{number}.gamma": stage.gamma,
-            f"bn{number}.beta": stage.beta,
-        }
-        running = {
-            f"bn{number}.running_mean": stage.running_mean,
-            f"bn{number}.running_{norm.formulas.spread}": stage.running_spread,
-        }
-        for parameter in parameters.values():
+        self._layers: list[list[Stage]] = []
+        for layer in layers:
+            named = stages_of(layer, model)
+            self._layers.append([stage for stage, _, _ in named])
+            for stage, name, norm in named:
+                self.parameters |= stage.parameters(name, norm)
+                self.running |= stage.running(norm)
+        for parameter in self.parameters.values():
             parameter.initialize(init.Zero())
-        self.parameters |= parameters
-        self.running |= running
-        self.names += [*parameters, *running]
+        self._by_batch = model.evaluation_statistics == "batch"
+        # Where scores depend on the other images of a batch, it is evaluated as a whole.
+        self._whole = self._by_batch or any(layer.activation == "ternary" for layer in layers)
+        self._evaluated_at_once = max(1, _LAYER_BYTES // (4 * max(math.prod(x.shape.output_shape) for x in layers)))
 
-    def step(self, images: np.ndarray, targets: np.ndarray, draws: Sequence[np.ndarray]) -> float:
+    def step(
+        self,
+        images: np.ndarray,
+        loss_and_gradient: Callable[[np.ndarray], tuple[float, np.ndarray]],
+        draws: Sequence[Drawn],
+    ) -> float:
         """Set all gradients and bring the moving averages up to date; returns the loss.
-
-        The loss is the squared hinge, mean over batch and classes of max(0, 1 - t * y)^2.
-        Source: mnist.py, T.mean(T.sqr(T.maximum(0., 1. - target * train_output))).
 
         Args:
             images: float32 (N, channels, rows, columns).
-            targets: float32 (N, classes), -1 or +1.
-            draws: the random draws in network order, float32 and flat: a dropout mask for the input of each linear
-                layer that has dropout, and thresholds for each stochastic activation.
+            loss_and_gradient: of scores, float32 (N, classes).
+            draws: of each layer.
         """
-        remaining, masks, inputs = list(draws), [], []
-        x, last = nd.array(images, dtype="float32"), len(self._stages) - 1
-        for position, stage in enumerate(self._stages):
-            masks.append(remaining.pop(0) if self._dropout[position] else None)
-            _multiply(x, masks[-1])
-            inputs.append(x)
-            thresholds = [remaining.pop(0)] if self._draws_thresholds and position < last else []
-            x = stage.forward(x, *thresholds)
-        slack = np.maximum(np.float32(0), 1 - targets * x.asnumpy())
-        gradient = nd.array(-2 * targets * slack / np.float32(slack.size))
-        for position in range(last, -1, -1):
-            self._stages[position].backward(gradient)
-            if position:
-                gradient = inputs[position].grad
-                _multiply(gradient, masks[position])
+        x = nd.array(images, dtype="float32")
+        passed: list[tuple[Stage, Any, np.ndarray | None]] = []  # each stage, with its input and the mask of that
+        for stages, drawn in zip(self._layers, draws, strict=True):
+            _multiply(x, drawn.mask)
+            for number, stage in enumerate(stages, 1):
+                passed.append((stage, x, drawn.mask if number == 1 else None))
+                thresholds = drawn.thresholds if number == len(stages) else None
+                x = stage.forward(x, thresholds, drawn.output_mask if number == 1 else None)
+        loss, gradient_of_scores = loss_and_gradient(x.asnumpy())
+        gradient = nd.array(gradient_of_scores)
+        for stage, given, mask in reversed(passed):
+            stage.backward(gradient)
+            if given.grad is not None:
+                gradient = given.grad
+                _multiply(gradient, mask)
         nd.waitall()
-        return float(np.mean(slack * slack, dtype=np.float64))
+        return loss
 
     def scores(self, images: np.ndarray) -> np.ndarray:
         """Outputs in evaluation mode, float32 (N, classes)."""
-        parts = np.array_split(images, -(-len(images) // self._evaluated_at_once))
-        return np.concatenate([self._evaluate(part) for part in parts])
+        pieces = 1 if self._whole else -(-len(images) // self._evaluated_at_once)
+        return np.concatenate([self._evaluate(part) for part in np.array_split(images, pieces)])
 
     def _evaluate(self, images: np.ndarray) -> np.ndarray:
         x = nd.array(images, dtype="float32")
-        for stage in self._stages:
-            x = stage.evaluate(x)
+        for stage in itertools.chain.from_iterable(self._layers):
+            x = stage.evaluate(x, by_batch=self._by_batch)
         scores: np.ndarray = x.asnumpy()
         return scores
-
-
-def _linear(shape: LayerShape) -> gluon.nn.HybridBlock:
-    """The linear layer; a convolution leaves its bias to the stage."""
-    if isinstance(shape.layer, Conv):
-        filters, kernel = shape.layer.filters, shape.layer.kernel
-        channels = shape.input_shape[0]
-        block = gluon.nn.Conv2D(filters, kernel, padding=kernel // 2, in_channels=channels, use_bias=False)
-    else:
-        assert isinstance(shape.layer, Dense)
-        block = gluon.nn.Dense(shape.layer.units, in_units=shape.fan_in)
-    block.hybridize(static_alloc=True, static_shape=True)
-    return block
 
 
 def _multiply(array: Any, mask: np.ndarray | None) -> None:
@@ -139,13 +109,3 @@ def _multiply(array: Any, mask: np.ndarray | None) -> None:
     if mask is not None:
         values = view(array)
         np.multiply(values, mask, out=values)
-
-
-def dropout_rates(linear_layers: int, model: ModelSettings) -> list[float]:
-    """Dropout rate in front of each linear layer: that of the input, then that of the hidden layers."""
-    return [model.dropout_input, *[model.dropout_hidden] * (linear_layers - 1)]
-
-
-def draws_thresholds(model: ModelSettings) -> bool:
-    """Whether training draws thresholds for the activations."""
-    return model.activation == "stochastic_sign"

@@ -1,4 +1,4 @@
-"""Parameter updates on the CPU: one pass over memory for moments, step and clipping.
+"""Parameter updates on the CPU: one pass over memory for moments, step and clipping, one before it for a penalty.
 
 A rule is applied to every parameter by itself. Which are clipped, and how the learning rate of each is scaled, the
 recipe says; `update` has both as limit and step size.
@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numba
 import numpy as np
 
 from bnn_gluon.ap2 import ap2
+
+if TYPE_CHECKING:
+    from benchmarks.recipe import ModelSettings
 
 # lasagne.updates.adam, its defaults.
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
@@ -43,8 +46,9 @@ class Rule(Protocol):
         moments: Sequence[np.ndarray],
         step_size: np.float32,
         limit: np.float32 = NO_LIMIT,
+        step: int = 1,
     ) -> None:
-        """One update in place, then clipping to +-limit; all arrays float32 (n,)."""
+        """Update number `step` in place, then clipping to +-limit; all arrays float32 (n,)."""
 
 
 class Adam:
@@ -67,9 +71,10 @@ class Adam:
         moments: Sequence[np.ndarray],
         step_size: np.float32,
         limit: np.float32 = NO_LIMIT,
+        step: int = 1,
     ) -> None:
         mean, square = moments
-        _adam(parameter, gradient, mean, square, step_size, limit)
+        _adam(parameter, gradient, mean, square, step_size, limit, np.float32(1))
 
 
 class Sgd:
@@ -87,8 +92,61 @@ class Sgd:
         moments: Sequence[np.ndarray],
         step_size: np.float32,
         limit: np.float32 = NO_LIMIT,
+        step: int = 1,
     ) -> None:
         _sgd(parameter, gradient, step_size, limit)
+
+
+class MomentumSgd:
+    """v <- momentum v + g; theta <- clip(theta - lr v), or with Nesterov's momentum clip(theta - lr (g + momentum v)).
+
+    Source: PyTorch's torch.optim.SGD, of which RWTH-IDS/efficient-binary-neural-networks, main.py, takes it.
+    """
+
+    moments: tuple[str, ...] = ("velocity",)
+
+    def __init__(self, momentum: float, nesterov: bool) -> None:
+        self._momentum, self._nesterov = np.float32(momentum), nesterov
+
+    def step_size(self, lr: float, step: int) -> np.float32:
+        return np.float32(lr)
+
+    def update(
+        self,
+        parameter: np.ndarray,
+        gradient: np.ndarray,
+        moments: Sequence[np.ndarray],
+        step_size: np.float32,
+        limit: np.float32 = NO_LIMIT,
+        step: int = 1,
+    ) -> None:
+        _momentum_sgd(parameter, gradient, *moments, self._momentum, self._nesterov, step_size, limit)
+
+
+class TorchAdam:
+    """theta <- clip(theta - a_t * m / (sqrt(v / (1 - beta2^t)) + epsilon)), a_t = lr / (1 - beta1^t).
+
+    Adam as published, where epsilon is added to the bias-corrected root (arXiv 1412.6980, algorithm 1).
+    Source: PyTorch's torch.optim.Adam.
+    """
+
+    moments: tuple[str, ...] = ("mean", "square")
+
+    def step_size(self, lr: float, step: int) -> np.float32:
+        return np.float32(lr / (1 - BETA1**step))
+
+    def update(
+        self,
+        parameter: np.ndarray,
+        gradient: np.ndarray,
+        moments: Sequence[np.ndarray],
+        step_size: np.float32,
+        limit: np.float32 = NO_LIMIT,
+        step: int = 1,
+    ) -> None:
+        mean, square = moments
+        inverse_root = np.float32(1 / math.sqrt(1 - BETA2**step))
+        _adam(parameter, gradient, mean, square, step_size, limit, inverse_root)
 
 
 class ShiftAdaMax:
@@ -111,29 +169,56 @@ class ShiftAdaMax:
         moments: Sequence[np.ndarray],
         step_size: np.float32,
         limit: np.float32 = NO_LIMIT,
+        step: int = 1,
     ) -> None:
         mean, maximum = moments
         _shift_adamax(parameter, gradient, mean, maximum, step_size, limit)
 
 
-RULES: dict[str, Rule] = {"adam": Adam(), "sgd": Sgd(), "shift_adamax": ShiftAdaMax()}
+RULES: dict[str, Rule] = {
+    "adam": Adam(),
+    "sgd": Sgd(),
+    "shift_adamax": ShiftAdaMax(),
+    "torch_adam": TorchAdam(),
+}
+
+
+def rule_of(model: ModelSettings) -> Rule:
+    """The optimiser of a recipe."""
+    return MomentumSgd(model.momentum, model.nesterov) if model.momentum else RULES[model.optimizer]
 
 
 @numba.njit(parallel=True, error_model="numpy", cache=True)
-def _adam(parameter, gradient, mean, square, step_size, limit):  # type: ignore[no-untyped-def]
+def add_penalty(gradient, parameter, quantised, of_parameter, of_quantised):  # type: ignore[no-untyped-def]
+    """gradient += of_parameter * parameter + of_quantised * quantised; arrays float32 (n,), the others float32."""
+    for i in numba.prange(gradient.size):
+        gradient[i] += of_parameter * parameter[i] + of_quantised * quantised[i]
+
+
+@numba.njit(parallel=True, error_model="numpy", cache=True)
+def _adam(parameter, gradient, mean, square, step_size, limit, inverse_root):  # type: ignore[no-untyped-def]
     for i in numba.prange(parameter.size):
         g = gradient[i]
         m = _BETA1 * mean[i] + _REST1 * g
         v = _BETA2 * square[i] + _REST2 * g * g
         mean[i] = m
         square[i] = v
-        parameter[i] = min(max(parameter[i] - step_size * (m / (np.sqrt(v) + _EPSILON)), -limit), limit)
+        parameter[i] = min(max(parameter[i] - step_size * (m / (np.sqrt(v) * inverse_root + _EPSILON)), -limit), limit)
 
 
 @numba.njit(parallel=True, error_model="numpy", cache=True)
 def _sgd(parameter, gradient, step_size, limit):  # type: ignore[no-untyped-def]
     for i in numba.prange(parameter.size):
         parameter[i] = min(max(parameter[i] - step_size * gradient[i], -limit), limit)
+
+
+@numba.njit(parallel=True, error_model="numpy", cache=True)
+def _momentum_sgd(parameter, gradient, velocity, momentum, nesterov, step_size, limit):  # type: ignore[no-untyped-def]
+    for i in numba.prange(parameter.size):
+        v = momentum * velocity[i] + gradient[i]
+        velocity[i] = v
+        direction = gradient[i] + momentum * v if nesterov else v
+        parameter[i] = min(max(parameter[i] - step_size * direction, -limit), limit)
 
 
 @numba.njit(parallel=True, error_model="numpy", cache=True)

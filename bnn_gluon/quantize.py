@@ -1,5 +1,5 @@
-"""Binary weights, deterministic and stochastic, dropout masks, thresholds of stochastic activations, and the random
-numbers of all of them.
+"""Binary and ternary weights, dropout masks, thresholds of stochastic activations, and the random numbers of all of
+them.
 
 Random numbers come from Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), a
 counter-based generator: a draw is a function of (seed, tensor, step, index in the tensor) alone. So it does not depend
@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import numba
 import numpy as np
+
+from bnn_gluon.activations import mean_absolute
 
 CHUNK = 4096  # weights a thread handles at a time: their uniforms (16 KiB) stay in the first-level cache
 _LANE = CHUNK // 4  # a Philox block yields four words; word k of block j is uniform k * _LANE + j of its chunk
@@ -65,6 +67,31 @@ def fill_uniform_chunk(uniform, chunk, tensor, step, k0, k1):  # type: ignore[no
         lane0[j], lane1[j], lane2[j], lane3[j] = _unit(w0), _unit(w1), _unit(w2), _unit(w3)
 
 
+Draw = tuple[np.uint32, np.uint32, np.uint32, np.uint32]  # which draw it is: tensor, step, k0, k1
+
+
+def quantise(
+    kind: str, zero_weight: str, weights: np.ndarray, limit: np.float32, draw: Draw, quantised: np.ndarray
+) -> None:
+    """Set `quantised`, float32 (n,), to what the forward pass uses of real-valued weights.
+
+    Args:
+        kind: "deterministic", "stochastic" or "ternary": see `benchmarks.settings.ModelSettings.weights`.
+        zero_weight: "plus" or "minus", what a deterministic weight is at 0.
+        weights: float32 (n,).
+        limit: H.
+        draw: which random draw it is, if stochastic.
+    """
+    if kind == "stochastic":
+        binarize_stochastic(weights, limit, *draw, quantised)
+    elif kind == "ternary":
+        ternarize(weights, limit, quantised)
+    elif zero_weight == "minus":
+        binarize_zero_to_minus(weights, limit, quantised)
+    else:
+        binarize_deterministic(weights, limit, quantised)
+
+
 @numba.njit(inline="always")
 def probability_of_plus(weight, limit):  # type: ignore[no-untyped-def]
     """clip((W / H + 1) / 2, 0, 1): binary_connect.py, hard_sigmoid()."""
@@ -85,6 +112,33 @@ def binarize_deterministic(weights, limit, binary):  # type: ignore[no-untyped-d
     """
     for i in numba.prange(weights.size):
         binary[i] = limit if probability_of_plus(weights[i], limit) >= np.float32(0.5) else -limit
+
+
+@numba.njit(parallel=True, error_model="numpy", cache=True)
+def binarize_zero_to_minus(weights, limit, binary):  # type: ignore[no-untyped-def]
+    """binary = H if W > 0 else -H: the original rounds half to even, so W = 0, and a W up to 5.96e-8 H, gives -H.
+
+    Source: RWTH-IDS/efficient-binary-neural-networks, binary_modules.py, binarize(). Arguments as
+    `binarize_deterministic`.
+    """
+    for i in numba.prange(weights.size):
+        binary[i] = limit if probability_of_plus(weights[i], limit) > np.float32(0.5) else -limit
+
+
+def ternarize(weights: np.ndarray, limit: np.float32, ternary: np.ndarray) -> None:
+    """ternary = H if W > t, -H if W < -t, else 0; t = .7 mean|W|. Arguments as `binarize_deterministic`.
+
+    Source: RWTH-IDS/efficient-binary-neural-networks, binary_modules.py, ternary weights ("twn"), after arXiv
+    1605.04711.
+    """
+    _compare_with_threshold(weights, np.float32(0.7 * mean_absolute(weights)), limit, ternary)
+
+
+@numba.njit(parallel=True, error_model="numpy", cache=True)
+def _compare_with_threshold(weights, threshold, limit, ternary):  # type: ignore[no-untyped-def]
+    for i in numba.prange(weights.size):
+        inside = limit if weights[i] > threshold else np.float32(0)
+        ternary[i] = -limit if weights[i] < -threshold else inside
 
 
 @numba.njit(error_model="numpy")
@@ -113,18 +167,13 @@ def binarize_stochastic(weights, limit, tensor, step, k0, k1, binary):  # type: 
 
 
 @numba.njit(parallel=True, error_model="numpy", cache=True)
-def draw_dropout_mask(rate, tensor, step, k0, k1, mask):  # type: ignore[no-untyped-def]
-    """mask = 1 / (1 - rate) with probability 1 - rate, else 0.
-
-    Source: lasagne/layers/noise.py, DropoutLayer with rescale=True.
+def draw_dropout_mask(keep, scale, tensor, step, k0, k1, mask):  # type: ignore[no-untyped-def]
+    """mask = `scale` with probability `keep`, else 0: both float32, see `benchmarks.parameters.keep_and_scale`.
 
     Args:
-        rate: float32, the share that is dropped.
         tensor, step, k0, k1: uint32, as `binarize_stochastic`.
         mask: float32 (n,), receives the result.
     """
-    keep = np.float32(1) - rate
-    scale = np.float32(1) / keep
     for chunk in numba.prange((mask.size + CHUNK - 1) // CHUNK):
         start, stop = chunk * CHUNK, min((chunk + 1) * CHUNK, mask.size)
         uniforms = np.empty(CHUNK, np.float32)

@@ -113,6 +113,7 @@ def load(
     they are indexed, its digests are explained in README.md, and only `check` proves all that is stored.
 
     Args:
+        valid_images: 0 of the published split, not of SVHN's: training images may then be all that the two splits have.
         split_seed: draws so many validation and training images at random from all of both, as a function of this
             seed; None: the published split. SVHN has no random split.
         subset: "all", or of SVHN "train_digits": trained on are the images of train_32x32.mat alone.

@@ -90,7 +90,8 @@ class PublishedSet:
     ) -> tuple[Rows, Rows]:
         """Which of the stored training images are trained on, and which are validated on.
 
-        Of the published split the first so many of each part. Of a random one: validation images are the first so many
+        Of the published split the first so many of each part; without validation images the training images go on where
+        those of validation would begin. Of a random one: validation images are the first so many
         of a permutation of all, in its order; training images the next so many, in the order that they are stored in.
         Source: akshaychawla/Binary-Neural-Networks@103fd84, utils.py, get_cifar10: random.sample, and
         list(set(all) - set(sample)), which for so many small numbers is in ascending order.
@@ -102,7 +103,10 @@ class PublishedSet:
             raise DataError(f"{self.name} has no subset {subset!r}: only svhn has one")
         if split_seed is not None:
             return self._random_parts(train_images, valid_images, split_seed)
-        check_counts(self.name, {"training": (train_images, self.train), "validation": (valid_images, self.valid)})
+        if valid_images == 0:
+            check_counts(self.name, {"training": (train_images, self.train + self.valid)})
+        else:
+            check_counts(self.name, {"training": (train_images, self.train), "validation": (valid_images, self.valid)})
         return slice(0, train_images), slice(self.train, self.train + valid_images)
 
     def _random_parts(self, train_images: int, valid_images: int, seed: int) -> tuple[Rows, Rows]:

@@ -96,7 +96,8 @@ def _columns(record: Record) -> Iterator[FieldProblem]:
         values = getattr(curve, column)
         if (values is not UNSET) != (column in expected):
             there = "missing" if column in expected else "there"
-            yield f"curve.{column}", f"is {there}, by the recipe's protocol.evaluates_training"
+            setting = "data.valid_images" if column in schema.VALIDATION_COLUMNS else "protocol.evaluates_training"
+            yield f"curve.{column}", f"is {there}, by the recipe's {setting}"
         elif values is not UNSET and len(values) != epochs:
             yield f"curve.{column}", f"has {len(values)} entries, expected {epochs}, one an epoch"
 

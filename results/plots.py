@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from results.files import write_atomically
 from results.record import Curve
@@ -38,13 +38,12 @@ def learning_curve(curve: Curve, declared: int, path: Path, title: str, target: 
     for axes, name in ((errors, "error (%)"), (losses, "loss"), (rate, "learning rate")):
         axes.set_ylabel(name)
         axes.grid(True, alpha=0.3)
-    error_lines = {"validation": (curve.valid_error, VALID), "test": (curve.test_error, TEST)}
-    if curve.train_error is not UNSET:
-        error_lines = {"training": (curve.train_error, TRAIN)} | error_lines
-    _draw(errors, curve.epoch, error_lines)
+    colors = {"training": TRAIN, "validation": VALID, "test": TEST}
+    error_columns = {"training": curve.train_error, "validation": curve.valid_error, "test": curve.test_error}
+    _draw(errors, curve.epoch, _lines(error_columns, colors))
     _mark(errors, curve, declared, target)
-    loss_lines = {"training": (curve.train_loss, TRAIN), "validation": (curve.valid_loss, VALID)}
-    _draw(losses, curve.epoch, loss_lines | {"test": (curve.test_loss, TEST)})
+    loss_columns = {"training": curve.train_loss, "validation": curve.valid_loss, "test": curve.test_loss}
+    _draw(losses, curve.epoch, _lines(loss_columns, colors))
     _draw(rate, curve.epoch, {"learning rate": (curve.lr, "black")})
     for axes, height in zip((errors, losses, rate), HEIGHTS, strict=True):
         _plain_ticks(axes, height / HEIGHTS[0])
@@ -56,6 +55,11 @@ def learning_curve(curve: Curve, declared: int, path: Path, title: str, target: 
     image = io.BytesIO()
     figure.savefig(image, format="png", metadata={"Software": None})  # no version in it: same curve, same bytes
     write_atomically(path, image.getvalue())
+
+
+def _lines(columns: dict[str, list[float] | UnsetType], colors: dict[str, str]) -> dict[str, tuple[list[float], str]]:
+    """The columns that the curve has, by label, each with its colour."""
+    return {label: (values, colors[label]) for label, values in columns.items() if values is not UNSET}
 
 
 def _mark(axes: Axes, curve: Curve, declared: int, target: float | None) -> None:

@@ -30,8 +30,9 @@ CHECKSUM_DIGITS = 8  # enough to see an edit; the record's own name is what prov
 # What differs between a run that was interrupted and one that never was, and the names derived from it.
 _DIFFERS_BETWEEN_SITTINGS = ("id", "checksums", "sittings", "times", "peak_memory_mib", "restarts")
 _CURVE_TIMES = ("images_per_second", "seconds")
-# Columns that every curve has; the others have it only if the recipe evaluates the training images.
-_OPTIONAL_COLUMNS = frozenset(
+# Columns that only some curves have: of recipes that have validation images, and that evaluate the training images.
+VALIDATION_COLUMNS = frozenset({"valid_loss", "valid_error", "valid_wrong"})
+_TRAINING_COLUMNS = frozenset(
     f"{split}_{column}"
     for split, columns in {
         "train": ("evaluation_loss", "error", "wrong", "class_loss", "class_wrong"),
@@ -133,17 +134,18 @@ class Data(Part, frozen=True, kw_only=True):
 class Curve(Part, frozen=True, kw_only=True):
     """One entry an epoch in every column; errors in percent, seconds of the whole epoch, images/s of its training.
 
-    train_loss is the mean over the epoch's batches, in training mode. The columns from train_evaluation_loss on are
-    there if the recipe evaluates the training images after every epoch: loss and errors in evaluation mode, and by
-    class (an entry a class; six digits of a loss, null without images). Losses by class are means over its images.
+    train_loss is the mean over the epoch's batches, in training mode. Those of the validation images are there if the
+    recipe has any. The columns from train_evaluation_loss on are there if the recipe evaluates the training images
+    after every epoch: loss and errors in evaluation mode, and by class (an entry a class; six digits of a loss, null
+    without images). Losses by class are means over its images.
     """
 
     epoch: list[int]
     lr: list[float]
     train_loss: list[float]
-    valid_loss: list[float]
-    valid_error: list[float]
-    valid_wrong: list[int]
+    valid_loss: list[float] | UnsetType = UNSET
+    valid_error: list[float] | UnsetType = UNSET
+    valid_wrong: list[int] | UnsetType = UNSET
     test_loss: list[float]
     test_error: list[float]
     test_wrong: list[int]
@@ -159,10 +161,10 @@ class Curve(Part, frozen=True, kw_only=True):
 
 
 class Point(Part, frozen=True, kw_only=True):
-    """The errors (percent) at the end of one epoch."""
+    """The errors (percent) at the end of one epoch; valid_error is None without validation images."""
 
     epoch: int
-    valid_error: float
+    valid_error: float | None
     test_error: float
     test_wrong: int
     test_images: int
@@ -375,8 +377,10 @@ def standard_error(wrong: int, images: int) -> float:
 
 def columns(settings: Mapping[str, Any]) -> list[str]:
     """The columns that the curve of a run with these settings has."""
-    evaluates = settings.get("protocol", {}).get("evaluates_training", False)
-    return [name for name in Curve.__struct_fields__ if evaluates or name not in _OPTIONAL_COLUMNS]
+    absent = set() if settings.get("data", {}).get("valid_images", 1) else set(VALIDATION_COLUMNS)
+    if not settings.get("protocol", {}).get("evaluates_training", False):
+        absent |= _TRAINING_COLUMNS
+    return [name for name in Curve.__struct_fields__ if name not in absent]
 
 
 def declared_epoch(curve: Curve, settings: Mapping[str, Any]) -> int:
@@ -386,7 +390,7 @@ def declared_epoch(curve: Curve, settings: Mapping[str, Any]) -> int:
     with "first_best_validation"; "last": the last of all.
     """
     selection = settings.get("protocol", {}).get("selection", "best_validation")
-    if selection == "last" or not curve.epoch:
+    if selection == "last" or not curve.epoch or curve.valid_wrong is UNSET:
         return len(curve.epoch)
     if selection == "first_best_validation":
         return curve.valid_wrong.index(min(curve.valid_wrong)) + 1
@@ -430,7 +434,7 @@ def points(curve: Curve, test_images: int, settings: Mapping[str, Any]) -> dict[
         i = epoch - 1
         return Point(
             epoch=epoch,
-            valid_error=curve.valid_error[i],
+            valid_error=None if curve.valid_error is UNSET else curve.valid_error[i],
             test_error=curve.test_error[i],
             test_wrong=curve.test_wrong[i],
             test_images=test_images,

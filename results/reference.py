@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from msgspec import UNSET
+
 from results.record import Record, standard_error
 
 
@@ -25,6 +27,7 @@ class ReferenceCurve:
 
     The band of an epoch reaches from the lowest to the highest of the runs' validation errors, and two binomial
     standard errors beyond them: what another network of the same true error may show on these validation images.
+    There is none for a recipe without validation images.
     """
 
     def __init__(self, records: Iterable[Record], recipe_digest: str) -> None:
@@ -37,9 +40,10 @@ class ReferenceCurve:
         """The band of an epoch (from 1); None if no earlier run got there."""
         lows, highs = [], []
         for record in self._records:
-            if epoch <= len(record.curve.epoch):
-                error = record.curve.valid_error[epoch - 1]
-                margin = 2 * standard_error(record.curve.valid_wrong[epoch - 1], record.data.valid.images)
+            curve = record.curve
+            if epoch <= len(curve.epoch) and curve.valid_error is not UNSET and curve.valid_wrong is not UNSET:
+                error = curve.valid_error[epoch - 1]
+                margin = 2 * standard_error(curve.valid_wrong[epoch - 1], record.data.valid.images)
                 lows.append(error - margin)
                 highs.append(error + margin)
         return Band(max(0.0, min(lows)), max(highs), len(lows)) if lows else None

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from benchmarks.bench import UPDATE_BYTES, BenchResult, Speed, bench, to_text
+from benchmarks.bench import BenchResult, Speed, bench, to_text, update_bytes
 from benchmarks.cost import cost
 from benchmarks.engine import open_engine
 from benchmarks.errors import EngineError
@@ -45,7 +45,7 @@ def test_counts(result):
     assert result.cost == cost(recipe())
     assert result.training.work.images == 20
     assert result.training.work.flop == 20 * result.cost.training_flop_per_image
-    assert result.training.work.bytes == (784 * 32 + 32 * 32 + 32 * 10) * UPDATE_BYTES
+    assert result.training.work.bytes == (784 * 32 + 32 * 32 + 32 * 10) * 32
     assert result.evaluation.work.flop == 250 * 2 * result.cost.multiply_adds
     assert result.evaluation.work.bytes == 0
     assert result.threads == result.engine["threads"]
@@ -111,6 +111,8 @@ def test_engine_that_cannot_be_had():
         bench(recipe(), "gluon", "gpu", None, 1, 1)
     with pytest.raises(EngineError, match="no baseline"):
         bench(recipe(), "abacus", "cpu", None, 1, 1, compare_baseline=True)
+    with pytest.raises(EngineError, match="cifar_resnet20_v1 has no baseline to compare with"):
+        bench(load_recipe("gluoncv-resnet20-cifar10"), "gluon", "cpu", None, 1, 1, compare_baseline=True)
 
 
 @pytest.mark.parametrize("weights", ["deterministic", "stochastic"])
@@ -129,3 +131,16 @@ def test_baseline_learns_in_a_network_of_the_same_shapes(weights):
     assert losses[-10:].mean() < 0.7 * losses[:10].mean()
     shapes = sorted(value.shape for value in engine.parameters().values())
     assert sorted(parameter.shape for parameter in plain.network.collect_params().values()) == shapes
+
+
+@pytest.mark.parametrize(
+    ("benchmark_id", "values"),
+    [
+        ("binaryconnect-mnist", 8),  # gradient, two moments twice, weight twice, binary weight
+        ("rwth-lenet5-mnist-binary", 6),  # one moment
+        ("chawla-mlp-mnist-binary", 4),
+        ("chawla-mlp-mnist-float", 3),
+    ],
+)
+def test_bytes_that_an_update_moves(benchmark_id, values):
+    assert update_bytes(load_recipe(benchmark_id).model) == 4 * values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from pathlib import Path
@@ -27,7 +28,7 @@ from benchmarks.protocol import (
 )
 from benchmarks.recipe import Recipe, TrainSettings, load_recipe
 from data_prep import Dataset, Split
-from results.record import Curve, declared_epoch
+from results.record import Curve, columns, declared_epoch
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 LOG = np.load(GOLDEN / "H_train_log_A.npz")
@@ -317,6 +318,17 @@ def test_the_training_images_are_evaluated_where_the_recipe_says_so(tiny_data):
     assert np.mean(losses) == pytest.approx(curve.train_evaluation_loss[0], rel=1e-5)  # 20 images of each class
     assert losses[0] > losses[9]
     assert trained(recipe_with(), tiny_data)[1].as_curve().train_wrong is msgspec.UNSET
+
+
+def test_without_validation_images_only_the_test_images_are_evaluated(tiny_data):
+    nothing = Split("valid", tiny_data.valid.images[:0], tiny_data.valid.labels[:0], "")
+    recipe = recipe_with(data__valid_images=0, protocol__selection="last")
+    engine, progress = trained(recipe, dataclasses.replace(tiny_data, valid=nothing))
+    assert all(images is tiny_data.test.images for images, _ in engine.evaluated)
+    assert progress.curve.keys() == set(columns({})) - {"valid_loss", "valid_error", "valid_wrong"}
+    assert progress.as_curve().valid_error is msgspec.UNSET
+    assert progress.declared_epoch(recipe) == 3
+    assert progress.curve["test_error"] == [3.5] * 3
 
 
 def test_a_class_without_images_has_no_loss(tiny_data):

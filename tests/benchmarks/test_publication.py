@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.networks import NETWORKS
 from benchmarks.parameters import layers_of
 from benchmarks.publication import publishable, signs_of
 from benchmarks.recipe import Recipe, benchmark_ids, load_recipe
@@ -70,14 +71,16 @@ def test_signs_are_those_of_the_engine_down_to_the_last_bit(values, limit):
 
 
 def test_where_zero_is_minus():
-    weights = np.array([-1, -1e-9, -0.0, 0.0, 1e-9, 1], np.float32)
-    np.testing.assert_array_equal(signs_of(weights, np.float32(1), "minus"), [-1, -1, -1, -1, 1, 1])
+    """And what vanishes beside H in float32 is zero."""
+    weights = np.array([-1, -1e-9, -0.0, 0.0, 1e-9, 1e-6, 1], np.float32)
+    np.testing.assert_array_equal(signs_of(weights, np.float32(1), "minus"), [-1, -1, -1, -1, -1, 1, 1])
 
 
 @pytest.mark.parametrize("benchmark_id", benchmark_ids())
 def test_every_network_of_the_catalogue_publishes_its_weights_or_has_none(benchmark_id):
     recipe = load_recipe(benchmark_id)
-    layers = layers_of(recipe.model, recipe.image_shape)
+    named = recipe.model.architecture in NETWORKS  # real-valued, so it does not matter which layers it has
+    layers = [] if named else layers_of(recipe.model, recipe.image_shape)
     values = {layer.weight: np.ones(layer.weight_shape, np.float32) for layer in layers}
     packed = publishable(recipe, values)
     if packed is not None:

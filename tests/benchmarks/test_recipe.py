@@ -111,7 +111,7 @@ def test_an_override_to_the_published_value_still_scores():
         ("train.lr_start=-1", r"expected a number, above 0"),
         ("train.lr_start=1e-9", r"train.lr_final=3e-06: expected at most train.lr_start=1e-09"),
         ("model.batch_norm_alpha=1", r"expected a number, above 0, below 1"),
-        ("model.weights=stochstic", r"expected deterministic or real or stochastic or .*: did you mean stochastic\?"),
+        ("model.weights=stochstic", r"expected deterministic or .*: did you mean stochastic\?"),
         ("model.weights=real-deterministic", r"model.weights=real-deterministic: 2 words for 4 layers: expected"),
         ("model.weights=9x", r"'9x' is not known"),
         ("model.weights=real-", r"'' is no word"),
@@ -335,7 +335,26 @@ def test_published_numbers_of_the_repositories():
         "rwth-vgg7-cifar10-binary": "10.15",
         "rwth-vgg7-cifar10-widen2": "9.5",
         "rwth-vgg7-cifar10-widen4": "8.1",
+        "gluoncv-resnet20-cifar10": "8.00",
+        "gluoncv-resnet56-cifar10": "6.68",
+        "gluoncv-resnet110-cifar10": "7.02",
+        "gluoncv-resnet20-v2-cifar10": "8.11",
+        "gluoncv-resnet56-v2-cifar10": "6.32",
+        "gluoncv-resnet110-v2-cifar10": "5.95",
+        "gluoncv-wideresnet16-10-cifar10": "4.16",
+        "gluoncv-wideresnet28-10-cifar10": "4.06",
+        "gluoncv-wideresnet40-8-cifar10": "4.03",
     }
+
+
+def test_gluoncv_trains_its_networks_as_their_logs_say():
+    ids = [benchmark_id for benchmark_id in benchmark_ids() if benchmark_id.startswith("gluoncv-")]
+    for benchmark_id in ids:
+        train, model = load_recipe(benchmark_id).train, load_recipe(benchmark_id).model
+        assert (train.epochs, train.batch_size, train.lr_start) == (200, 128, 0.1)
+        wide = "wide" in benchmark_id
+        assert (train.lr_milestones, train.lr_factor) == (((61, 121, 161), 0.2) if wide else ((101, 151), 0.1))
+        assert (model.momentum, model.nesterov, model.weight_decay) == (0.9, True, 5e-4 if wide else 1e-4)
 
 
 def test_memorization():

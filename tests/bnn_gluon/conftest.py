@@ -25,12 +25,14 @@ class Normalized:
     """A stage that only normalises, and how its input's gradient is had."""
 
     def __init__(self, mx: Any, kind: str, gamma: np.ndarray, beta: np.ndarray, epsilon: float, alpha: float) -> None:
+        from bnn_gluon.activations import NONE, Activation
         from bnn_gluon.layers import BATCH_NORMS
+        from bnn_gluon.linear import Identity
         from bnn_gluon.stages import Normalization, Stage
 
         norm = Normalization(BATCH_NORMS[kind], np.float32(epsilon), np.float32(alpha))
-        identity = mx.gluon.nn.HybridLambda(lambda F, x: F.identity(x))
-        self.mx, self.stage = mx, Stage(identity, None, norm, "none", gamma.size, add_bias=False)
+        nothing = Activation(NONE, NONE, NONE)
+        self.mx, self.stage = mx, Stage(Identity(), None, norm, nothing, gamma.size, add_bias=False)
         for parameter, value in ((self.stage.gamma, gamma), (self.stage.beta, beta)):
             parameter.initialize()
             parameter.set_data(mx.nd.array(value.ravel()))

@@ -12,6 +12,10 @@ def settings(*overrides: str):
     return load_recipe("binaryconnect-mnist", ["model.architecture=2x32FC-10FC", *overrides]).model
 
 
+def small(benchmark: str, architecture: str, *overrides: str):
+    return load_recipe(benchmark, [f"model.architecture={architecture}", *overrides]).model
+
+
 MODELS = {
     "stochastic": settings(),
     "deterministic": settings("model.weights=deterministic", "model.evaluation_weights=binary"),
@@ -21,6 +25,12 @@ MODELS = {
     "shift-based convolutional": load_recipe(
         "binarynet-torch7-svhn", ["model.architecture=2x4C3-MP2-8C3-MP2-16FC-10FC"]
     ).model,
+    "momentum, no biases": small("rwth-lenet5-mnist-binary", "4C5-MP2-8C5v-MP2-32FC-10FC"),
+    "pooled last, ternary": small("rwth-lenet5-mnist-tern1", "4C5-MP2-8C5v-MP2-32FC-10FC", "model.layer_order=CBAP"),
+    "edge padding": small("rwth-vgg7-cifar10-reg-1e-5", "4C3v-8C3-MP2-8C3-32FC-10FC"),
+    "frozen output, no normalisation": small("chawla-mlp-mnist-float", "2x32FC-10FC"),
+    "dropped-out outputs": small("memorization-svhn-dropout", "4C3-MP2-2x32FC-10FC"),
+    "drawn in evaluation": small("memorization-svhn-stochastic-sigmoid", "4C3-MP2-32FC-10FC"),
 }
 
 
@@ -53,6 +63,17 @@ def test_an_epoch_is_its_steps(name, batch):
 
 
 @pytest.mark.parametrize("name", MODELS)
+def test_a_kept_remainder_is_a_smaller_batch_whose_loss_is_divided_as_the_others(name, batch):
+    images, labels = batch
+    losses = engine_of(name).train_epoch(images, labels, np.arange(60), 40, 0.0, keep_remainder=True)
+    assert len(losses) == 2
+    alone = engine_of(name)
+    alone.train_step(images[:40], labels[:40], 0.0)
+    divisor = 40 / 20 if MODELS[name].loss_divisor == "batch_size" else 1
+    assert losses[1] * divisor == pytest.approx(alone.train_step(images[40:], labels[40:], 0.0), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_a_state_continues_to_the_bit(name, batch):
     images, labels = batch
     whole = engine_of(name)
@@ -80,7 +101,9 @@ def test_evaluating_changes_nothing(name, batch):
     assert same(plain.state(), evaluated.state())
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", ["stochastic", "deterministic", "convolutional", "other limit", "shift-based", "drawn in evaluation"]
+)
 def test_it_learns_a_batch_and_keeps_weights_within_the_limit(name, batch):
     images, labels = batch
     engine = engine_of(name)

@@ -1,4 +1,4 @@
-"""Batch normalisation against BinaryConnect's own (tests/golden, G_units), and the learning-rate scales."""
+"""Batch normalisation against BinaryConnect's own (tests/golden, G_units)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from benchmarks.architecture import MaxPool, layer_shapes, parse_architecture
-from benchmarks.recipe import load_recipe
-from bnn_gluon.engine import _lr_scales
 
 UNITS = np.load(Path(__file__).parents[1] / "golden" / "G_units.npz")
 
@@ -41,20 +37,3 @@ def test_evaluation_uses_the_moving_averages(normalized, name, kind, alpha, spre
     norm = normalized(kind, UNITS[f"{name}/gamma"], UNITS[f"{name}/beta"], 1e-4, alpha)
     y = norm.evaluate(UNITS[f"{name}/x"], UNITS[f"{name}/run_mean_3"], UNITS[f"{name}/run_{spread}_3"])
     np.testing.assert_allclose(y, UNITS[f"{name}/y_eval"], rtol=1e-5, atol=1e-5)
-
-
-def scales(text: str, shape: tuple[int, ...]) -> list[np.float32]:
-    linear = [s for s in layer_shapes(parse_architecture(text), shape) if not isinstance(s.layer, MaxPool)]
-    return list(_lr_scales(linear, load_recipe("binaryconnect-mnist").model).values())
-
-
-def test_learning_rate_scales_of_every_layer_of_the_papers():
-    published = dict(zip(map(str, UNITS["lrscale/names"]), UNITS["lrscale/values"], strict=True))
-    expected = [published[name] for name in ("BinaryConnect mnist 784-2048", "2048-2048", "2048-2048", "2048-10")]
-    np.testing.assert_allclose(scales("3x2048FC-10FC", (1, 28, 28)), expected, rtol=1e-6)
-    text = "2x128C3-MP2-2x256C3-MP2-2x512C3-MP2-2x1024FC-10FC"
-    names = [
-        *("conv 3-128", "conv 128-128", "conv 128-256", "conv 256-256", "conv 256-512", "conv 512-512"),
-        *("dense 8192-1024", "dense 1024-1024", "dense 1024-10"),
-    ]
-    np.testing.assert_allclose(scales(text, (3, 32, 32)), [published[name] for name in names], rtol=1e-6)

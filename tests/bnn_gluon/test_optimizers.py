@@ -1,4 +1,4 @@
-"""The updates against Lasagne's and BinaryConnect's own (tests/golden, F_optimisers)."""
+"""The updates against Lasagne's and BinaryConnect's own (tests/golden, F_optimisers), and PyTorch's formulas."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bnn_gluon.optimizers import NO_LIMIT, RULES
+from benchmarks.recipe import load_recipe
+from bnn_gluon.optimizers import NO_LIMIT, RULES, MomentumSgd, add_penalty, rule_of
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "F_optimisers.npz")
 UNITS = np.load(Path(__file__).parents[1] / "golden" / "G_units.npz")
@@ -57,3 +58,52 @@ def test_gradient_descent():
     np.testing.assert_array_equal(weights, np.array([0.25, -1, 1], np.float32))
     SGD.update(weights, gradient, (), SGD.step_size(0.25, 1), NO_LIMIT)
     np.testing.assert_array_equal(weights, np.array([0, -1.25, 8.5], np.float32))
+
+
+# -- PyTorch's, against float64 formulas of its documentation ----------------------------------------------------------
+
+
+def gradients_and_start(steps: int = 20) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(8)
+    return generator.normal(size=(steps, 12)).astype(np.float32), generator.normal(size=12).astype(np.float32)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_momentum(nesterov):
+    gradients, start = gradients_and_start()
+    rule = MomentumSgd(0.9, nesterov)
+    parameter, moments = start.copy(), (zeros(),)
+    expected, velocity = start.astype(np.float64), np.zeros(12)
+    for step, gradient in enumerate(gradients, 1):
+        rule.update(parameter, gradient.copy(), moments, rule.step_size(0.01, step), NO_LIMIT, step)
+        velocity = 0.9 * velocity + gradient
+        expected -= 0.01 * (gradient + 0.9 * velocity if nesterov else velocity)
+        np.testing.assert_allclose(parameter, expected, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(moments[0], velocity, rtol=1e-5, atol=1e-5)
+
+
+def test_adam_as_published_adds_epsilon_to_the_corrected_root():
+    gradients, start = gradients_and_start()
+    gradients *= 1e-7  # as small as epsilon, where Lasagne's form differs
+    rule = RULES["torch_adam"]
+    parameter, moments = start.copy(), (zeros(), zeros())
+    expected, mean, square = start.astype(np.float64), np.zeros(12), np.zeros(12)
+    for step, gradient in enumerate(gradients, 1):
+        rule.update(parameter, gradient.copy(), moments, rule.step_size(0.01, step), NO_LIMIT, step)
+        wide = gradient.astype(np.float64)
+        mean, square = 0.9 * mean + 0.1 * wide, 0.999 * square + 0.001 * wide**2
+        expected -= 0.01 * (mean / (1 - 0.9**step)) / (np.sqrt(square / (1 - 0.999**step)) + 1e-8)
+        np.testing.assert_allclose(parameter, expected, rtol=0, atol=2e-6)
+    assert np.abs(expected - start).max() > 0.01
+
+
+def test_a_penalty_is_added_to_the_gradient():
+    gradient, parameter, quantised = (np.array(v, np.float32) for v in ([1, 2], [0.5, -0.25], [1, -1]))
+    add_penalty(gradient, parameter, quantised, np.float32(0.5), np.float32(-2))
+    np.testing.assert_array_equal(gradient, np.array([1 + 0.25 - 2, 2 - 0.125 + 2], np.float32))
+
+
+def test_which_rule_a_recipe_has():
+    assert rule_of(load_recipe("rwth-lenet5-mnist-binary").model).moments == ("velocity",)
+    assert rule_of(load_recipe("chawla-mlp-mnist-float").model) is RULES["sgd"]
+    assert rule_of(load_recipe("rwth-vgg7-cifar10-binary").model) is RULES["torch_adam"]

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from benchmarks.architecture import Conv, LayerShape, MaxPool, layer_shapes, parse_architecture
 from benchmarks.engine import open_engine
+from benchmarks.parameters import clip_limits, draws_of, layers_of, lr_scales
 from benchmarks.protocol import shuffled
 from benchmarks.recipe import load_recipe
-from bnn_gluon import fused, quantize
+from bnn_gluon import activations, fused, quantize
 from bnn_gluon.ap2 import ap2
-from bnn_gluon.engine import _FIRST_THRESHOLDS, _limits, _lr_scales
 from bnn_gluon.optimizers import NO_LIMIT, RULES
 from data_prep import load
 
@@ -390,8 +390,8 @@ def test_stochastic_sign_has_the_probability_and_the_gradient_of_the_hardtanh(x)
     n = 200_000
     values, zero, one = np.full((n, 1, 1), x, np.float32), np.zeros(1, np.float32), np.ones(1, np.float32)
     y, g = np.empty_like(values), np.ones_like(values)
-    fused.normalize(values, zero, one, zero, fused.STOCHASTIC_SIGN, y, draw(n))
-    fused.gradient_sums(values, g, zero, one, zero, fused.STOCHASTIC_SIGN)
+    fused.normalize(values, zero, one, zero, activations.STOCHASTIC_SIGN, y, draw(n))
+    fused.gradient_sums(values, g, zero, one, zero, activations.STOCHASTIC_SIGN)
     assert set(np.unique(y)) <= {-1, 1}
     p = np.clip((x + 1) / 2, 0, 1)
     assert abs(np.mean(y == 1) - p) <= 5 * np.sqrt(p * (1 - p) / n)
@@ -402,7 +402,7 @@ def test_stochastic_sign_has_the_probability_and_the_gradient_of_the_hardtanh(x)
 def test_stochastic_sign_in_evaluation_is_torchs_sign():
     x = np.array([-2, -1e-30, 0, 1e-30, 0.5], np.float32).reshape(-1, 1, 1)
     zero, one = np.zeros(1, np.float32), np.ones(1, np.float32)
-    fused.normalize(x, zero, one, zero, fused.EVALUATION_ACTIVATIONS["stochastic_sign"], x)
+    fused.normalize(x, zero, one, zero, activations.TORCH_SIGN, x)
     np.testing.assert_array_equal(x.ravel(), [-1, -1, 0, 1, 1])
 
 
@@ -443,59 +443,9 @@ def test_the_stored_maximum_never_decays(gradients, silent):
     assert moments[1][0] == pytest.approx(max(ap2(largest), 0), rel=1e-3, abs=2.0**-24)
 
 
-# -- scales, limits, initial values ------------------------------------------------------------------------------------
-
-
 def linear_layers(architecture: str, image_shape: tuple[int, ...]) -> list[LayerShape]:
     shapes = layer_shapes(parse_architecture(architecture), image_shape)
     return [shape for shape in shapes if not isinstance(shape.layer, MaxPool)]
-
-
-def test_learning_rate_scales_of_mnist():
-    scales = _lr_scales(linear_layers(MNIST.architecture, (1, 28, 28)), MNIST)
-    glorot = [np.sqrt((n_in + n_out) / 1.5) for n_in, n_out in ((784, 2048), (2048, 2048), (2048, 2048), (2048, 10))]
-    expected = {f"dense{i}.{kind}": scale for i, scale in enumerate(glorot, 1) for kind in ("weight", "bias")}
-    expected |= {f"bn{i}.gamma": np.sqrt(n / 1.5) for i, n in enumerate((2048, 2048, 2048, 10), 1)}
-    assert scales.keys() == expected.keys()
-    for name, scale in scales.items():
-        assert scale == pytest.approx(expected[name], rel=1e-6), name
-
-
-def test_learning_rate_scales_of_the_convolutional_networks_are_powers_of_two():
-    scales = _lr_scales(linear_layers(CIFAR10.architecture, (3, 32, 32)), CIFAR10)
-    expected = [32, 32, 64, 64, 64, 64, *[64, 32, 32]]
-    names = [*(f"conv{i}" for i in range(1, 7)), *(f"dense{i}" for i in range(1, 4))]
-    assert scales == {f"{n}.{k}": e for n, e in zip(names, expected, strict=True) for k in ("weight", "bias")}
-
-
-def test_what_is_clipped():
-    layers = linear_layers("4C3-MP2-10FC", (3, 32, 32))
-    weights = {"conv1.weight": 1, "dense1.weight": 1}
-    assert _limits(layers, SVHN) == weights
-    others = [f"{layer}.bias" for layer in ("conv1", "dense1")] + [
-        f"bn{i}.{k}" for i in (1, 2) for k in ("gamma", "beta")
-    ]
-    assert _limits(layers, CIFAR10) == weights | dict.fromkeys(others, 1)
-
-
-def test_initial_values_are_torchs():
-    model = load_recipe("binarynet-torch7-svhn", ["model.architecture=4C3-MP2-300FC-10FC"]).model
-    parameters = open_engine("gluon", model, (3, 32, 32), 3).parameters()
-    for name, fan_in in (("conv1", 27), ("dense1", 4 * 16 * 16), ("dense2", 300)):
-        weight, bias = parameters[f"{name}.weight"], parameters[f"{name}.bias"]
-        assert -1 <= weight.min() < -0.9 < 0.9 < weight.max() <= 1
-        assert 0.5 / np.sqrt(fan_in) < np.abs(bias).max() <= 1 / np.sqrt(fan_in)
-        assert bias.min() < 0 < bias.max()
-    assert np.all(parameters["bn1.gamma"] == 1)
-    assert np.all(parameters["bn2.gamma"] == 1)
-    assert 0 < parameters["bn3.gamma"].min() < parameters["bn3.gamma"].max() < 1
-    assert parameters["bn3.gamma"].std() > 0.1
-    assert set(parameters) >= {"bn1.running_inv_std", "bn2.running_inv_std", "bn3.running_var"}
-    for name, value in parameters.items():
-        if name.endswith((".beta", "running_mean")):
-            assert np.all(value == 0), name
-        if name.endswith(("inv_std", "running_var")):
-            assert np.all(value == 1), name
 
 
 # -- whole steps -------------------------------------------------------------------------------------------------------
@@ -509,11 +459,8 @@ NETWORKS = {
 
 def thresholds_of(model, image_shape: tuple[int, ...], batch: int, step: int, seed: int) -> list[np.ndarray]:
     """What the engine draws for a step."""
-    layers = linear_layers(model.architecture, image_shape)
-    return [
-        draw(batch * int(np.prod(after.input_shape)), _FIRST_THRESHOLDS + position, step, seed).astype(np.float64)
-        for position, after in enumerate(layers[1:])
-    ]
+    drawn = [draws.thresholds for draws in draws_of(layers_of(model, image_shape), model)]
+    return [draw(batch * int(np.prod(t.shape)), t.tensor, step, seed).astype(np.float64) for t in drawn if t]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -524,8 +471,8 @@ def test_training_steps_and_evaluation_are_the_formulas(name):
     model = load_recipe(benchmark, [f"model.architecture={architecture}"]).model
     engine = open_engine("gluon", model, image_shape, seed=11)
     reference = Reference(architecture, image_shape, engine.parameters())
-    layers = linear_layers(architecture, image_shape)
-    scales, limits = _lr_scales(layers, model), _limits(layers, model)
+    layers = layers_of(model, image_shape)
+    scales, limits = lr_scales(layers, model), clip_limits(layers, model)
     generator = np.random.default_rng(6)
     for step in (1, 2, 3):
         images = generator.normal(size=(30, *image_shape)).astype(np.float32)

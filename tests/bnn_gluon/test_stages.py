@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
+from benchmarks.architecture import Conv, LayerShape
+
 
 def stage_of(mx, bias: np.ndarray, weight: np.ndarray, *, every: bool = False):
+    from bnn_gluon.activations import RELU, Activation
     from bnn_gluon.layers import BATCH_NORMS
+    from bnn_gluon.linear import Linear
     from bnn_gluon.stages import Normalization, Pool, Stage
 
     filters, channels = weight.shape[:2]
-    block = mx.gluon.nn.Conv2D(filters, 3, padding=1, in_channels=channels, use_bias=False)
+    linear = Linear(LayerShape(Conv(filters, 3), (channels, 8, 8), (filters, 8, 8)), add_bias=False)
     norm = Normalization(BATCH_NORMS["lasagne"], np.float32(1e-4), np.float32(0.1))
-    stage = Stage(block, Pool(2, every), norm, "relu", filters, add_bias=True)
-    for parameter, value in ((block.weight, weight), (stage.bias, bias), (stage.gamma, None), (stage.beta, None)):
+    stage = Stage(linear, Pool(2, every), norm, Activation(RELU, RELU, RELU), filters, add_bias=True)
+    for parameter, value in ((linear.weight, weight), (stage.bias, bias), (stage.gamma, None), (stage.beta, None)):
         parameter.initialize(mx.init.One() if parameter is stage.gamma else mx.init.Zero())
         if value is not None:
             parameter.set_data(mx.nd.array(value))

@@ -87,6 +87,16 @@ def test_validation_images_follow_the_training_images(root):
     np.testing.assert_array_equal(dataset.valid.images, pixels[400:405] / np.float32(255))
 
 
+def test_without_validation_images_all_can_be_trained_on(root):
+    with_them = load("cifar10-small", root, "unit", 400, 100)
+    without = load("cifar10-small", root, "unit", 500, 0)
+    both = np.concatenate([with_them.train.images, with_them.valid.images])
+    np.testing.assert_array_equal(without.train.images, both)
+    assert without.valid.images.shape == (0, 3, 32, 32)
+    assert without.valid.labels.shape == (0,)
+    assert without.test.digest == with_them.test.digest
+
+
 def test_signed_is_binarynets_line_to_the_last_bit():
     """cifar10.py: np.subtract(np.multiply(2./255., X), 1.) of a float32 X."""
     levels = np.arange(256, dtype=np.uint8)

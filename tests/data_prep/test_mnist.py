@@ -110,7 +110,8 @@ def test_the_digests_are_the_same_everywhere(root):
         (0, 200, "1 to 2000 training images to give: asked for 0"),
         (-1, 200, "asked for -1"),
         (2000, 201, "1 to 200 validation images to give: asked for 201"),
-        (2000, 0, "1 to 200 validation images to give: asked for 0"),
+        (2000, -1, "1 to 200 validation images to give: asked for -1"),
+        (2201, 0, "1 to 2200 training images to give: asked for 2201"),
     ],
 )
 def test_impossible_counts_are_refused(root, train, valid, message):

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 
 from results.canonical import digest
 from results.record import (
@@ -37,24 +38,31 @@ def make_record(
     sittings: int = 2,
     scoring: bool = True,
     evaluates: bool = False,
+    validates: bool = True,
     **changes: Any,
 ) -> Record:
     """A record that verifies; `changes` replace top-level fields and may make it one that does not.
 
-    `evaluates`: of a recipe that evaluates the training images, and has no published target.
+    `evaluates`: of a recipe that evaluates the training images, and has no published target. `validates`: of one that
+    has validation images.
     """
     curve = with_training(make_curve(seed, epochs)) if evaluates else make_curve(seed, epochs)
+    valid_images = VALID_IMAGES if validates else 0
+    if not validates:
+        curve = without_validation(curve)
     test_correct = (
         pack_bits(np.arange(TEST_IMAGES) >= curve.test_wrong[declared_epoch(curve, {}) - 1]) if epochs else None
     )
     results = summarize(curve, TEST_IMAGES, test_correct, {})
     settings = {
-        "data": {"dataset": "mnist", "preprocessing": "centered", "train_images": 1000, "valid_images": VALID_IMAGES},
+        "data": {"dataset": "mnist", "preprocessing": "centered", "train_images": 1000, "valid_images": valid_images},
         "model": {"architecture": "32FC-10FC", "batch_norm_alpha": 0.15, "weights": "stochastic"},
         "train": {"batch_size": 100, "epochs": epochs, "lr_start": 0.003, "lr_final": 2e-06},
     }
     if evaluates:
         settings |= {"data": settings["data"] | {"labels": "random"}, "protocol": {"evaluates_training": True}}
+    if not validates:
+        settings["protocol"] = {"selection": "last"}
     difference = Difference(key="train.epochs", published=250, value=epochs, source="--epochs")
     fields: dict[str, Any] = {
         "benchmark": benchmark,
@@ -81,7 +89,7 @@ def make_record(
             determinism={"bit_exact": True, "threads": "fixed"},
         ),
         "sittings": make_sittings(epochs, sittings),
-        "data": Data(train=_split(1000, evaluates), valid=_split(VALID_IMAGES), test=_split(TEST_IMAGES, evaluates)),
+        "data": Data(train=_split(1000, evaluates), valid=_split(valid_images), test=_split(TEST_IMAGES, evaluates)),
         "seeds": {"run": seed, "labels": seed} if evaluates else {"run": seed},
         "curve": curve,
         "results": results,
@@ -121,6 +129,11 @@ def make_curve(seed: int, epochs: int) -> Curve:
         images_per_second=[1000.0 + i for i in range(epochs)],
         seconds=[1.5 + 0.25 * i for i in range(epochs)],
     )
+
+
+def without_validation(curve: Curve) -> Curve:
+    """The curve of a recipe without validation images."""
+    return msgspec.structs.replace(curve, valid_loss=UNSET, valid_error=UNSET, valid_wrong=UNSET)
 
 
 def make_sittings(epochs: int, sittings: int) -> list[Sitting]:

@@ -43,6 +43,8 @@ def replace(record: Record, path: str, value: Any) -> Record:
         make_record(evaluates=True, scoring=False),
         make_record(evaluates=True, epochs=0, sittings=1, outcome="diverged"),
         make_record(published_weights=PublishedWeights(sha256="0" * 64, bytes=1)),
+        make_record(validates=False),
+        make_record(validates=False, epochs=0, sittings=1, outcome="diverged"),
     ],
 )
 def test_a_good_record_has_no_problems(record: Record) -> None:
@@ -117,6 +119,24 @@ def test_each_contradiction_names_its_field(path: str, value: Any, field: str) -
     found = problems(replace(make_record(), path, value))
     assert field in [named for named, _ in found], found
     assert "\n" not in as_lines(found)
+
+
+def test_columns_of_the_validation_images_are_there_if_there_are_such_images() -> None:
+    validated, not_validated = make_record(), make_record(validates=False)
+    for record, other, there in ((validated, not_validated, "missing"), (not_validated, validated, "there")):
+        exchanged = msgspec.structs.replace(record, curve=other.curve)
+        found = [
+            (field, message)
+            for field, message in problems(exchanged)
+            if field.startswith("curve.") and "[" not in field
+        ]
+        assert found == [
+            (f"curve.{column}", f"is {there}, by the recipe's data.valid_images")
+            for column in ("valid_loss", "valid_error", "valid_wrong")
+        ]
+    results = msgspec.structs.replace(not_validated.results, last=validated.results.last)
+    named = [field for field, _ in problems(msgspec.structs.replace(not_validated, results=results))]
+    assert named == ["results.last.valid_error"]
 
 
 def test_too_few_or_too_many_epochs() -> None:

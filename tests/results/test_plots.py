@@ -7,10 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 from matplotlib.image import imread
-from record_factory import make_curve
+from record_factory import make_curve, without_validation
 
 from results.errors import StorageError
-from results.plots import MARK, learning_curve
+from results.plots import MARK, VALID, learning_curve
 
 
 def has_color(path: Path, color: str) -> bool:
@@ -26,6 +26,13 @@ def test_draws_a_curve_of_any_length(tmp_path: Path, epochs: int) -> None:
     learning_curve(make_curve(1, epochs), epochs, path, "a run", 1.15)
     assert imread(path).shape[:2] == (960, 960)
     assert has_color(path, MARK)
+
+
+def test_a_curve_without_validation_images_has_no_line_of_them(tmp_path: Path) -> None:
+    for name, curve in (("with", make_curve(1, 6)), ("without", without_validation(make_curve(1, 6)))):
+        learning_curve(curve, 6, tmp_path / name, "a run", 1.15)
+    assert has_color(tmp_path / "with", VALID)
+    assert not has_color(tmp_path / "without", VALID)
 
 
 def test_the_target_line_is_there_only_with_a_target(tmp_path: Path) -> None:

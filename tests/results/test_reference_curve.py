@@ -28,6 +28,11 @@ def test_one_run_gives_two_standard_errors_around_it() -> None:
     assert band == Band(max(0.0, error - margin), error + margin, 1)
 
 
+def test_without_validation_images_there_is_no_band() -> None:
+    record = make_record(validates=False)
+    assert ReferenceCurve([record], record.recipe.digest).band(1) is None
+
+
 def test_other_recipes_and_repetitions_do_not_count() -> None:
     record = make_record()
     other = msgspec.structs.replace(record, recipe=msgspec.structs.replace(record.recipe, digest="0" * 64))

@@ -1,0 +1,225 @@
+"""GluonCV's networks for CIFAR-10, trained as GluonCV trains them: real-valued references for what binarisation costs.
+
+The network is GluonCV's own, with Gluon's autograd; the update is this house's, because that of MXNet 1.9.1 keeps the
+learning rate in the velocity, which the one that GluonCV trained with did not (apache/mxnet#15543).
+Source: gluoncv 0.10.5, model_zoo/cifarresnet.py and model_zoo/cifarwideresnet.py; dmlc/gluon-cv@1daae5e,
+scripts/classification/cifar/train_cifar10.py.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mxnet
+import numpy as np
+from mxnet import autograd, gluon, nd
+
+from benchmarks.engine import epoch_batches
+from benchmarks.errors import EngineError
+from benchmarks.machine import cpu_model
+from benchmarks.networks import IMAGE_SHAPE, MEAN, NETWORKS, STD, network
+from benchmarks.parameters import glorot_limit
+from bnn_gluon import optimizers
+from bnn_gluon.memory import view
+
+if TYPE_CHECKING:
+    from benchmarks.augmentation import Crops
+    from benchmarks.recipe import ModelSettings
+
+_GLUON_NAME = re.compile(r"(?P<layer>.*(?P<kind>conv|batchnorm|dense)\d+)_(?P<parameter>[a-z_]+)")
+_KINDS = {"conv": "conv", "batchnorm": "bn", "dense": "dense"}
+_MEAN, _STD = (np.array(values, np.float32)[:, None, None] for values in (MEAN, STD))
+_NO_PENALTY = np.float32(0)
+
+
+class ZooEngine:
+    """One of GluonCV's networks with its training rule on the CPU: see `benchmarks.engine.Engine`.
+
+    Layers of each kind are numbered in the order of Gluon's parameters, which is that of `benchmarks.networks`.
+    """
+
+    def __init__(self, model: ModelSettings, input_shape: tuple[int, ...], seed: int, threads: int) -> None:
+        """`input_shape` is networks.IMAGE_SHAPE, as no recipe with another is consistent."""
+        assert tuple(input_shape) == IMAGE_SHAPE
+        self._model, self._threads = model, threads
+        self._rule, self._decay = optimizers.rule_of(model), np.float32(model.weight_decay)
+        self._net, self._loss = build(model), gluon.loss.SoftmaxCrossEntropyLoss()
+        named = house_names(self._net)
+        self._trained = {name: parameter for name, parameter in named.items() if parameter.grad_req != "null"}
+        # gamma and beta of a normalisation that has none are 1 and 0 in Gluon, and not worth a name.
+        self._parameters = {name: named[name] for name in named if name in self._trained or ".running_" in name}
+        self._moments = {
+            name: [np.zeros(math.prod(parameter.shape), np.float32) for _ in self._rule.moments]
+            for name, parameter in self._trained.items()
+        }
+        self.load_parameters(self._initial_values(seed))
+
+    def _initial_values(self, seed: int) -> dict[str, np.ndarray]:
+        """All parameters before the first step: weights uniform within Glorot's limit, gamma and variances 1, others 0.
+
+        Source: train_cifar10.py, net.initialize(mx.init.Xavier()), which is Glorot's rule by its defaults.
+        """
+        generator = np.random.Generator(np.random.PCG64(seed))
+        values = {
+            name: np.full(parameter.shape, float(name.endswith((".gamma", ".running_var"))), np.float32)
+            for name, parameter in self._parameters.items()
+        }
+        weights = [name for name in values if name.endswith(".weight")]
+        for name, shape in zip(weights, network(self._model.architecture).shapes, strict=True):
+            limit = np.float32(glorot_limit(shape))
+            drawn = generator.uniform(-limit, limit, shape.weights).astype(np.float32)
+            values[name] = drawn.reshape(values[name].shape)
+        return values
+
+    # -- parameters and state ------------------------------------------------------------------------------------------
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        return {name: parameter.data().asnumpy() for name, parameter in self._parameters.items()}
+
+    def load_parameters(self, parameters: Mapping[str, np.ndarray]) -> None:
+        if set(parameters) != set(self._parameters):
+            raise ValueError(f"parameters: expected {sorted(self._parameters)}, found {sorted(parameters)}")
+        for name, parameter in self._parameters.items():
+            if np.shape(parameters[name]) != parameter.shape:
+                raise ValueError(f"{name}: expected shape {parameter.shape}, found {np.shape(parameters[name])}")
+        for name, parameter in self._parameters.items():
+            parameter.set_data(nd.array(parameters[name], dtype="float32"))
+
+    def state(self) -> dict[str, np.ndarray]:
+        state = {f"parameters/{name}": value for name, value in self.parameters().items()}
+        return state | {key: value.copy() for key, value in self._named_moments().items()}
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        for key, value in self._named_moments().items():
+            value[:] = np.reshape(state[key], -1)
+        self.load_parameters({name: state[f"parameters/{name}"] for name in self._parameters})
+
+    def _named_moments(self) -> dict[str, np.ndarray]:
+        """The optimiser's moments as {"sgd_velocity/dense1.weight": float32 (n,), ...}."""
+        return {
+            f"{self._model.optimizer}_{moment}/{name}": value
+            for name, values in self._moments.items()
+            for moment, value in zip(self._rule.moments, values, strict=True)
+        }
+
+    def describe(self) -> dict[str, object]:
+        features = mxnet.runtime.Features()
+        packages = ("mxnet", "gluoncv", "numpy", "numba")
+        return {
+            "name": "gluon",
+            "device": "cpu",
+            "device_name": cpu_model(),
+            "threads": self._threads,
+            "precision": "float32",
+            "versions": {name: importlib.metadata.version(name) for name in packages},
+            "features": sorted(name for name in features if features.is_enabled(name)),
+            "driver": None,
+            "determinism": {"bit_exact_resume": True},
+        }
+
+    # -- training ------------------------------------------------------------------------------------------------------
+
+    def train_step(
+        self, images: np.ndarray, labels: np.ndarray, lr: float, uniforms: Mapping[str, np.ndarray] | None = None
+    ) -> float:
+        """See `benchmarks.engine.Engine`; nothing is stochastic, so `uniforms` has no meaning."""
+        pixels = normalised(images)
+        # On the CPU, MXNet moves running statistics in the backward pass, and that of a normalisation without gamma and
+        # beta, the first of some networks, takes place only if somebody wants the gradient of its input.
+        pixels.attach_grad()
+        with autograd.record():
+            losses = self._loss(self._net(pixels), nd.array(labels))
+            loss = losses.mean()
+        loss.backward()
+        nd.waitall()
+        for name, parameter in self._trained.items():
+            self._update(name, view(parameter.data()), view(parameter.grad()), lr)
+        return float(np.mean(losses.asnumpy(), dtype=np.float64))
+
+    def _update(self, name: str, value: np.ndarray, gradient: np.ndarray, lr: float) -> None:
+        """Weights, biases, gamma and beta alike: see `benchmarks.settings.ModelSettings`, "Update"."""
+        if self._decay:
+            optimizers.add_penalty(gradient, value, value, self._decay, _NO_PENALTY)
+        self._rule.update(value, gradient, self._moments[name], self._rule.step_size(lr, 1))
+
+    def gradients(self) -> dict[str, np.ndarray]:
+        return {name: parameter.grad().asnumpy() for name, parameter in self._trained.items()}
+
+    def train_epoch(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        order: np.ndarray,
+        batch_size: int,
+        lr: float,
+        on_batch: Callable[[int, float], None] | None = None,
+        *,
+        crops: Crops | None = None,
+        keep_remainder: bool = False,
+    ) -> np.ndarray:
+        losses: list[float] = []
+        for batch in epoch_batches(images, labels, order, batch_size, crops, keep_remainder):
+            losses.append(float(np.float32(self.train_step(*batch, lr))))
+            if on_batch is not None:
+                on_batch(len(losses), losses[-1])
+        return np.array(losses, np.float32)
+
+    # -- evaluation ----------------------------------------------------------------------------------------------------
+
+    def scores(self, images: np.ndarray, batch_size: int) -> np.ndarray:
+        batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
+        return np.concatenate([self._net(normalised(batch)).asnumpy() for batch in batches])
+
+
+def normalised(images: np.ndarray) -> Any:
+    """Images in [0, 1], float32 (N, 3, rows, columns), as an NDArray with each channel normalised."""
+    return nd.array((images - _MEAN) / _STD, dtype="float32")
+
+
+def build(model: ModelSettings) -> Any:
+    """GluonCV's network, its shapes known, its values not yet set."""
+    name = model.architecture
+    module = _zoo_module("cifarwideresnet" if NETWORKS[name].kind == "wide" else "cifarresnet")
+    norm = {"momentum": 1 - model.batch_norm_alpha, "epsilon": model.batch_norm_epsilon}
+    net = getattr(module, name)(norm_kwargs=norm)
+    net.initialize(mxnet.init.Zero())
+    net.hybridize(static_alloc=True, static_shape=True)
+    net(nd.zeros((1, *IMAGE_SHAPE))).wait_to_read()
+    return net
+
+
+def _zoo_module(name: str) -> Any:
+    """A module of GluonCV's model zoo, without the package around it, which loads OpenCV and refuses PyTorch 2.
+
+    Raises:
+        EngineError: GluonCV is not installed.
+    """
+    package = importlib.util.find_spec("gluoncv")
+    if package is None or not package.submodule_search_locations:
+        raise EngineError("gluoncv is not installed: run `python -m pip install -r requirements.txt`")
+    path = Path(package.submodule_search_locations[0]) / "model_zoo" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"{__name__}.{name}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def house_names(net: Any) -> dict[str, Any]:
+    """Gluon's parameters as {"conv1.weight": ..., "bn1.gamma": ...}, in its order."""
+    numbered: dict[str, dict[str, int]] = {kind: {} for kind in _KINDS}
+    named = {}
+    for name, parameter in net.collect_params().items():
+        match = _GLUON_NAME.fullmatch(name)
+        assert match is not None, name
+        numbers = numbered[match["kind"]]
+        number = numbers.setdefault(match["layer"], len(numbers) + 1)
+        named[f"{_KINDS[match['kind']]}{number}.{match['parameter']}"] = parameter
+    return named
