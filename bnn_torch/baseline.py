@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -16,10 +17,28 @@ from torch.nn import functional
 
 from benchmarks.architecture import Conv
 from benchmarks.errors import EngineError
-from benchmarks.parameters import Layer, layers_of, limits, lr_scales
+from benchmarks.parameters import Layer, clip_limits, layers_of, lr_scales, weight_limits
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings
+
+# Settings that the plain network follows, or that have no part in a training step; None stands for any value.
+_KNOWN: dict[str, tuple[str, ...] | None] = {
+    "architecture": None,
+    "activation": ("relu", "binary_tanh"),
+    "weights": ("deterministic", "stochastic", "real"),
+    "evaluation_weights": None,
+    "weight_limit": None,
+    "lr_scale": None,
+    "batch_norm": ("binaryconnect", "lasagne", "shift", "torch"),
+    "batch_norm_alpha": None,
+    "batch_norm_epsilon": None,
+    "loss": ("squared_hinge",),
+    "optimizer": ("adam",),
+    "dropout_input": None,
+    "dropout_hidden": None,
+    "max_pool_gradient": None,
+}
 
 
 class PlainEngine:
@@ -35,10 +54,10 @@ class PlainEngine:
         *,
         compiled: bool = False,
     ) -> None:
-        if model.optimizer != "adam" or model.activation not in ("relu", "binary_tanh"):
-            raise EngineError(
-                "--baseline: there is a plain network only for recipes with ReLU or binary_tanh, and Adam"
-            )
+        for name, value in msgspec.to_builtins(model).items():  # settings at their default are left out
+            values = _KNOWN.get(name, ())
+            if values is not None and value not in values:
+                raise EngineError(f"--baseline: the plain network does not know model.{name}={value}")
         torch.manual_seed(seed)
         self._device = torch.device("cuda" if device == "gpu" else "cpu")
         layers = layers_of(model, input_shape)
@@ -52,7 +71,7 @@ class PlainEngine:
         named = {id(w): float(scales.get(layer.weight, 1)) for w, layer in zip(weights, layers, strict=True)}
         self._groups = [[p, named.get(id(p), 1.0)] for p in self.network.parameters()]
         self._optimizer = torch.optim.Adam([{"params": [p]} for p, _ in self._groups], fused=True)
-        clipped = limits(layers, model)
+        clipped = clip_limits(layers, model)
         self._limits = [
             (w, float(clipped[layer.weight]))
             for w, layer in zip(weights, layers, strict=True)
@@ -94,7 +113,7 @@ class _Network(nn.Module):
 
     def __init__(self, layers: list[Layer], model: ModelSettings) -> None:
         super().__init__()
-        found = limits(layers, model)
+        found = weight_limits(layers, model)
         self._limits = [float(found.get(layer.weight, 0)) for layer in layers]
         self._stochastic, self._tanh = model.weights == "stochastic", model.activation == "binary_tanh"
         self._pools, self._dropouts = [layer.pool for layer in layers], [layer.dropout for layer in layers]

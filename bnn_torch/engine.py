@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import os
 import sys
@@ -12,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.engine import BINARYNET_SETTINGS, PRECISIONS, check_settings, epoch_batches
+from benchmarks.engine import PRECISIONS, epoch_batches
 from benchmarks.errors import EngineError
 from benchmarks.machine import cpu_model, nvidia_gpus, usable_cores
+from benchmarks.networks import NETWORKS
 from benchmarks.parameters import initial_values
 
 if TYPE_CHECKING:
@@ -32,7 +34,8 @@ def open(
     compile: str = "auto",
 ) -> TorchEngine:
     """Open the engine: see `benchmarks.engine.open_engine`."""
-    check_settings("torch", model, BINARYNET_SETTINGS)
+    if model.architecture in NETWORKS:
+        raise EngineError(f"{model.architecture} is a network of GluonCV's, for MXNet: expected --engine gluon")
     threads = threads or usable_cores()
     if "torch" not in sys.modules:
         os.environ["OMP_NUM_THREADS"] = str(threads)
@@ -107,9 +110,14 @@ class TorchEngine:
         self._step, self._evaluate = self._training.step, self._network.evaluate
         if self._compiled:
             self._step, self._evaluate = compiler.compiled(self._step), compiler.compiled(self._evaluate)
-        self._arrays = resident.Arrays(self._device)  # of a GPU only, as what follows
+        # Of a GPU only, as what follows.
+        self._arrays = resident.Arrays(self._device, lambda: resident.free_bytes(self._device))
         self._epochs: resident.Epochs | None = None
         self._variables = self._training.new_variables(dtype)
+        # Scores of an image depend on the others of its batch.
+        self._by_batch = model.evaluation_statistics == "batch" or any(
+            layer.activation == "ternary" for layer in self._network.layers
+        )
         self._piece: tuple[Any, Any] | None = None
         self._done = 0  # updates, as the device's own counter has them
         self._gradients: dict[str, np.ndarray] = {}
@@ -173,7 +181,8 @@ class TorchEngine:
         affine.copy_(self._flat(values, self._network.affine))
 
     def _flat(self, values: Mapping[str, np.ndarray], names: Mapping[str, int]) -> Any:
-        return self._torch.from_numpy(np.concatenate([np.asarray(values[name], np.float32) for name in names]))
+        parts = [np.asarray(values[name], np.float32) for name in names]
+        return self._torch.from_numpy(np.concatenate([np.empty(0, np.float32), *parts]))
 
     def describe(self) -> dict[str, object]:
         torch = self._torch
@@ -212,7 +221,7 @@ class TorchEngine:
     ) -> float:
         if uniforms is not None:
             self._training.quantise(self._variables, uniforms)
-        result = self._train(images, labels, lr)
+        result = self._train(images, labels, lr, len(images))
         weights = [gradient.to(self._torch.float32).cpu().numpy().copy() for gradient in result.weights]
         names = [layer.weight for layer in self._network.layers]
         self._gradients = dict(zip(names, weights, strict=True)) | _by_name(result.affine, self._network.affine)
@@ -233,29 +242,33 @@ class TorchEngine:
         crops: Crops | None = None,
         keep_remainder: bool = False,
     ) -> np.ndarray:
-        # The graph of a GPU replays one step on images as they are: others are handed over batch by batch.
-        if self._gpu and crops is None and not keep_remainder:
-            whole = order[: len(order) // batch_size * batch_size]
-            return self._train_on_gpu(images, labels, whole, batch_size, lr, on_batch)
-        losses = []
+        losses: list[float] = []
+        if self._gpu:  # the graph takes whole batches; what is left is a batch of another shape
+            whole = len(order) // batch_size * batch_size
+            replayed = self._train_on_gpu(images, labels, order[:whole], batch_size, lr, on_batch, crops)
+            losses, order, crops = replayed.tolist(), order[whole:], None if crops is None else crops[whole:]
         for batch in epoch_batches(images, labels, order, batch_size, crops, keep_remainder):
-            losses.append(float(self._train(*batch, lr).loss))
+            losses.append(float(self._train(*batch, lr, batch_size).loss))
             if on_batch is not None:
                 on_batch(len(losses), losses[-1])
         return np.array(losses, np.float32)
 
-    def _train(self, images: np.ndarray, labels: np.ndarray, lr: float) -> Any:
-        """One step on arrays of the host."""
+    def _train(self, images: np.ndarray, labels: np.ndarray, lr: float, batch_size: int) -> Any:
+        """One step on arrays of the host, in an epoch of this batch size."""
         to_device, torch = self._resident_module.on_host, self._torch
         self._done += 1
-        size = torch.tensor(self._training.rule.step_size(lr, self._done), device=self._device)
+        sizes = torch.tensor(self._training.rule.sizes(lr, self._done), dtype=torch.float32, device=self._device)
         with self._computing(self._precision == "tf32"):
             return self._step(
                 self._variables,
                 to_device(images, torch.float32).to(self._device),
                 to_device(labels, torch.int64).to(self._device),
-                size,
+                sizes,
+                self._loss_divisor(batch_size),
             )
+
+    def _loss_divisor(self, batch_size: int) -> int:
+        return batch_size if self._model.loss_divisor == "batch_size" else 1
 
     def _train_on_gpu(
         self,
@@ -265,11 +278,13 @@ class TorchEngine:
         batch_size: int,
         lr: float,
         on_batch: Callable[[int, float], None] | None,
+        crops: Crops | None,
     ) -> np.ndarray:
+        """Whole batches."""
         torch = self._torch
         resident, there = self._arrays.get(images, torch.float32), self._arrays.get(labels, torch.int64)
         if resident is not None and there is not None:
-            return self._replay(resident, there, order, batch_size, lr, on_batch)
+            return self._replay(resident, there, order, batch_size, lr, on_batch, crops)
         rows = self._resident_module.piece_batches(images, batch_size) * batch_size
         if self._piece is None or self._piece[0].shape != (rows, *images.shape[1:]):
             self._piece = (
@@ -277,13 +292,14 @@ class TorchEngine:
                 torch.empty(rows, dtype=torch.int64, device=self._device),
             )
         piece, piece_labels = self._piece  # the same for every piece and epoch: the graph reads it
-        losses: list[np.ndarray] = []
+        losses = [np.empty(0, np.float32)]
         for start in range(0, len(order), rows):
             part, before = order[start : start + rows], start // batch_size
             piece[: len(part)].copy_(self._resident_module.on_host(images[part], torch.float32))
             piece_labels[: len(part)].copy_(self._resident_module.on_host(labels[part], torch.int64))
             report = None if on_batch is None else _later(on_batch, before)
-            losses.append(self._replay(piece, piece_labels, np.arange(len(part)), batch_size, lr, report))
+            changes = None if crops is None else crops[start : start + rows]
+            losses.append(self._replay(piece, piece_labels, np.arange(len(part)), batch_size, lr, report, changes))
         return np.concatenate(losses)
 
     def _replay(
@@ -294,20 +310,26 @@ class TorchEngine:
         batch_size: int,
         lr: float,
         on_batch: Callable[[int, float], None] | None,
+        crops: Crops | None,
     ) -> np.ndarray:
         batches, rule = len(order) // batch_size, self._training.rule
         if batches == 0:
             return np.empty(0, np.float32)
-        sizes = np.array([rule.step_size(lr, self._done + n) for n in range(1, batches + 1)], np.float32)
-        if self._epochs is None or not self._epochs.serves(images, labels, batch_size, batches):
+        sizes = np.array([rule.sizes(lr, self._done + n) for n in range(1, batches + 1)], np.float32)
+        if self._epochs is None or not self._epochs.batches.serves(images, labels, batch_size, batches, crops):
             self._epochs = None  # and its memory, before another takes some
             self._epochs = self._resident_module.Epochs(
-                lambda *batch: self._step(self._variables, *batch).loss, images, labels, batch_size
+                functools.partial(self._step_on_device, batch_size),
+                self._resident_module.Batches(images, labels, batch_size, batches, sizes.shape[1], crops),
             )
         self._done += batches
         with self._computing(self._precision == "tf32"):
-            losses: np.ndarray = self._epochs.run(order, sizes, on_batch)
+            losses: np.ndarray = self._epochs.run(order, sizes, crops, on_batch)
         return losses
+
+    def _step_on_device(self, batch_size: int, images: Any, labels: Any, sizes: Any) -> Any:
+        """One step in an epoch of this batch size; its loss."""
+        return self._step(self._variables, images, labels, sizes, self._loss_divisor(batch_size)).loss
 
     @contextlib.contextmanager
     def _computing(self, tf32: bool) -> Iterator[None]:
@@ -328,12 +350,13 @@ class TorchEngine:
         found: list[Any] = []
         batch: Any
         with self._computing(self._precision != "float32"):
-            weights = self._training.evaluation_weights(self._variables, self._model.evaluation_weights == "binary")
-            for start in range(0, count, batch_size):
+            for number, start in enumerate(range(0, count, batch_size), 1):
+                if number == 1 or self._model.evaluation_weights == "stochastic":
+                    weights = self._training.evaluation_weights(self._variables, number)
                 batch = there[start : start + batch_size] if there is not None else images[start : start + batch_size]
                 if there is None:
                     batch = self._resident_module.on_host(batch, torch.float32).to(self._device)
-                if len(batch) < batch_size:  # filled up: one shape to compile, and the same sums
+                if len(batch) < batch_size and not self._by_batch:  # filled up: one shape to compile, and the same sums
                     batch = torch.cat([batch, batch.new_zeros((batch_size - len(batch), *batch.shape[1:]))])
                 found.append(self._evaluate(weights, self._variables.affine, self._variables.running, batch))
             scores: np.ndarray = torch.cat(found)[:count].cpu().numpy()
@@ -342,8 +365,9 @@ class TorchEngine:
 
 def _by_name(flat: Any, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
     """Parts of a flat tensor by parameter name; copies."""
-    parts = flat.cpu().split(list(sizes.values()))
-    return {name: part.numpy().copy() for name, part in zip(sizes, parts, strict=True)}
+    from bnn_torch.network import named_parts
+
+    return {name: part.numpy().copy() for name, part in named_parts(flat.cpu(), sizes).items()}
 
 
 def _later(on_batch: Callable[[int, float], None], before: int) -> Callable[[int, float], None]:

@@ -7,12 +7,15 @@ the forward formulas, and a step that is one function of tensors can be compiled
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from bnn_torch.ap2 import ap2
+
+if TYPE_CHECKING:
+    from benchmarks.recipe import ModelSettings
 
 # -- activations -------------------------------------------------------------------------------------------------------
 
@@ -23,12 +26,10 @@ class Activation(NamedTuple):
     Attributes:
         forward: of y and, where thresholds are drawn, of them; in evaluation of y alone.
         slope: its derivative at y, float32.
-        binary: whether its values are -1, 0 and +1 only, which every float type holds.
     """
 
     forward: Callable[..., Tensor]
     slope: Callable[[Tensor], Tensor]
-    binary: bool
 
 
 def _relu_slope(y: Tensor) -> Tensor:
@@ -50,19 +51,88 @@ def _stochastic_sign(y: Tensor, thresholds: Tensor | None = None) -> Tensor:
     return torch.sign(y) if thresholds is None else torch.sign(y.clamp(-1, 1) - thresholds)
 
 
-ACTIVATIONS = {
+_ACTIVATIONS = {
     # max(0, y); derivative 1 where y > 0, 1/2 at 0, as Theano's abs form has it, else 0.
-    "relu": Activation(lambda y: y.clamp(min=0), _relu_slope, binary=False),
+    "relu": Activation(lambda y: y.clamp(min=0), _relu_slope),
     # +1 where y >= 0, else -1; derivative 1 where |y| <= 1. Rounding is half away from zero and (y + 1) / 2 a float32,
     # so -2.98e-8 <= y < 0 gives +1 too. Source: binary_net.py, binary_tanh_unit(); arXiv 1602.02830, section 1.3.
-    "binary_tanh": Activation(lambda y: _upper_half(y).to(y.dtype) * 2 - 1, _within, binary=True),
+    "binary_tanh": Activation(lambda y: _upper_half(y).to(y.dtype) * 2 - 1, _within),
     # 1 where y >= 0, else 0; derivative 1/2 where |y| <= 1. Source: binary_net.py, binary_sigmoid_unit().
-    "binary_sigmoid": Activation(lambda y: _upper_half(y).to(y.dtype), lambda y: 0.5 * _within(y), binary=True),
+    "binary_sigmoid": Activation(lambda y: _upper_half(y).to(y.dtype), lambda y: 0.5 * _within(y)),
     # +1 with probability clip((y + 1) / 2, 0, 1), else -1: sign(clip(y, -1, 1) - T), T uniform in (-1, 1). Derivative
     # that of the hardtanh, straight through the sign: 1 where |y| <= 1. In evaluation sign(y), and sign(0) = 0 as Torch
     # has it. Source: itayhubara/BinaryNet, BinarizedNeurons.lua behind nn.HardTanh; arXiv 1602.02830, equation 2.
-    "stochastic_sign": Activation(_stochastic_sign, lambda y: (y.abs() <= 1).to(y.dtype), binary=True),
+    "stochastic_sign": Activation(_stochastic_sign, lambda y: (y.abs() <= 1).to(y.dtype)),
 }
+# The ReLU of `ModelSettings.linear_output`: its derivative at 0 is PyTorch's, 0.
+LINEAR_RELU = Activation(lambda y: y.clamp(min=0), lambda y: (y > 0).to(y.dtype))
+
+
+def activation(word: str, model: ModelSettings) -> Activation:
+    """A layer's activation: see `ModelSettings.activation`. "sign" and "ternary" have the slope of their estimator."""
+    if word not in ("sign", "ternary"):
+        return _ACTIVATIONS[word]
+    estimator = _swish(model.swish_beta) if model.swish_beta is not None else _ESTIMATORS[model.activation_gradient]
+    # f has the sign of x, so there is nothing to compute.
+    return Activation(_sign if word == "sign" else lambda x: _ternary(estimator.f(x)), estimator.slope)
+
+
+def _sign(x: Tensor) -> Tensor:
+    """+1 where x > 0, else -1. Source: RWTH-IDS/efficient-binary-neural-networks, binary_modules.py, binarize()."""
+    return (x > 0).to(x.dtype) * 2 - 1
+
+
+def _ternary(y: Tensor) -> Tensor:
+    """+1 where y > t, -1 where y < -t, else 0, with t = .4 mean|y| over the whole tensor.
+
+    The sum is one of double precision, so that t does not depend on its order.
+    Source: RWTH-IDS/efficient-binary-neural-networks, ternary_modules.py, ternarize() with "tbn".
+    """
+    threshold = (0.4 * y.abs().mean(dtype=torch.float64)).to(y.dtype)
+    return (y > threshold).to(y.dtype) - (y < -threshold).to(y.dtype)
+
+
+class Estimator(NamedTuple):
+    """What "sign" and "ternary" act on, f(x), and its derivative: `ModelSettings.activation_gradient` has both."""
+
+    f: Callable[[Tensor], Tensor]
+    slope: Callable[[Tensor], Tensor]
+
+
+def _inside(x: Tensor) -> Tensor:
+    return (x.abs() < 1).to(x.dtype)
+
+
+def _bireal(x: Tensor) -> Tensor:
+    clipped = x.clamp(-1, 1)
+    return 2 * clipped - clipped * clipped.abs()
+
+
+# Source: RWTH-IDS/efficient-binary-neural-networks, lenet.py: hardtanh, "vanilla" and _bireal_ste(), that of Bi-Real
+# Net (arXiv 1808.00278).
+_ESTIMATORS = {
+    "hardtanh": Estimator(lambda x: x.clamp(-1, 1), _inside),
+    "identity": Estimator(lambda x: x, torch.ones_like),
+    "bireal": Estimator(_bireal, lambda x: (2 - 2 * x.abs()) * _inside(x)),
+}
+
+
+def _swish(beta: float) -> Estimator:
+    """f = 2s (1 + bx (1 - s)) - 1, or x where that gives 0; f' = 2bs (1 - s) (2 + bx (1 - 2s)); s the sigmoid of bx.
+
+    Source: RWTH-IDS/efficient-binary-neural-networks, lenet.py, _swish_ste(); arXiv 1812.11800, SignSwish.
+    """
+
+    def f(x: Tensor) -> Tensor:
+        s = torch.sigmoid(beta * x)
+        y = 2 * s * (1 + beta * x * (1 - s)) - 1
+        return torch.where(y == 0, x, y)
+
+    def slope(x: Tensor) -> Tensor:
+        s = torch.sigmoid(beta * x)
+        return 2 * beta * s * (1 - s) * (2 + beta * x * (1 - 2 * s))
+
+    return Estimator(f, slope)
 
 
 # -- batch normalisation -----------------------------------------------------------------------------------------------
@@ -87,7 +157,7 @@ def _lasagne(variance: Tensor, epsilon: float, count: int) -> tuple[Tensor, Tens
 
 def _torch(variance: Tensor, epsilon: float, count: int) -> tuple[Tensor, Tensor, Tensor]:
     _, factor, slope = _lasagne(variance, epsilon, count)
-    return variance * (count / (count - 1)), factor, slope
+    return variance * (count / max(count - 1, 1)), factor, slope  # of a single value, 0
 
 
 def _shift(variance: Tensor, epsilon: float, count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -114,7 +184,8 @@ class BatchNorm(NamedTuple):
         gradient NaN. Source: BinaryConnect, batch_norm.py.
     "lasagne": factor = inv_std = 1 / sqrt(variance + epsilon), which is averaged. Source: BatchNormLayer in
         lasagne/layers/normalization.py of January 2016, which BinaryNet uses.
-    "torch": the same factor; the unbiased variance is averaged. Source: torch/nn, BatchNormalization.lua.
+    "torch", "torch_no_affine": the same factor; the unbiased variance is averaged. Source: torch/nn,
+        BatchNormalization.lua; PyTorch's BatchNorm2d(affine=False) for the second, where gamma is 1 and beta 0.
     "shift": R = AP2 and factor = AP2(inv_std); the unrounded inv_std is averaged. All that an input is multiplied by is
         a power of two, and dgamma = sum(AP2(AP2(inv_std) * c) * g). Source: itayhubara/BinaryNet,
         (Spatial)BatchNormalizationShiftPow2.lua; arXiv 1602.02830, shift based batch normalization.
@@ -164,10 +235,12 @@ class Moments(NamedTuple):
     slope: Tensor
 
 
+_TORCH = BatchNorm(_torch, lambda variance, epsilon: 1 / (variance + epsilon).sqrt(), _itself)
 BATCH_NORMS = {
     "binaryconnect": BatchNorm(_binaryconnect, lambda std, epsilon: 1 / (std + epsilon), _itself),
     "lasagne": BatchNorm(_lasagne, lambda inv_std, epsilon: inv_std, _itself),
-    "torch": BatchNorm(_torch, lambda variance, epsilon: 1 / (variance + epsilon).sqrt(), _itself),
+    "torch": _TORCH,
+    "torch_no_affine": _TORCH,
     "shift": BatchNorm(_shift, lambda inv_std, epsilon: ap2(inv_std), ap2),
 }
 

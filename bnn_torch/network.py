@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -9,11 +10,15 @@ from torch import Tensor
 
 from benchmarks.architecture import Conv
 from benchmarks.parameters import draws_of, layers_of
+from bnn_torch.losses import loss_and_gradient
 from bnn_torch.quantize import Key
-from bnn_torch.stages import Affine, Stage
+from bnn_torch.stages import Given, Stage
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings
+
+
+_AFFINE = ("gamma", "beta")
 
 
 class Pass(NamedTuple):
@@ -46,10 +51,8 @@ class Network:
     ) -> None:
         self.layers = layers_of(model, input_shape)
         draws = draws_of(self.layers, model)
-        self._stages = [
-            Stage(layer, mask, thresholds, model, key, dtype)
-            for layer, (mask, thresholds) in zip(self.layers, draws, strict=True)
-        ]
+        self._stages = [Stage(layer, drawn, model, key, dtype) for layer, drawn in zip(self.layers, draws, strict=True)]
+        self._loss = model.loss
         # cuDNN's fast kernels want the channels of a pixel side by side.
         convolutional = isinstance(self.layers[0].shape.layer, Conv)
         self._format = torch.channels_last if gpu and convolutional else torch.contiguous_format
@@ -57,11 +60,16 @@ class Network:
         self.affine = {n: size for n, size in sizes.items() if n.endswith((".bias", ".gamma", ".beta"))}
         self.running = {n: size for n, size in sizes.items() if ".running_" in n}
 
-    def train(self, weights: list[Tensor], affine: Tensor, images: Tensor, labels: Tensor, step: Tensor) -> Pass:
-        """One minibatch: squared hinge loss and all gradients.
-
-        The loss is the mean over batch and classes of max(0, 1 - t * y)^2, t = +1 for the image's class, else -1.
-        Source: mnist.py, T.mean(T.sqr(T.maximum(0., 1. - target * train_output))).
+    def train(
+        self,
+        weights: list[Tensor],
+        affine: Tensor,
+        images: Tensor,
+        labels: Tensor,
+        step: Tensor,
+        loss_divisor: float = 1,
+    ) -> Pass:
+        """One minibatch: loss and all gradients.
 
         Args:
             weights: that the forward pass uses, of each layer, in its shape and the network's dtype.
@@ -69,42 +77,49 @@ class Network:
             images: float32 (N, channels, rows, columns).
             labels: int64 (N,).
             step: int64 (), from 1: what random draws are a function of.
+            loss_divisor: what the loss is divided by.
         """
-        affines, tape = self._affines(affine), []
+        values = named_parts(affine, self.affine)
+        given, tapes = [Given(weight, values, step) for weight in weights], []
         x = images.to(memory_format=self._format)
-        for stage, weight, values in zip(self._stages, weights, affines, strict=True):
-            x, taped = stage.forward(x, weight, values, step)
-            tape.append(taped)
-        targets = (labels[:, None] == torch.arange(x.shape[1], device=x.device)).to(x.dtype) * 2 - 1
-        slack = (1 - targets * x).clamp(min=0)
-        g: Tensor | None = -2 / slack.numel() * targets * slack
-        gradients = []
-        for stage, weight, values, taped in reversed(list(zip(self._stages, weights, affines, tape, strict=True))):
+        for stage, its in zip(self._stages, given, strict=True):
+            x, tape = stage.forward(x, its)
+            tapes.append(tape)
+        loss, gradient_of_scores = loss_and_gradient(self._loss, x, labels, loss_divisor)
+        g: Tensor | None = gradient_of_scores
+        gradients: dict[str, Tensor] = {}
+        statistics: dict[str, Tensor] = {}
+        for stage, its, tape in reversed(list(zip(self._stages, given, tapes, strict=True))):
             assert g is not None
-            gradients.append(stage.backward(g, weight, values, taped))
-            g = gradients[-1].x
-        gradients.reverse()
+            g, of_stage = stage.backward(g, its, tape)
+            gradients |= of_stage
+            statistics |= stage.statistics(tape)
         return Pass(
-            loss=(slack * slack).mean(),
-            weights=[gradient.weight for gradient in gradients],
-            affine=torch.cat([value for gradient in gradients for value in gradient.affine]),
-            statistics=torch.cat([value for taped in tape for value in (taped.moments.mean, taped.moments.spread)]),
+            loss=loss,
+            weights=[gradients[layer.weight] for layer in self.layers],
+            affine=_joined([gradients[name] for name in self.affine], loss),
+            statistics=_joined([statistics[name] for name in self.running], loss),
         )
 
     def evaluate(self, weights: list[Tensor], affine: Tensor, running: Tensor, images: Tensor) -> Tensor:
-        """Scores of images float32 (N, channels, rows, columns) by the running statistics, float32 (N, classes).
+        """Scores of images float32 (N, channels, rows, columns) in evaluation mode, float32 (N, classes).
 
         Args:
             weights: of each layer, float32 in its shape.
             affine, running: float32, flat.
         """
-        parts = running.split(list(self.running.values()))
+        values = named_parts(affine, self.affine) | named_parts(running, self.running)
         x = images.to(memory_format=self._format)
-        affines, means, spreads = self._affines(affine), parts[::2], parts[1::2]
-        for stage, weight, values, mean, spread in zip(self._stages, weights, affines, means, spreads, strict=True):
-            x = stage.evaluate(x, weight, values, mean, spread)
+        for stage, weight in zip(self._stages, weights, strict=True):
+            x = stage.evaluate(x, Given(weight, values))
         return x
 
-    def _affines(self, flat: Tensor) -> list[Affine]:
-        parts = flat.split(list(self.affine.values()))
-        return [Affine(*parts[3 * i : 3 * i + 3]) for i in range(len(self._stages))]
+
+def named_parts(flat: Tensor, sizes: Mapping[str, int]) -> dict[str, Tensor]:
+    """The parts of a flat tensor, of these sizes, by name."""
+    return dict(zip(sizes, flat.split(list(sizes.values())), strict=True)) if sizes else {}
+
+
+def _joined(values: list[Tensor], like: Tensor) -> Tensor:
+    """All values in one flat tensor, on the device of another."""
+    return torch.cat(values) if values else like.new_zeros(0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from torch import Tensor
 
 from benchmarks.parameters import ap2 as ap2_of_number
 from bnn_torch.ap2 import ap2
+
+if TYPE_CHECKING:
+    from benchmarks.recipe import ModelSettings
 
 # lasagne.updates.adam, its defaults.
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
@@ -38,11 +41,13 @@ class Rule(Protocol):
 
     moments: tuple[str, ...]
 
-    def step_size(self, lr: float, step: int) -> np.float32:
-        """What the direction of update `step` (from 1) is multiplied by."""
+    def sizes(self, lr: float, step: int) -> tuple[np.float32, ...]:
+        """What depends on the number of the update (from 1): what its direction is multiplied by, and maybe more."""
 
-    def update(self, parameter: Tensor, gradient: Tensor, moments: Sequence[Tensor], step_size: Tensor) -> Updated:
-        """One update, not clipped; float32 of any one shape. `step_size` broadcasts."""
+    def update(
+        self, parameter: Tensor, gradient: Tensor, moments: Sequence[Tensor], step_size: Tensor, *more: Tensor
+    ) -> Updated:
+        """One update, not clipped; float32 of any one shape. The last arguments are `sizes`, and broadcast."""
 
 
 class Adam:
@@ -55,13 +60,40 @@ class Adam:
 
     moments: tuple[str, ...] = ("mean", "square")
 
-    def step_size(self, lr: float, step: int) -> np.float32:
-        return np.float32(lr * math.sqrt(1 - BETA2**step) / (1 - BETA1**step))
+    def sizes(self, lr: float, step: int) -> tuple[np.float32, ...]:
+        return (np.float32(lr * math.sqrt(1 - BETA2**step) / (1 - BETA1**step)),)
 
-    def update(self, parameter: Tensor, gradient: Tensor, moments: Sequence[Tensor], step_size: Tensor) -> Updated:
-        mean = _BETA1 * moments[0] + _REST1 * gradient
-        square = _BETA2 * moments[1] + _REST2 * gradient * gradient
+    def update(
+        self, parameter: Tensor, gradient: Tensor, moments: Sequence[Tensor], step_size: Tensor, *more: Tensor
+    ) -> Updated:
+        mean, square = _averages(moments, gradient)
         return Updated(parameter - step_size * (mean / (square.sqrt() + _EPSILON)), (mean, square))
+
+
+class TorchAdam:
+    """theta <- theta - a_t * m / (sqrt(v / (1 - beta2^t)) + epsilon), a_t = lr / (1 - beta1^t).
+
+    Adam as published, where epsilon is added to the bias-corrected root (arXiv 1412.6980, algorithm 1). Its second size
+    is 1 / sqrt(1 - beta2^t). Source: PyTorch's torch.optim.Adam.
+    """
+
+    moments: tuple[str, ...] = ("mean", "square")
+
+    def sizes(self, lr: float, step: int) -> tuple[np.float32, ...]:
+        return np.float32(lr / (1 - BETA1**step)), np.float32(1 / math.sqrt(1 - BETA2**step))
+
+    def update(
+        self, parameter: Tensor, gradient: Tensor, moments: Sequence[Tensor], step_size: Tensor, *more: Tensor
+    ) -> Updated:
+        mean, square = _averages(moments, gradient)
+        (correction,) = more
+        return Updated(parameter - step_size * (mean / (square.sqrt() * correction + _EPSILON)), (mean, square))
+
+
+def _averages(moments: Sequence[Tensor], gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """Adam's moving averages of the gradient and of its square."""
+    mean, square = moments
+    return _BETA1 * mean + _REST1 * gradient, _BETA2 * square + _REST2 * gradient * gradient
 
 
 class Sgd:
@@ -69,11 +101,32 @@ class Sgd:
 
     moments: tuple[str, ...] = ()
 
-    def step_size(self, lr: float, step: int) -> np.float32:
-        return np.float32(lr)
+    def sizes(self, lr: float, step: int) -> tuple[np.float32, ...]:
+        return (np.float32(lr),)
 
-    def update(self, parameter: Tensor, gradient: Tensor, moments: Sequence[Tensor], step_size: Tensor) -> Updated:
+    def update(
+        self, parameter: Tensor, gradient: Tensor, moments: Sequence[Tensor], step_size: Tensor, *more: Tensor
+    ) -> Updated:
         return Updated(parameter - step_size * gradient, ())
+
+
+class MomentumSgd(Sgd):
+    """v <- momentum v + g; theta <- theta - lr v, or with Nesterov's momentum theta - lr (g + momentum v).
+
+    Source: PyTorch's torch.optim.SGD.
+    """
+
+    moments: tuple[str, ...] = ("velocity",)
+
+    def __init__(self, momentum: float, nesterov: bool) -> None:
+        self._momentum, self._nesterov = momentum, nesterov
+
+    def update(
+        self, parameter: Tensor, gradient: Tensor, moments: Sequence[Tensor], step_size: Tensor, *more: Tensor
+    ) -> Updated:
+        velocity = self._momentum * moments[0] + gradient
+        direction = gradient + self._momentum * velocity if self._nesterov else velocity
+        return Updated(parameter - step_size * direction, (velocity,))
 
 
 class ShiftAdaMax:
@@ -86,13 +139,25 @@ class ShiftAdaMax:
 
     moments: tuple[str, ...] = ("mean", "maximum")
 
-    def step_size(self, lr: float, step: int) -> np.float32:
-        return ap2_of_number(np.float32(lr / (1 - BETA1**step)))
+    def sizes(self, lr: float, step: int) -> tuple[np.float32, ...]:
+        return (ap2_of_number(np.float32(lr / (1 - BETA1**step))),)
 
-    def update(self, parameter: Tensor, gradient: Tensor, moments: Sequence[Tensor], step_size: Tensor) -> Updated:
+    def update(
+        self, parameter: Tensor, gradient: Tensor, moments: Sequence[Tensor], step_size: Tensor, *more: Tensor
+    ) -> Updated:
         mean = _BETA1 * moments[0] + _REST1 * gradient
         maximum = ap2(torch.maximum(_BETA2 * moments[1], gradient.abs())) + _SHIFT_EPSILON
         return Updated(parameter - step_size * (mean / maximum), (mean, maximum))
 
 
-RULES: dict[str, Rule] = {"adam": Adam(), "sgd": Sgd(), "shift_adamax": ShiftAdaMax()}
+_RULES: dict[str, Rule] = {
+    "adam": Adam(),
+    "torch_adam": TorchAdam(),
+    "sgd": Sgd(),
+    "shift_adamax": ShiftAdaMax(),
+}
+
+
+def rule_of(model: ModelSettings) -> Rule:
+    """The optimiser of a recipe."""
+    return MomentumSgd(model.momentum, model.nesterov) if model.momentum else _RULES[model.optimizer]

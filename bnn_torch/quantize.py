@@ -1,4 +1,4 @@
-"""Binary weights, deterministic and stochastic, dropout masks, thresholds of stochastic activations, and the random
+"""Binary and ternary weights, dropout masks, thresholds of stochastic activations, and the random
 numbers of all of them.
 
 Random numbers come from Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), a
@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -127,6 +127,24 @@ def binarize_deterministic(weights: Tensor, limit: float) -> Tensor:
     return _plus_or_minus(probability_of_plus(weights, limit) >= 0.5, limit)
 
 
+def binarize_zero_to_minus(weights: Tensor, limit: float) -> Tensor:
+    """H if W > 0 else -H; the original rounds half to even, so W = 0, and a W up to 5.96e-8 H, gives -H.
+
+    Source: RWTH-IDS/efficient-binary-neural-networks, binary_modules.py, binarize().
+    """
+    return _plus_or_minus(probability_of_plus(weights, limit) > 0.5, limit)
+
+
+def ternarize(weights: Tensor, limit: float, size: int) -> Tensor:
+    """H if W > t, -H if W < -t, else 0; t = .7 mean|W| over the first `size` of the weights, which are all that count.
+
+    The sum is one of double precision, so that t does not depend on its order.
+    Source: RWTH-IDS/efficient-binary-neural-networks, ternary_modules.py, ternarize() with "twn"; arXiv 1605.04711.
+    """
+    threshold = (0.7 * weights.reshape(-1)[:size].abs().mean(dtype=torch.float64)).to(torch.float32)
+    return ((weights > threshold).to(torch.float32) - (weights < -threshold).to(torch.float32)) * limit
+
+
 def compare_with_uniforms(weights: Tensor, limit: float, drawn: Tensor) -> Tensor:
     """H if u < clip((W / H + 1) / 2, 0, 1) else -H, for uniforms u in [0, 1)."""
     return _plus_or_minus(drawn < probability_of_plus(weights, limit), limit)
@@ -150,22 +168,43 @@ def _plus_or_minus(plus: Tensor, limit: float) -> Tensor:
     return plus.to(torch.float32) * (2 * limit) - limit
 
 
-def keep_and_scale(rate: float) -> tuple[float, float]:
-    """1 - rate and 1 / (1 - rate), in float32."""
-    keep = np.float32(1) - np.float32(rate)
-    return float(keep), float(np.float32(1) / keep)
+class Quantiser(NamedTuple):
+    """How a layer's weights become what products use: see `benchmarks.settings.ModelSettings.weights`.
+
+    Attributes:
+        kind: "real", "deterministic", "stochastic" or "ternary".
+        limit: H, of no meaning if real.
+        zero_weight: "plus" or "minus": what a deterministic weight is at 0.
+        size: number of weights.
+        tensor, key: of random draws.
+    """
+
+    kind: str
+    limit: float
+    zero_weight: str
+    size: int
+    tensor: int
+    key: Key
+
+    def __call__(self, weights: Tensor, step: Tensor) -> Tensor:
+        """Of weights float32 (chunks, WORDS, LANE), in a step, int64 () from 1; float32 of the same shape."""
+        if self.kind == "real":
+            return weights
+        if self.kind == "ternary":
+            return ternarize(weights, self.limit, self.size)
+        if self.kind == "stochastic":
+            return binarize_stochastic(weights, self.limit, self.tensor, step, self.key)
+        binarize = binarize_deterministic if self.zero_weight == "plus" else binarize_zero_to_minus
+        return binarize(weights, self.limit)
 
 
 def dropout_mask(shape: Sequence[int], keep: float, scale: float, tensor: int, step: Tensor, key: Key) -> Tensor:
-    """`scale` with probability `keep`, else 0; float32 of `shape`. Both numbers are `keep_and_scale` of the rate.
-
-    Source: lasagne/layers/noise.py, DropoutLayer with rescale=True.
-    """
+    """`scale` with probability `keep`, else 0; float32 of `shape`: see `benchmarks.parameters.keep_and_scale`."""
     return (uniforms(shape, tensor, step, key) < keep).to(torch.float32) * scale
 
 
 def thresholds(shape: Sequence[int], tensor: int, step: Tensor, key: Key) -> Tensor:
-    """Odd multiples of 2^-24 in (-1, 1), uniform: of `layers.StochasticSign`; float32 of `shape`.
+    """Odd multiples of 2^-24 in (-1, 1), uniform: of a stochastic sign; float32 of `shape`.
 
     They are the middles of 2^24 equal intervals, so an activation of -1 is never above, one of +1 always, and none is
     equal to 0.

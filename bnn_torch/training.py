@@ -1,5 +1,5 @@
-"""One training step as a function of tensors, which it changes in place: gradients, running statistics, update, clip,
-and the binary weights of the next step."""
+"""One training step as a function of tensors, which it changes in place: gradients, running statistics, penalties,
+update, clip, and the quantised weights of the next step."""
 
 from __future__ import annotations
 
@@ -10,10 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.parameters import limits, lr_scales
+from benchmarks.parameters import (
+    EVALUATION_WEIGHTS,
+    Layer,
+    clip_limits,
+    frozen,
+    lr_scales,
+    penalties,
+    weight_limits,
+)
 from bnn_torch import quantize
 from bnn_torch.network import Network, Pass
-from bnn_torch.optimizers import RULES
+from bnn_torch.optimizers import rule_of
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings
@@ -24,8 +32,8 @@ class Variables(NamedTuple):
 
     Attributes:
         weights: real-valued weights of each layer, float32 (chunks, 4, 1024): see `quantize`.
-        used: what products use in the coming step, of the same shape, in the network's dtype: binary weights, or the
-            real-valued ones where nothing is binarised.
+        used: what products use in the coming step, of the same shape, in the network's dtype: quantised weights, or the
+            real-valued ones of layers that are real.
         affine: biases, gammas and betas, float32, flat, in the order of `Network.affine`.
         running: running statistics, float32, flat, in the order of `Network.running`.
         weight_moments, affine_moments: what the optimiser keeps beside them.
@@ -49,23 +57,34 @@ class Training:
     """The training rule of a recipe on one device."""
 
     def __init__(self, network: Network, model: ModelSettings, key: quantize.Key, device: torch.device) -> None:
-        self.rule = RULES[model.optimizer]
-        self._network, self._key, self._device = network, key, device
-        self._quantisation = model.weights
+        self.rule = rule_of(model)
+        self._network, self._device = network, device
         layers = network.layers
-        scales, clipped = lr_scales(layers, model), limits(layers, model)
         self._shapes = [layer.weight_shape for layer in layers]
+        self._quantisers = _quantisers(layers, model, key)
+        self._evaluation_quantisers = _evaluation_quantisers(self._quantisers, model)
+        still = frozen(layers)
+        scales = lr_scales(layers, model)
+        decays = {name: penalty for name, penalty in penalties(layers, model).items() if name not in still}
+        clipped = {name: limit for name, limit in clip_limits(layers, model).items() if name not in still}
+        self._trained = [layer.trained for layer in layers]
         self._scales = [float(scales.get(layer.weight, 1)) for layer in layers]
         self._limits = [float(clipped.get(layer.weight, np.inf)) for layer in layers]
+        self._penalties = [decays.get(layer.weight) for layer in layers]
         self._affine_scales = self._vector(network.affine, scales, 1)
         self._affine_limits = self._vector(network.affine, clipped, np.inf)
+        self._affine_decays = self._affine_trained = None  # where none decays, and all are trained
+        if any(name in decays for name in network.affine):
+            self._affine_decays = self._vector(network.affine, {n: p.decay for n, p in decays.items()}, 0)
+        if any(name in still for name in network.affine):
+            self._affine_trained = self._vector(network.affine, dict.fromkeys(still, 0), 1) > 0
         alphas = {n: layer.alpha for layer in layers for n in layer.parameters if n in network.running}
         self._alphas = self._vector(network.running, alphas, 0)
 
     def _vector(self, sizes: Mapping[str, int], values: Mapping[str, Any], default: float) -> Tensor:
         """A value for each element of a flat tensor, float32."""
         spread = [np.full(size, values.get(name, default), np.float32) for name, size in sizes.items()]
-        return torch.from_numpy(np.concatenate(spread)).to(self._device)
+        return torch.from_numpy(np.concatenate([np.empty(0, np.float32), *spread])).to(self._device)
 
     def new_variables(self, dtype: torch.dtype) -> Variables:
         """All zeros."""
@@ -85,61 +104,97 @@ class Training:
             step=zeros((), torch.int64),
         )
 
-    def step(self, variables: Variables, images: Tensor, labels: Tensor, step_size: Tensor) -> Pass:
-        """Change `variables` by one minibatch; the loss and gradients are those before the update.
+    def step(
+        self, variables: Variables, images: Tensor, labels: Tensor, sizes: Tensor, loss_divisor: float = 1
+    ) -> Pass:
+        """Change `variables` by one minibatch; the loss and gradients are those before the update, and of no penalty.
 
         Args:
             images: float32 (N, channels, rows, columns).
             labels: int64 (N,).
-            step_size: of the optimiser's rule for this step, float32 ().
+            sizes: those of the optimiser's rule for this step, float32 (n,).
+            loss_divisor: what the loss is divided by.
         """
         shaped = [quantize.from_chunks(w, shape) for w, shape in zip(variables.used, self._shapes, strict=True)]
-        result = self._network.train(shaped, variables.affine, images, labels, variables.step + 1)
+        result = self._network.train(shaped, variables.affine, images, labels, variables.step + 1, loss_divisor)
         # running <- (1 - alpha) running + alpha * batch value
         variables.running.copy_((1 - self._alphas) * variables.running + self._alphas * result.statistics)
-        affine = self.rule.update(
-            variables.affine, result.affine, variables.affine_moments, step_size * self._affine_scales
-        )
-        variables.affine.copy_(torch.clamp(affine.parameter, -self._affine_limits, self._affine_limits))
-        _copy(variables.affine_moments, affine.moments)
-        for number, weights in enumerate(variables.weights):
-            gradient = quantize.in_chunks(result.weights[number]).to(torch.float32)
-            moments = variables.weight_moments[number]
-            updated = self.rule.update(weights, gradient, moments, step_size * self._scales[number])
-            limit = self._limits[number]
-            clipped = updated.parameter if limit == np.inf else updated.parameter.clamp(-limit, limit)
-            weights.copy_(clipped)
-            _copy(moments, updated.moments)
-            variables.used[number].copy_(self._quantise(number, clipped, variables.step + 2))
+        step_size, *more = sizes.unbind()
+        self._update_affine(variables, result.affine, step_size, more)
+        for number, gradient in enumerate(result.weights):
+            if self._trained[number]:
+                self._update_weights(variables, number, quantize.in_chunks(gradient), step_size, more)
+            used = self._quantisers[number](variables.weights[number], variables.step + 2)
+            variables.used[number].copy_(used)
         variables.step.add_(1)
         return result
 
+    def _update_affine(self, variables: Variables, g: Tensor, step_size: Tensor, more: list[Tensor]) -> None:
+        parameter, moments = variables.affine, variables.affine_moments
+        if self._affine_decays is not None:
+            g = g + self._affine_decays * parameter
+        if self._affine_trained is not None:
+            g = torch.where(self._affine_trained, g, 0)
+        updated = self.rule.update(parameter, g, moments, step_size * self._affine_scales, *more)
+        parameter.copy_(torch.clamp(updated.parameter, -self._affine_limits, self._affine_limits))
+        _copy(moments, updated.moments)
+
+    def _update_weights(
+        self, variables: Variables, number: int, gradient: Tensor, step_size: Tensor, more: list[Tensor]
+    ) -> None:
+        """Of one layer, from their gradient with respect to the weights that were used."""
+        weights, moments = variables.weights[number], variables.weight_moments[number]
+        g, penalty = gradient.to(torch.float32), self._penalties[number]
+        if penalty is not None and penalty.decay:
+            g = g + penalty.decay * weights
+        if penalty is not None and penalty.quantised:
+            g = g + penalty.quantised * variables.used[number].to(torch.float32)
+        updated = self.rule.update(weights, g, moments, step_size * self._scales[number], *more)
+        limit = self._limits[number]
+        weights.copy_(updated.parameter if limit == np.inf else updated.parameter.clamp(-limit, limit))
+        _copy(moments, updated.moments)
+
     def quantise(self, variables: Variables, uniforms: Mapping[str, np.ndarray] | None = None) -> None:
-        """Set the weights that the coming step uses, drawn with `uniforms` by parameter name if given."""
-        for number, (layer, weights) in enumerate(zip(self._network.layers, variables.weights, strict=True)):
-            if uniforms is None or self._quantisation != "stochastic":
-                quantised = self._quantise(number, weights, variables.step + 1)
-            else:
+        """Set the weights that the coming step uses, those of stochastic layers by `uniforms`, by name, if given."""
+        for number, (layer, quantiser) in enumerate(zip(self._network.layers, self._quantisers, strict=True)):
+            weights = variables.weights[number]
+            if uniforms is not None and quantiser.kind == "stochastic":
                 drawn = torch.from_numpy(np.array(uniforms[layer.weight], np.float32)).to(self._device)
-                quantised = quantize.compare_with_uniforms(weights, self._limits[number], quantize.in_chunks(drawn))
-            variables.used[number].copy_(quantised)
+                used = quantize.compare_with_uniforms(weights, quantiser.limit, quantize.in_chunks(drawn))
+            else:
+                used = quantiser(weights, variables.step + 1)
+            variables.used[number].copy_(used)
 
-    def _quantise(self, number: int, weights: Tensor, step: Tensor) -> Tensor:
-        """What products use of a layer's weights in a step, from 1; float32."""
-        if self._quantisation == "real":
-            return weights
-        if self._quantisation == "deterministic":
-            return quantize.binarize_deterministic(weights, self._limits[number])
-        return quantize.binarize_stochastic(weights, self._limits[number], number, step, self._key)
+    def evaluation_weights(self, variables: Variables, batch: int) -> list[Tensor]:
+        """The weights with which a batch, numbered from 1, is evaluated, float32, of each layer in its shape."""
+        number = torch.full_like(variables.step, batch)
+        parts = zip(self._evaluation_quantisers, variables.weights, self._shapes, strict=True)
+        return [quantize.from_chunks(quantiser(w, number), shape) for quantiser, w, shape in parts]
 
-    def evaluation_weights(self, variables: Variables, binary: bool) -> list[Tensor]:
-        """The weights with which the network is evaluated, float32, of each layer in its shape."""
-        weights = variables.weights
-        if binary:
-            weights = [
-                quantize.binarize_deterministic(w, limit) for w, limit in zip(weights, self._limits, strict=True)
-            ]
-        return [quantize.from_chunks(w, shape) for w, shape in zip(weights, self._shapes, strict=True)]
+
+def _quantisers(layers: list[Layer], model: ModelSettings, key: quantize.Key) -> list[quantize.Quantiser]:
+    """How training quantises the weights of each layer."""
+    limits = weight_limits(layers, model)
+    return [
+        quantize.Quantiser(
+            kind=layer.weights,
+            limit=float(limits.get(layer.weight, 0)),
+            zero_weight=model.zero_weight,
+            size=layer.shape.weights,
+            tensor=number,
+            key=key,
+        )
+        for number, layer in enumerate(layers)
+    ]
+
+
+def _evaluation_quantisers(training: list[quantize.Quantiser], model: ModelSettings) -> list[quantize.Quantiser]:
+    """How evaluation does: see `ModelSettings.evaluation_weights`."""
+    if model.evaluation_weights == "real":
+        return [quantiser._replace(kind="real") for quantiser in training]
+    if model.evaluation_weights == "stochastic":
+        return [quantiser._replace(tensor=EVALUATION_WEIGHTS + quantiser.tensor) for quantiser in training]
+    return [q._replace(kind="deterministic") if q.kind == "stochastic" else q for q in training]
 
 
 def _copy(targets: tuple[Tensor, ...], sources: tuple[Tensor, ...]) -> None:

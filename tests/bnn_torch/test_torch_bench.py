@@ -54,7 +54,7 @@ def test_plain_network_learns(benchmark_id):
 
 
 def test_plain_network_that_is_not_there():
-    with pytest.raises(EngineError, match="only for recipes with ReLU or binary_tanh, and Adam"):
+    with pytest.raises(EngineError, match=r"the plain network does not know model\.activation=stochastic_sign"):
         bench(recipe("binarynet-torch7-mnist"), "torch", "cpu", None, 1, 1, compare_baseline=True, compile="off")
 
 

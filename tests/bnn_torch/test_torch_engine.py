@@ -11,6 +11,7 @@ from benchmarks.recipe import load_recipe
 
 pytestmark = pytest.mark.torch
 CONVOLUTIONAL = "model.architecture=2x4C3-MP2-8C3-MP2-16FC-10FC"
+LENET = "model.architecture=4C5-MP2-8C5v-MP2-16FC-10FC"
 
 
 def settings(benchmark: str, *overrides: str):
@@ -27,6 +28,22 @@ MODELS = {
     "real": settings("binaryconnect-paper-mnist-none"),
     "shift-based": settings("binarynet-torch7-mnist"),
     "shift-based convolutional": settings("binarynet-torch7-svhn", CONVOLUTIONAL),
+    "output dropout": settings("memorization-cifar10-dropout", "model.architecture=4C3-MP2-2x16FC-10FC"),
+    "evaluated stochastically": settings("memorization-svhn-stochastic-sigmoid", CONVOLUTIONAL),
+    "momentum, edges, penalties": settings(
+        "rwth-lenet5-mnist-binary",
+        LENET,
+        "model.padding=edge",
+        "model.binary_regularization=0.001",
+        "model.l2_dense=0.01",
+    ),
+    "ternary, some layers real": settings("rwth-lenet5-mnist-tern1", LENET, "model.weights=ternary-real-2xternary"),
+    "pooled last, Adam": settings(
+        *("rwth-lenet5-mnist-cbap", LENET, "model.optimizer=torch_adam", "model.momentum=0"),
+        *("model.activation_gradient=swish", "model.swish_beta=5"),
+    ),
+    "no normalisation, last layer fixed": settings("chawla-mlp-mnist-stochastic"),
+    "masks of normal numbers": settings("chawla-cnn-cifar10-float", CONVOLUTIONAL),
 }
 DEVICES = [pytest.param("cpu", id="cpu"), pytest.param("gpu", id="gpu", marks=pytest.mark.gpu)]
 
@@ -98,15 +115,20 @@ def test_evaluating_changes_nothing_and_does_not_depend_on_the_batch(name, batch
     np.testing.assert_allclose(plain.scores(images, 60), scores, rtol=1e-4, atol=1e-4 * np.abs(scores).max())
 
 
+# Where neither .1 of SGD nor .003 of the others is right.
+RATES = {"ternary, some layers real": 0.03, "pooled last, Adam": 0.03, "masks of normal numbers": 1e-3}
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_it_learns_a_batch_and_keeps_weights_within_the_limit(name, batch, opened):
     images, labels = batch
     engine = opened(name)
     limits = {key: np.abs(value).max() for key, value in engine.parameters().items() if key.endswith(".weight")}
-    rate = 0.1 if MODELS[name].optimizer == "sgd" else 3e-3
+    rate = RATES.get(name, 0.1 if MODELS[name].optimizer == "sgd" else 3e-3)
     losses = [engine.train_epoch(images, labels, np.arange(60), 60, rate)[0] for _ in range(60)]
-    assert np.mean(losses[-5:]) < 0.75 * losses[0]
-    if MODELS[name].weights != "real":
+    # Binary networks of these widths cannot learn every random image.
+    assert np.mean(losses[-5:]) < (0.9 if MODELS[name].activation == "sign" else 0.75) * losses[0]
+    if MODELS[name].weights in ("deterministic", "stochastic") and MODELS[name].trained_layers == "all":
         weights = {key: value for key, value in engine.parameters().items() if key.endswith(".weight")}
         for key, value in weights.items():
             limit = 1 if MODELS[name].weight_limit == 1 else limits[key] * 1.01

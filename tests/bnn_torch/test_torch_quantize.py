@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+from benchmarks.parameters import keep_and_scale  # noqa: E402
 from bnn_torch import quantize  # noqa: E402
 
 pytestmark = pytest.mark.torch
 KEY = (7, 3)
+UNITS = np.load(Path(__file__).parents[1] / "golden" / "G_units.npz")
 
 
 def words(values: list[int], kind) -> list:
@@ -65,10 +68,11 @@ def test_draws_are_those_of_the_gluon_engine():
     ours = quantize.from_chunks(quantize.binarize_stochastic(chunks, 1.0, 4, step(9), KEY), weights.shape)
     np.testing.assert_array_equal(ours.numpy(), binary)
     mask, thresholds = np.empty(7000, np.float32), np.empty(7000, np.float32)
-    gluon.draw_dropout_mask(np.float32(0.2), np.uint32(1 << 16), np.uint32(9), *key, mask)
+    keep = keep_and_scale(0.2, "rescaled")
+    gluon.draw_dropout_mask(*keep, np.uint32(1 << 16), np.uint32(9), *key, mask)
     gluon.draw_thresholds(np.uint32(1 << 17), np.uint32(9), *key, thresholds)
-    keep = quantize.keep_and_scale(0.2)
-    np.testing.assert_array_equal(quantize.dropout_mask((70, 100), *keep, 1 << 16, step(9), KEY).reshape(-1), mask)
+    ours = quantize.dropout_mask((70, 100), *map(float, keep), 1 << 16, step(9), KEY)
+    np.testing.assert_array_equal(ours.reshape(-1), mask)
     np.testing.assert_array_equal(quantize.thresholds((7000,), 1 << 17, step(9), KEY), thresholds)
 
 
@@ -95,3 +99,48 @@ def test_probabilities_of_stochastic_weights():
     np.testing.assert_allclose(share, [0, 0.25, 0.5, 0.75, 1], atol=4 * np.sqrt(0.25 / 20_000))
     assert share[0] == 0
     assert share[4] == 1
+
+
+def test_on_the_edge_cases_of_the_original():
+    finite = np.isfinite(UNITS["special/x"])
+    x = torch.from_numpy(UNITS["special/x"][finite])
+    np.testing.assert_array_equal(quantize.probability_of_plus(x, 1.0), UNITS["special/hard_sigmoid"][finite])
+    np.testing.assert_array_equal(quantize.binarize_deterministic(x, 1.0), UNITS["special/Wb_det_away"][finite])
+    # Rounding half to even, as a Theano of today does, gives -1 at 0.
+    np.testing.assert_array_equal(quantize.binarize_zero_to_minus(x, 1.0), UNITS["special/Wb_det_theano1_even"][finite])
+
+
+def test_comparison_with_uniforms_is_strict_as_in_the_original():
+    weights = torch.from_numpy((2 * UNITS["stoch/p"] - 1).astype(np.float32))
+    binary = quantize.compare_with_uniforms(weights, 1.0, torch.from_numpy(UNITS["stoch/u"]))
+    np.testing.assert_array_equal((binary + 1) / 2, UNITS["stoch/bit"])
+
+
+@pytest.mark.parametrize("limit", [1.0, 0.25])
+@pytest.mark.parametrize("size", [7, 4096, 5000])
+def test_ternary_weights(size, limit):
+    """The zeros at the end of the last chunk, and what training makes of them, do not count."""
+    weights = np.random.default_rng(2).normal(size=size).astype(np.float32)
+    chunks = quantize.in_chunks(torch.from_numpy(weights))
+    chunks.reshape(-1)[size:] = 9.0
+    threshold = 0.7 * np.abs(weights.astype(np.float64)).mean()
+    ternary = quantize.from_chunks(quantize.ternarize(chunks, limit, size), (size,))
+    np.testing.assert_array_equal(ternary, limit * (np.sign(weights) * (np.abs(weights) > threshold)))
+
+
+def quantiser(kind: str, zero_weight: str = "plus") -> quantize.Quantiser:
+    return quantize.Quantiser(kind, 0.5, zero_weight, size=5, tensor=3, key=KEY)
+
+
+def test_how_layers_are_quantised():
+    weights = quantize.in_chunks(torch.tensor([-0.4, -0.1, 0.0, 0.1, 0.4]))
+
+    def quantised(*word: str) -> list[float]:
+        return quantize.from_chunks(quantiser(*word)(weights, step(2)), (5,)).tolist()
+
+    assert quantised("deterministic") == [-0.5, -0.5, 0.5, 0.5, 0.5]
+    assert quantised("deterministic", "minus") == [-0.5, -0.5, -0.5, 0.5, 0.5]
+    assert quantised("ternary") == [-0.5, 0, 0, 0, 0.5]  # the threshold is .14
+    assert quantiser("real")(weights, step(2)) is weights
+    drawn = quantize.uniforms((5,), 3, step(2), KEY) < torch.tensor([0.1, 0.4, 0.5, 0.6, 0.9])
+    assert quantised("stochastic") == [0.5 if plus else -0.5 for plus in drawn]

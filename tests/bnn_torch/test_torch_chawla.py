@@ -1,0 +1,32 @@
+"""The PyTorch engine against akshaychawla's training step in float64 NumPy."""
+
+from __future__ import annotations
+
+import functools
+
+import chawla_reference as reference
+import pytest
+
+from benchmarks.engine import open_engine
+
+pytestmark = pytest.mark.torch
+DEVICES = [pytest.param("cpu", id="cpu"), pytest.param("gpu", id="gpu", marks=pytest.mark.gpu)]
+
+
+@pytest.fixture(params=DEVICES)
+def opened(request) -> reference.Opened:
+    return functools.partial(open_engine, "torch", device=request.param, compile="off")
+
+
+@pytest.mark.parametrize("case", reference.CASES)
+def test_three_steps(case, opened):
+    reference.check_three_steps(case, opened)
+
+
+@pytest.mark.parametrize("case", ["mlp float", "mlp binary"])
+def test_the_output_layer_stays_as_it_is(case, opened):
+    reference.check_output_layer_stays(case, opened)
+
+
+def test_a_last_smaller_batch(opened):
+    reference.check_last_smaller_batch(opened)
