@@ -19,8 +19,9 @@ from mxnet import gluon, nd
 
 from benchmarks.architecture import Conv
 from bnn_gluon import fused, pooling
-from bnn_gluon.activations import LINEAR_RELU, NO_THRESHOLDS, Activation, activation_of, ternarize
+from bnn_gluon.activations import LINEAR_RELU, Activation, activation_of, ternarize
 from bnn_gluon.ap2 import ap2
+from bnn_gluon.fused import NO_THRESHOLDS
 from bnn_gluon.layers import BATCH_NORMS, BatchNorm
 from bnn_gluon.linear import Identity, Linear
 from bnn_gluon.memory import buffer, view
@@ -78,8 +79,7 @@ class Stage:
         )
         self.bias = gluon.Parameter("bias", shape=(channels,)) if add_bias else None
         self.running_mean, self.running_spread = np.zeros(channels, np.float32), np.ones(channels, np.float32)
-        self._y: Any = None  # activated, and then pooled
-        self._output: Any = None
+        self._y: Any = None  # activated
         self._zeros, self._ones = np.zeros(channels, np.float32), np.ones(channels, np.float32)
 
     # -- training ------------------------------------------------------------------------------------------------------
@@ -109,15 +109,15 @@ class Stage:
         self._activate(values, self._mean, self._scale, self._activation.forward, _values(y), thresholds)
         if self._pool_behind is None:
             return y
-        size = self._pool_behind.size
-        pooled = self._output = buffer(self, "_pooled_output", (*shape[:2], *(side // size for side in shape[2:])))
-        pooling.max_pool(_values(y), size, _values(pooled))
-        return pooled
+        self._pooled = _max_pool(_values(y), self._pool_behind)
+        output = buffer(self, "_output", self._pooled.shape)
+        _values(output)[:] = self._pooled  # a copy, which dropout may change
+        return output
 
     def backward(self, gradient: Any) -> None:
         """Set the gradients of the stage's parameters and of its input; `gradient`, of its output, is overwritten."""
         if self._pool_behind is not None:
-            gradient = self._unpool(gradient, self._y, _values(self._output), self._pool_behind)
+            gradient = self._unpool(gradient, self._y, self._pooled, self._pool_behind)
         self._normalization_backward(_flat(self._normalized), _flat(_values(gradient)))
         if self._pool_before is not None:
             gradient = self._unpool(gradient, self._z, self._pooled, self._pool_before)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bnn_gluon import activations, fused
+from bnn_gluon import fused
 from bnn_gluon.ap2 import ap2
 
 UNITS = np.load(Path(__file__).parents[1] / "golden" / "G_units.npz")
@@ -40,25 +40,25 @@ def test_moments_of_whole_numbers_have_an_exact_sum(shape, seed):
 def activation_and_slope(y: np.ndarray, activation: int, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     half, clipped = (y + np.float32(1)) / 2, np.clip(y, -1, 1)
     return {
-        activations.NONE: (y, np.ones_like(y)),
-        activations.RELU: (np.maximum(y, 0), np.where(y > 0, 1, np.where(y == 0, 0.5, 0))),
-        activations.BINARY_TANH: (np.where(half >= 0.5, 1, -1), (half <= 1) & (half >= 0)),
-        activations.BINARY_SIGMOID: (half >= 0.5, ((half <= 1) & (half >= 0)) / 2),
-        activations.STOCHASTIC_SIGN: (np.sign(np.clip(y, -1, 1) - thresholds), np.abs(y) <= 1),
-        activations.HARDTANH: (np.clip(y, -1, 1), np.abs(y) < 1),
-        activations.BIREAL: (2 * clipped - clipped * np.abs(clipped), np.maximum(2 - 2 * np.abs(y), 0)),
+        fused.NONE: (y, np.ones_like(y)),
+        fused.RELU: (np.maximum(y, 0), np.where(y > 0, 1, np.where(y == 0, 0.5, 0))),
+        fused.BINARY_TANH: (np.where(half >= 0.5, 1, -1), (half <= 1) & (half >= 0)),
+        fused.BINARY_SIGMOID: (half >= 0.5, ((half <= 1) & (half >= 0)) / 2),
+        fused.STOCHASTIC_SIGN: (np.sign(np.clip(y, -1, 1) - thresholds), np.abs(y) <= 1),
+        fused.HARDTANH: (np.clip(y, -1, 1), np.abs(y) < 1),
+        fused.BIREAL: (2 * clipped - clipped * np.abs(clipped), np.maximum(2 - 2 * np.abs(y), 0)),
     }[activation]
 
 
 # The others are those of evaluation, or have no derivative; the swish is in test_activations.
 CODES = [
-    activations.NONE,
-    activations.RELU,
-    activations.BINARY_TANH,
-    activations.BINARY_SIGMOID,
-    activations.STOCHASTIC_SIGN,
-    activations.HARDTANH,
-    activations.BIREAL,
+    fused.NONE,
+    fused.RELU,
+    fused.BINARY_TANH,
+    fused.BINARY_SIGMOID,
+    fused.STOCHASTIC_SIGN,
+    fused.HARDTANH,
+    fused.BIREAL,
 ]
 
 
@@ -107,9 +107,9 @@ def test_binary_tanh_on_the_edge_cases_of_the_original():
     x = UNITS["special/x"].reshape(-1, 1, 1)
     zero, one = np.zeros(1, np.float32), np.ones(1, np.float32)
     y, g = np.empty_like(x), np.ones_like(x)
-    fused.normalize(x, zero, one, zero, activations.BINARY_TANH, y)
+    fused.normalize(x, zero, one, zero, fused.BINARY_TANH, y)
     np.testing.assert_array_equal(y.ravel(), UNITS["special/binary_tanh_unit"])
-    fused.gradient_sums(x, g, zero, one, zero, activations.BINARY_TANH)
+    fused.gradient_sums(x, g, zero, one, zero, fused.BINARY_TANH)
     np.testing.assert_array_equal(g.ravel(), UNITS["special/binary_tanh_unit_grad"])
 
 
@@ -118,10 +118,10 @@ def test_binary_sigmoid_on_the_edge_cases_of_the_original():
     x = UNITS["special/x"].reshape(-1, 1, 1)
     zero, one = np.zeros(1, np.float32), np.ones(1, np.float32)
     y, g = np.empty_like(x), np.ones_like(x)
-    fused.normalize(x, zero, one, zero, activations.BINARY_SIGMOID, y)
+    fused.normalize(x, zero, one, zero, fused.BINARY_SIGMOID, y)
     np.testing.assert_array_equal(y.ravel(), UNITS["special/hard_sigmoid"] >= 0.5)
     np.testing.assert_array_equal(y.ravel(), (UNITS["special/binary_tanh_unit"] + 1) / 2)
-    fused.gradient_sums(x, g, zero, one, zero, activations.BINARY_SIGMOID)
+    fused.gradient_sums(x, g, zero, one, zero, fused.BINARY_SIGMOID)
     np.testing.assert_array_equal(g.ravel(), UNITS["special/binary_tanh_unit_grad"] / 2)
 
 
@@ -130,7 +130,7 @@ def test_relu_has_the_originals_gradient_at_zero():
     x = UNITS["special/x"].reshape(-1, 1, 1)
     zero, one = np.zeros(1, np.float32), np.ones(1, np.float32)
     g = np.ones_like(x)
-    fused.gradient_sums(x, g, zero, one, zero, activations.RELU)
+    fused.gradient_sums(x, g, zero, one, zero, fused.RELU)
     np.testing.assert_array_equal(g.ravel(), UNITS["special/rectify_grad"])
 
 
@@ -145,7 +145,7 @@ def test_results_do_not_depend_on_the_number_of_threads(pixels):
         for count in (1, threads):
             numba.set_num_threads(count)
             g = dy.copy()
-            results.append([*fused.moments(x), *fused.gradient_sums(x, g, zero, one, zero, activations.RELU), g])
+            results.append([*fused.moments(x), *fused.gradient_sums(x, g, zero, one, zero, fused.RELU), g])
     finally:
         numba.set_num_threads(threads)
     assert all(np.array_equal(a, b) for a, b in zip(*results, strict=True))

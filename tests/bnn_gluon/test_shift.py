@@ -18,7 +18,7 @@ from benchmarks.engine import open_engine
 from benchmarks.parameters import clip_limits, draws_of, layers_of, lr_scales
 from benchmarks.protocol import shuffled
 from benchmarks.recipe import load_recipe
-from bnn_gluon import activations, fused, quantize
+from bnn_gluon import fused, quantize
 from bnn_gluon.ap2 import ap2
 from bnn_gluon.optimizers import NO_LIMIT, RULES
 from data_prep import load
@@ -390,8 +390,8 @@ def test_stochastic_sign_has_the_probability_and_the_gradient_of_the_hardtanh(x)
     n = 200_000
     values, zero, one = np.full((n, 1, 1), x, np.float32), np.zeros(1, np.float32), np.ones(1, np.float32)
     y, g = np.empty_like(values), np.ones_like(values)
-    fused.normalize(values, zero, one, zero, activations.STOCHASTIC_SIGN, y, draw(n))
-    fused.gradient_sums(values, g, zero, one, zero, activations.STOCHASTIC_SIGN)
+    fused.normalize(values, zero, one, zero, fused.STOCHASTIC_SIGN, y, draw(n))
+    fused.gradient_sums(values, g, zero, one, zero, fused.STOCHASTIC_SIGN)
     assert set(np.unique(y)) <= {-1, 1}
     p = np.clip((x + 1) / 2, 0, 1)
     assert abs(np.mean(y == 1) - p) <= 5 * np.sqrt(p * (1 - p) / n)
@@ -402,7 +402,7 @@ def test_stochastic_sign_has_the_probability_and_the_gradient_of_the_hardtanh(x)
 def test_stochastic_sign_in_evaluation_is_torchs_sign():
     x = np.array([-2, -1e-30, 0, 1e-30, 0.5], np.float32).reshape(-1, 1, 1)
     zero, one = np.zeros(1, np.float32), np.ones(1, np.float32)
-    fused.normalize(x, zero, one, zero, activations.TORCH_SIGN, x)
+    fused.normalize(x, zero, one, zero, fused.TORCH_SIGN, x)
     np.testing.assert_array_equal(x.ravel(), [-1, -1, 0, 1, 1])
 
 

@@ -8,7 +8,8 @@ from benchmarks.architecture import Conv, LayerShape
 
 
 def stage_of(mx, bias: np.ndarray, weight: np.ndarray, *, every: bool = False):
-    from bnn_gluon.activations import RELU, Activation
+    from bnn_gluon.activations import Activation
+    from bnn_gluon.fused import RELU
     from bnn_gluon.layers import BATCH_NORMS
     from bnn_gluon.linear import Linear
     from bnn_gluon.stages import Normalization, Pool, Stage
