@@ -250,6 +250,7 @@ class GluonEngine:
     def _update_parameter(self, name: str, used: np.ndarray, gradient: np.ndarray, step_size: np.float32) -> None:
         value = self._weights.get(name, used)
         if name in self._penalties:
+            gradient = gradient.copy()  # `gradients` tells that of the loss alone
             self._add_penalty(gradient, value, used, *self._penalties[name])
         scaled = step_size * self._lr_scales.get(name, np.float32(1))
         limit = self._clipped.get(name, np.float32(np.inf))
