@@ -268,11 +268,11 @@ def weight_limits(layers: list[Layer], model: ModelSettings) -> dict[str, np.flo
 
 def clip_limits(layers: list[Layer], model: ModelSettings) -> dict[str, np.float32]:
     """H of each parameter that is clipped to +-H after an update, by name."""
-    limits = weight_limits(layers, model)
+    limits, untouched = weight_limits(layers, model), frozen(layers)
     found: dict[str, np.float32] = {}
     for layer in (layer for layer in layers if layer.quantised):
-        others = (layer.bias, f"{layer.norm}.gamma", f"{layer.norm}.beta") if model.clipped == "all" else ()
-        names = [name for name in (layer.weight, *others) if name in layer.parameters]
+        trained = [name for name in layer.parameters if ".running_" not in name and name not in untouched]
+        names = trained if model.clipped == "all" else [name for name in trained if name == layer.weight]
         found |= dict.fromkeys(names, limits[layer.weight])
     return found
 

@@ -66,7 +66,7 @@ class Training:
         still = frozen(layers)
         scales = lr_scales(layers, model)
         decays = {name: penalty for name, penalty in penalties(layers, model).items() if name not in still}
-        clipped = {name: limit for name, limit in clip_limits(layers, model).items() if name not in still}
+        clipped = clip_limits(layers, model)
         self._trained = [layer.trained for layer in layers]
         self._scales = [float(scales.get(layer.weight, 1)) for layer in layers]
         self._limits = [float(clipped.get(layer.weight, np.inf)) for layer in layers]

@@ -1,8 +1,8 @@
 """akshaychawla's networks and training step in float64 NumPy, and both engines' comparison with it.
 
 Written from akshaychawla/Binary-Neural-Networks, which needs Theano: mnist_baseline.py, mnist_binary.py,
-cifar_conv_baseline.py, cifar_conv_binary.py@758a94b and layers.py@4fc39ad. Nothing of the engines computes what is
-expected.
+cifar_conv_baseline.py, cifar_conv_binary.py@758a94b, layers.py@4fc39ad and the later one that has BinaryConv2D. Nothing
+of the engines computes what is expected, but for the numbers of the tensors that are drawn.
 """
 
 from __future__ import annotations

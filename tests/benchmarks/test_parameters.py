@@ -87,6 +87,11 @@ def test_real_layers_have_no_limit():
     assert clip_limits(layers, model) == weight_limits(layers, model)
 
 
+def test_a_frozen_layer_is_not_clipped():
+    clipped = clip_limits(*layers_and_model("chawla-mlp-mnist-binary"))
+    assert set(clipped) == {f"dense{i}.{kind}" for i in (1, 2, 3) for kind in ("weight", "bias")}
+
+
 # -- penalties and frozen layers ---------------------------------------------------------------------------------------
 
 
