@@ -31,8 +31,7 @@ _BLOCK = 256
 _ap2 = numba.njit(inline="always")(ap2)
 
 
-# numba compiles branches, not tables of functions. Both stand in this file because its compiled functions are kept
-# until the file itself changes, whatever happens to functions that it takes from others.
+# numba compiles branches, not tables of functions.
 @numba.njit(error_model="numpy")
 def activate(y, activation, thresholds, steepness):  # type: ignore[no-untyped-def]  # noqa: PLR0912
     """Replace y, float32 (n,), by its activation.

@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import bnn_gluon
+
+
+def test_what_is_compiled_is_kept_by_the_content_of_all_files(tmp_path):
+    (tmp_path / "a.py").write_text("x = 1")
+    (tmp_path / "b.py").write_text("y = 1")
+    before = bnn_gluon.compiled_folder(tmp_path)
+    assert bnn_gluon.compiled_folder(tmp_path) == before
+    (tmp_path / "b.py").write_text("y = 2")
+    assert bnn_gluon.compiled_folder(tmp_path) != before
+
+
+def test_numba_is_told_of_it():
+    assert os.environ["NUMBA_CACHE_DIR"] == str(bnn_gluon.compiled_folder(Path(bnn_gluon.__file__).parent))
