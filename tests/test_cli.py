@@ -198,7 +198,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_record(finished, cli,
         assert process.stderr is not None
         while line := process.stderr.readline():
             if line.startswith("epoch ") or (kill == 0 and "folder" in line):
-                time.sleep(randomness.random() * 0.5)
+                time.sleep(randomness.random() * 0.1)
                 break
         process.send_signal(signal.SIGKILL)
         process.communicate()
