@@ -7,6 +7,7 @@ Plain NumPy: two engines that are given the same seed start from the same parame
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from statistics import NormalDist
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -146,6 +147,27 @@ def layers_of(model: ModelSettings, input_shape: tuple[int, ...]) -> list[Layer]
             )
         )
     return layers
+
+
+def evaluation_kinds(layers: list[Layer], model: ModelSettings) -> list[str]:
+    """How evaluation quantises the weights of each layer: see `ModelSettings.evaluation_weights`."""
+    if model.evaluation_weights == "real":
+        return ["real" for _ in layers]
+    drawn = "stochastic" if model.evaluation_weights == "stochastic" else "deterministic"
+    return [drawn if layer.weights == "stochastic" else layer.weights for layer in layers]
+
+
+def check_parameters(parameters: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse parameters that are not those of these names and shapes.
+
+    Raises:
+        ValueError: a name missing or unknown, or another shape.
+    """
+    if set(parameters) != set(shapes):
+        raise ValueError(f"parameters: expected {sorted(shapes)}, found {sorted(parameters)}")
+    for name, shape in shapes.items():
+        if np.shape(parameters[name]) != shape:
+            raise ValueError(f"{name}: expected shape {shape}, found {np.shape(parameters[name])}")
 
 
 # -- random draws ------------------------------------------------------------------------------------------------------

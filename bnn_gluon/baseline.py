@@ -14,7 +14,7 @@ from mxnet import autograd, gluon, nd, random
 
 from benchmarks.architecture import Conv, LayerShape, MaxPool, layer_shapes, parse_architecture
 from benchmarks.errors import EngineError
-from bnn_gluon.optimizers import RULES
+from benchmarks.optimizers import RULES
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings
@@ -61,7 +61,7 @@ class PlainEngine:
             loss = nd.mean(nd.square(nd.relu(1 - targets * self.network(inputs))))
         loss.backward()
         self._step += 1
-        step_size = float(RULES["adam"].step_size(lr, self._step))
+        step_size = float(*RULES["adam"].sizes(lr, self._step))
         for parameter in self._others:
             self._adam(parameter, parameter.data(), step_size)
         for parameter, real, scale in zip(self._weights, self._real, self._scales, strict=True):

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,25 +19,20 @@ import mxnet
 import numpy as np
 from mxnet import autograd, gluon, nd
 
-from benchmarks.engine import epoch_batches
 from benchmarks.errors import EngineError
-from benchmarks.machine import cpu_model
 from benchmarks.networks import IMAGE_SHAPE, MEAN, NETWORKS, STD, network
-from benchmarks.parameters import glorot_limit
-from bnn_gluon import optimizers
-from bnn_gluon.memory import view
+from benchmarks.parameters import Penalty, glorot_limit
+from bnn_gluon.base import BaseEngine, UpdateSettings
 
 if TYPE_CHECKING:
-    from benchmarks.augmentation import Crops
     from benchmarks.recipe import ModelSettings
 
 _GLUON_NAME = re.compile(r"(?P<layer>.*(?P<kind>conv|batchnorm|dense)\d+)_(?P<parameter>[a-z_]+)")
 _KINDS = {"conv": "conv", "batchnorm": "bn", "dense": "dense"}
 _MEAN, _STD = (np.array(values, np.float32)[:, None, None] for values in (MEAN, STD))
-_NO_PENALTY = np.float32(0)
 
 
-class ZooEngine:
+class ZooEngine(BaseEngine):
     """One of GluonCV's networks with its training rule on the CPU: see `benchmarks.engine.Engine`.
 
     Layers of each kind are numbered in the order of Gluon's parameters, which is that of `benchmarks.networks`.
@@ -47,17 +41,15 @@ class ZooEngine:
     def __init__(self, model: ModelSettings, input_shape: tuple[int, ...], seed: int, threads: int) -> None:
         """`input_shape` is networks.IMAGE_SHAPE, as no recipe with another is consistent."""
         assert tuple(input_shape) == IMAGE_SHAPE
-        self._model, self._threads = model, threads
-        self._rule, self._decay = optimizers.rule_of(model), np.float32(model.weight_decay)
         self._net, self._loss = build(model), gluon.loss.SoftmaxCrossEntropyLoss()
         named = house_names(self._net)
-        self._trained = {name: parameter for name, parameter in named.items() if parameter.grad_req != "null"}
+        trained = {name: parameter for name, parameter in named.items() if parameter.grad_req != "null"}
         # gamma and beta of a normalisation that has none are 1 and 0 in Gluon, and not worth a name.
-        self._parameters = {name: named[name] for name in named if name in self._trained or ".running_" in name}
-        self._moments = {
-            name: [np.zeros(math.prod(parameter.shape), np.float32) for _ in self._rule.moments]
-            for name, parameter in self._trained.items()
-        }
+        self._parameters = {name: named[name] for name in named if name in trained or ".running_" in name}
+        shapes = {name: parameter.shape for name, parameter in self._parameters.items()}
+        # Weights, biases, gamma and beta alike: see `benchmarks.settings.ModelSettings`, "Update".
+        decays = dict.fromkeys(trained, Penalty(model.weight_decay, 0)) if model.weight_decay else {}
+        super().__init__(model, threads, shapes, trained, {}, UpdateSettings(decays, {}, {}, ()))
         self.load_parameters(self._initial_values(seed))
 
     def _initial_values(self, seed: int) -> dict[str, np.ndarray]:
@@ -82,46 +74,13 @@ class ZooEngine:
     def parameters(self) -> dict[str, np.ndarray]:
         return {name: parameter.data().asnumpy() for name, parameter in self._parameters.items()}
 
-    def load_parameters(self, parameters: Mapping[str, np.ndarray]) -> None:
-        if set(parameters) != set(self._parameters):
-            raise ValueError(f"parameters: expected {sorted(self._parameters)}, found {sorted(parameters)}")
-        for name, parameter in self._parameters.items():
-            if np.shape(parameters[name]) != parameter.shape:
-                raise ValueError(f"{name}: expected shape {parameter.shape}, found {np.shape(parameters[name])}")
+    def _set_parameters(self, parameters: Mapping[str, np.ndarray]) -> None:
         for name, parameter in self._parameters.items():
             parameter.set_data(nd.array(parameters[name], dtype="float32"))
 
-    def state(self) -> dict[str, np.ndarray]:
-        state = {f"parameters/{name}": value for name, value in self.parameters().items()}
-        return state | {key: value.copy() for key, value in self._named_moments().items()}
-
-    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
-        for key, value in self._named_moments().items():
-            value[:] = np.reshape(state[key], -1)
-        self.load_parameters({name: state[f"parameters/{name}"] for name in self._parameters})
-
-    def _named_moments(self) -> dict[str, np.ndarray]:
-        """The optimiser's moments as {"sgd_velocity/dense1.weight": float32 (n,), ...}."""
-        return {
-            f"{self._model.optimizer}_{moment}/{name}": value
-            for name, values in self._moments.items()
-            for moment, value in zip(self._rule.moments, values, strict=True)
-        }
-
-    def describe(self) -> dict[str, object]:
-        features = mxnet.runtime.Features()
-        packages = ("mxnet", "gluoncv", "numpy", "numba")
-        return {
-            "name": "gluon",
-            "device": "cpu",
-            "device_name": cpu_model(),
-            "threads": self._threads,
-            "precision": "float32",
-            "versions": {name: importlib.metadata.version(name) for name in packages},
-            "features": sorted(name for name in features if features.is_enabled(name)),
-            "driver": None,
-            "determinism": {"bit_exact_resume": True},
-        }
+    def describe(self) -> dict[str, Any]:
+        described = super().describe()
+        return described | {"versions": described["versions"] | {"gluoncv": importlib.metadata.version("gluoncv")}}
 
     # -- training ------------------------------------------------------------------------------------------------------
 
@@ -138,37 +97,8 @@ class ZooEngine:
             loss = losses.mean()
         loss.backward()
         nd.waitall()
-        for name, parameter in self._trained.items():
-            self._update(name, view(parameter.data()), view(parameter.grad()), lr)
+        self._update_parameters(lr)
         return float(np.mean(losses.asnumpy(), dtype=np.float64))
-
-    def _update(self, name: str, value: np.ndarray, gradient: np.ndarray, lr: float) -> None:
-        """Weights, biases, gamma and beta alike: see `benchmarks.settings.ModelSettings`, "Update"."""
-        if self._decay:
-            optimizers.add_penalty(gradient, value, value, self._decay, _NO_PENALTY)
-        self._rule.update(value, gradient, self._moments[name], self._rule.step_size(lr, 1))
-
-    def gradients(self) -> dict[str, np.ndarray]:
-        return {name: parameter.grad().asnumpy() for name, parameter in self._trained.items()}
-
-    def train_epoch(
-        self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        order: np.ndarray,
-        batch_size: int,
-        lr: float,
-        on_batch: Callable[[int, float], None] | None = None,
-        *,
-        crops: Crops | None = None,
-        keep_remainder: bool = False,
-    ) -> np.ndarray:
-        losses: list[float] = []
-        for batch in epoch_batches(images, labels, order, batch_size, crops, keep_remainder):
-            losses.append(float(np.float32(self.train_step(*batch, lr))))
-            if on_batch is not None:
-                on_batch(len(losses), losses[-1])
-        return np.array(losses, np.float32)
 
     # -- evaluation ----------------------------------------------------------------------------------------------------
 

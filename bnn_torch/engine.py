@@ -17,7 +17,7 @@ from benchmarks.engine import PRECISIONS, epoch_batches
 from benchmarks.errors import EngineError
 from benchmarks.machine import cpu_model, nvidia_gpus, usable_cores
 from benchmarks.networks import NETWORKS
-from benchmarks.parameters import initial_values
+from benchmarks.parameters import check_parameters, initial_values
 
 if TYPE_CHECKING:
     from benchmarks.augmentation import Crops
@@ -132,11 +132,7 @@ class TorchEngine:
 
     def load_parameters(self, parameters: Mapping[str, np.ndarray]) -> None:
         expected = {name: shape for layer in self._network.layers for name, shape in layer.parameters.items()}
-        if set(parameters) != set(expected):
-            raise ValueError(f"parameters: expected {sorted(expected)}, found {sorted(parameters)}")
-        for name, shape in expected.items():
-            if np.shape(parameters[name]) != shape:
-                raise ValueError(f"{name}: expected shape {shape}, found {np.shape(parameters[name])}")
+        check_parameters(parameters, expected)
         self._set(parameters, self._variables.weights, self._variables.affine)
         self._variables.running.copy_(self._flat(parameters, self._network.running))
         self._training.quantise(self._variables)

@@ -95,7 +95,7 @@ class Batches:
         self, images: Tensor, labels: Tensor, batch_size: int, batches: int, sizes: int, crops: Crops | None
     ) -> None:
         """For epochs of so many batches at first, with so many `sizes` of the optimiser's in a step (see
-        `optimizers.Rule`), and of images that are changed like those of `crops`."""
+        `benchmarks.optimizers.Rule`), and of images that are changed like those of `crops`."""
         self.images, self.labels, self.batch_size = images, labels, batch_size
         self.capacity = capacity = max(batches, len(images) // batch_size)
         self._kind, device = _kind(crops), images.device

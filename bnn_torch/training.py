@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.optimizers import rule_of
 from benchmarks.parameters import (
     EVALUATION_WEIGHTS,
     Layer,
     clip_limits,
+    evaluation_kinds,
     frozen,
     lr_scales,
     penalties,
@@ -21,7 +23,7 @@ from benchmarks.parameters import (
 )
 from bnn_torch import quantize
 from bnn_torch.network import Network, Pass
-from bnn_torch.optimizers import rule_of
+from bnn_torch.optimizers import update_of
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings
@@ -57,12 +59,12 @@ class Training:
     """The training rule of a recipe on one device."""
 
     def __init__(self, network: Network, model: ModelSettings, key: quantize.Key, device: torch.device) -> None:
-        self.rule = rule_of(model)
+        self.rule, self._update = rule_of(model), update_of(model)
         self._network, self._device = network, device
         layers = network.layers
         self._shapes = [layer.weight_shape for layer in layers]
         self._quantisers = _quantisers(layers, model, key)
-        self._evaluation_quantisers = _evaluation_quantisers(self._quantisers, model)
+        self._evaluation_quantisers = _evaluation_quantisers(self._quantisers, layers, model)
         still = frozen(layers)
         scales = lr_scales(layers, model)
         decays = {name: penalty for name, penalty in penalties(layers, model).items() if name not in still}
@@ -135,7 +137,7 @@ class Training:
             g = g + self._affine_decays * parameter
         if self._affine_trained is not None:
             g = torch.where(self._affine_trained, g, 0)
-        updated = self.rule.update(parameter, g, moments, step_size * self._affine_scales, *more)
+        updated = self._update(parameter, g, moments, step_size * self._affine_scales, *more)
         parameter.copy_(torch.clamp(updated.parameter, -self._affine_limits, self._affine_limits))
         _copy(moments, updated.moments)
 
@@ -149,7 +151,7 @@ class Training:
             g = g + penalty.decay * weights
         if penalty is not None and penalty.quantised:
             g = g + penalty.quantised * variables.used[number].to(torch.float32)
-        updated = self.rule.update(weights, g, moments, step_size * self._scales[number], *more)
+        updated = self._update(weights, g, moments, step_size * self._scales[number], *more)
         limit = self._limits[number]
         weights.copy_(updated.parameter if limit == np.inf else updated.parameter.clamp(-limit, limit))
         _copy(moments, updated.moments)
@@ -188,13 +190,15 @@ def _quantisers(layers: list[Layer], model: ModelSettings, key: quantize.Key) ->
     ]
 
 
-def _evaluation_quantisers(training: list[quantize.Quantiser], model: ModelSettings) -> list[quantize.Quantiser]:
-    """How evaluation does: see `ModelSettings.evaluation_weights`."""
-    if model.evaluation_weights == "real":
-        return [quantiser._replace(kind="real") for quantiser in training]
-    if model.evaluation_weights == "stochastic":
-        return [quantiser._replace(tensor=EVALUATION_WEIGHTS + quantiser.tensor) for quantiser in training]
-    return [q._replace(kind="deterministic") if q.kind == "stochastic" else q for q in training]
+def _evaluation_quantisers(
+    training: list[quantize.Quantiser], layers: list[Layer], model: ModelSettings
+) -> list[quantize.Quantiser]:
+    """How evaluation does, with random draws of its own."""
+    kinds = evaluation_kinds(layers, model)
+    return [
+        quantiser._replace(kind=kind, tensor=EVALUATION_WEIGHTS + quantiser.tensor)
+        for quantiser, kind in zip(training, kinds, strict=True)
+    ]
 
 
 def _copy(targets: tuple[Tensor, ...], sources: tuple[Tensor, ...]) -> None:

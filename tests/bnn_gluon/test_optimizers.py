@@ -7,13 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.optimizers import RULES
 from benchmarks.recipe import load_recipe
-from bnn_gluon.optimizers import NO_LIMIT, RULES, MomentumSgd, add_penalty, rule_of
+from bnn_gluon.optimizers import NO_LIMIT, UPDATES, Update, add_penalty, momentum, update_of
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "F_optimisers.npz")
 UNITS = np.load(Path(__file__).parents[1] / "golden" / "G_units.npz")
 ONE = np.float32(1)
-ADAM, SGD = RULES["adam"], RULES["sgd"]
+ADAM, SGD = UPDATES["adam"], UPDATES["sgd"]
+
+
+def adam_size(lr: float, step: int) -> np.float32:
+    (size,) = RULES["adam"].sizes(lr, step)
+    return size
 
 
 def zeros(n: int = 12) -> np.ndarray:
@@ -26,7 +32,7 @@ def test_adam_is_lasagnes(schedule):
     parameter, mean, square = GOLDEN["p0"].copy(), zeros(), zeros()
     tolerance = 2 * np.abs(GOLDEN[f"pinned_f64/adam_{schedule}/param"] - GOLDEN[f"adam_{schedule}/param"]).max()
     for step, (gradient, lr) in enumerate(zip(GOLDEN["grads"], rates, strict=True), 1):
-        ADAM.update(parameter, gradient.copy(), (mean, square), ADAM.step_size(float(lr), step))
+        ADAM(parameter, gradient.copy(), mean, square, NO_LIMIT, adam_size(float(lr), step))
         np.testing.assert_allclose(parameter, GOLDEN[f"adam_{schedule}/param"][step - 1], rtol=0, atol=tolerance)
         # Gradients of both signs cancel in the mean: its rounding is that of the largest of them.
         mean_error = np.abs(mean - GOLDEN[f"adam_{schedule}/m"][step - 1])
@@ -39,7 +45,7 @@ def test_scaled_and_clipped_adam_is_binaryconnects():
     expected = GOLDEN["adam_scaled_clipped/param"]
     tolerance = 2 * np.abs(GOLDEN["pinned_f64/adam_scaled_clipped/param"] - expected).max()
     for step, gradient in enumerate(GOLDEN["grads"], 1):
-        ADAM.update(weights, gradient.copy(), moments, GOLDEN["W_LR_scale"] * ADAM.step_size(1e-3, step), ONE)
+        ADAM(weights, gradient.copy(), *moments, ONE, GOLDEN["W_LR_scale"] * adam_size(1e-3, step))
         np.testing.assert_allclose(weights, expected[step - 1], rtol=0, atol=tolerance)
 
 
@@ -47,16 +53,16 @@ def test_small_steps_are_not_lost():
     """W - s * step as Theano compiles it; the literal W + s * ((W - step) - W) freezes weights late in training."""
     for lr, after in zip(UNITS["canon/lr"], UNITS["canon/W_after_one_step_grad1"], strict=True):
         weights = np.array([UNITS["canon/W_before"]])
-        size = UNITS["canon/scale"] * ADAM.step_size(float(lr), 1)
-        ADAM.update(weights, np.ones(1, np.float32), (zeros(1), zeros(1)), size, ONE)
+        size = UNITS["canon/scale"] * adam_size(float(lr), 1)
+        ADAM(weights, np.ones(1, np.float32), zeros(1), zeros(1), ONE, size)
         assert weights[0] == pytest.approx(after, abs=6e-8)
 
 
 def test_gradient_descent():
     weights, gradient = np.array([0.5, -0.9, 0.0], np.float32), np.array([1, 1, -30], np.float32)
-    SGD.update(weights, gradient, (), SGD.step_size(0.25, 1), ONE)
+    SGD(weights, gradient, ONE, np.float32(0.25))
     np.testing.assert_array_equal(weights, np.array([0.25, -1, 1], np.float32))
-    SGD.update(weights, gradient, (), SGD.step_size(0.25, 1), NO_LIMIT)
+    SGD(weights, gradient, NO_LIMIT, np.float32(0.25))
     np.testing.assert_array_equal(weights, np.array([0, -1.25, 8.5], np.float32))
 
 
@@ -71,25 +77,25 @@ def gradients_and_start(steps: int = 20) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_momentum(nesterov):
     gradients, start = gradients_and_start()
-    rule = MomentumSgd(0.9, nesterov)
-    parameter, moments = start.copy(), (zeros(),)
+    update = momentum(0.9, nesterov=nesterov)
+    parameter, kept = start.copy(), zeros()
     expected, velocity = start.astype(np.float64), np.zeros(12)
-    for step, gradient in enumerate(gradients, 1):
-        rule.update(parameter, gradient.copy(), moments, rule.step_size(0.01, step), NO_LIMIT, step)
+    for gradient in gradients:
+        update(parameter, gradient.copy(), kept, NO_LIMIT, np.float32(0.01))
         velocity = 0.9 * velocity + gradient
         expected -= 0.01 * (gradient + 0.9 * velocity if nesterov else velocity)
         np.testing.assert_allclose(parameter, expected, rtol=0, atol=2e-6)
-    np.testing.assert_allclose(moments[0], velocity, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(kept, velocity, rtol=1e-5, atol=1e-5)
 
 
 def test_adam_as_published_adds_epsilon_to_the_corrected_root():
     gradients, start = gradients_and_start()
     gradients *= 1e-7  # as small as epsilon, where Lasagne's form differs
-    rule = RULES["torch_adam"]
     parameter, moments = start.copy(), (zeros(), zeros())
     expected, mean, square = start.astype(np.float64), np.zeros(12), np.zeros(12)
     for step, gradient in enumerate(gradients, 1):
-        rule.update(parameter, gradient.copy(), moments, rule.step_size(0.01, step), NO_LIMIT, step)
+        sizes = RULES["torch_adam"].sizes(0.01, step)
+        UPDATES["torch_adam"](parameter, gradient.copy(), *moments, NO_LIMIT, *sizes)
         wide = gradient.astype(np.float64)
         mean, square = 0.9 * mean + 0.1 * wide, 0.999 * square + 0.001 * wide**2
         expected -= 0.01 * (mean / (1 - 0.9**step)) / (np.sqrt(square / (1 - 0.999**step)) + 1e-8)
@@ -103,7 +109,15 @@ def test_a_penalty_is_added_to_the_gradient():
     np.testing.assert_array_equal(gradient, np.array([1 + 0.25 - 2, 2 - 0.125 + 2], np.float32))
 
 
-def test_which_rule_a_recipe_has():
-    assert rule_of(load_recipe("rwth-lenet5-mnist-binary").model).moments == ("velocity",)
-    assert rule_of(load_recipe("chawla-mlp-mnist-float").model) is RULES["sgd"]
-    assert rule_of(load_recipe("rwth-vgg7-cifar10-binary").model) is RULES["torch_adam"]
+def updated(update: Update, moments: int, sizes: int) -> float:
+    """1 after the update by a gradient of 1, with so many moments, of 0.5, and so many sizes, of 0.25."""
+    parameter, *kept = np.ones(1, np.float32), *(np.full(1, 0.5, np.float32) for _ in range(moments))
+    update(parameter, np.ones(1, np.float32), *kept, NO_LIMIT, *[np.float32(0.25)] * sizes)
+    return float(parameter[0])
+
+
+def test_which_update_a_recipe_has():
+    momentum_update = update_of(load_recipe("rwth-lenet5-mnist-binary").model)
+    assert updated(momentum_update, 1, 1) == pytest.approx(1 - 0.25 * (0.99 * 0.5 + 1))
+    assert update_of(load_recipe("chawla-mlp-mnist-float").model) is UPDATES["sgd"]
+    assert update_of(load_recipe("rwth-vgg7-cifar10-binary").model) is UPDATES["torch_adam"]

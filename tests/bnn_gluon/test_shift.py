@@ -15,16 +15,17 @@ from hypothesis import strategies as st
 
 from benchmarks.architecture import Conv, LayerShape, MaxPool, layer_shapes, parse_architecture
 from benchmarks.engine import open_engine
+from benchmarks.optimizers import RULES
 from benchmarks.parameters import clip_limits, draws_of, layers_of, lr_scales
 from benchmarks.protocol import shuffled
 from benchmarks.recipe import load_recipe
 from bnn_gluon import fused, quantize
 from bnn_gluon.ap2 import ap2
-from bnn_gluon.optimizers import NO_LIMIT, RULES
+from bnn_gluon.optimizers import NO_LIMIT, UPDATES
 from data_prep import load
 
 MNIST, CIFAR10, SVHN = (load_recipe(f"binarynet-torch7-{name}").model for name in ("mnist", "cifar10", "svhn"))
-ADAMAX = RULES["shift_adamax"]
+ADAMAX = UPDATES["shift_adamax"]
 
 
 # -- the formulas, in float64 ----------------------------------------------------------------------------------------
@@ -409,6 +410,11 @@ def test_stochastic_sign_in_evaluation_is_torchs_sign():
 # -- shift-based AdaMax ------------------------------------------------------------------------------------------------
 
 
+def adamax_size(lr: float, step: int) -> np.float32:
+    (size,) = RULES["shift_adamax"].sizes(lr, step)
+    return size
+
+
 def test_adamax_is_the_formula():
     generator = np.random.default_rng(5)
     gradients = (generator.normal(size=(30, 200)) * 2.0 ** generator.integers(-12, 3, 200)).astype(np.float32)
@@ -417,7 +423,7 @@ def test_adamax_is_the_formula():
     expected = theta.astype(np.float64), np.zeros(200), np.zeros(200)
     scale = np.float32(32)
     for step, gradient in enumerate(gradients, 1):
-        ADAMAX.update(theta, gradient, moments, scale * ADAMAX.step_size(2**-6, step), np.float32(1))
+        ADAMAX(theta, gradient, *moments, np.float32(1), scale * adamax_size(2**-6, step))
         expected = adamax(expected[0], gradient, *expected[1:], 2**-6, step, 32, 1)
         np.testing.assert_allclose(theta, expected[0], rtol=0, atol=3e-6)
         np.testing.assert_allclose(moments[0], expected[1], rtol=1e-5, atol=1e-6 * np.abs(gradients).max())
@@ -425,9 +431,9 @@ def test_adamax_is_the_formula():
 
 
 def test_adamax_steps_are_powers_of_two():
-    sizes = [ADAMAX.step_size(2**-6, step) for step in (1, 2, 10, 50, 1000)]
+    sizes = [adamax_size(2**-6, step) for step in (1, 2, 10, 50, 1000)]
     assert sizes == [2**-3, 2**-4, 2**-5, 2**-6, 2**-6]
-    assert ADAMAX.step_size(2.0**-55, 10**6) == 2.0**-55
+    assert adamax_size(2.0**-55, 10**6) == 2.0**-55
 
 
 @given(st.lists(st.floats(-4, 4, width=32), min_size=1, max_size=40), st.integers(0, 200))
@@ -436,7 +442,7 @@ def test_the_stored_maximum_never_decays(gradients, silent):
     theta, moments = np.zeros(1, np.float32), (np.zeros(1, np.float32), np.zeros(1, np.float32))
     before = np.float32(0)
     for step, gradient in enumerate(gradients + [0.0] * silent, 1):
-        ADAMAX.update(theta, np.array([gradient], np.float32), moments, ADAMAX.step_size(2**-6, step), NO_LIMIT)
+        ADAMAX(theta, np.array([gradient], np.float32), *moments, NO_LIMIT, adamax_size(2**-6, step))
         assert moments[1][0] >= before
         before = moments[1][0]
     largest = np.abs(np.array(gradients, np.float32)).max()

@@ -8,44 +8,36 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+from benchmarks.optimizers import RULES  # noqa: E402
 from benchmarks.recipe import load_recipe  # noqa: E402
-from bnn_torch.optimizers import MomentumSgd, Rule, rule_of  # noqa: E402
+from bnn_torch.optimizers import UPDATES, Update, momentum, update_of  # noqa: E402
 
 pytestmark = pytest.mark.torch
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "F_optimisers.npz")
 UNITS = np.load(Path(__file__).parents[1] / "golden" / "G_units.npz")
 
 
-def rule(optimizer: str) -> Rule:
-    benchmarks = {
-        "adam": "binaryconnect-mnist",
-        "sgd": "binaryconnect-paper-mnist",
-        "shift_adamax": "binarynet-torch7-mnist",
-        "torch_adam": "rwth-vgg7-cifar10-binary",
-    }
-    return rule_of(load_recipe(benchmarks[optimizer]).model)
-
-
 class Trained:
     """A parameter that a rule updates, in float32 or float64."""
 
-    def __init__(self, rule: Rule, start: np.ndarray, kind=torch.float32) -> None:
-        self.rule, self.kind, self.step = rule, kind, 0
+    def __init__(self, rule: str, start: np.ndarray, kind=torch.float32, update: Update | None = None) -> None:
+        self.rule, self.kind, self.step = RULES[rule], kind, 0
+        self.apply = update or UPDATES[rule]
         self.parameter = torch.from_numpy(np.array(start)).to(kind)
-        self.moments = tuple(torch.zeros_like(self.parameter) for _ in rule.moments)
+        self.moments = tuple(torch.zeros_like(self.parameter) for _ in self.rule.moments)
 
     def update(self, gradient: np.ndarray, lr: float, scale: float = 1, limit: float = np.inf) -> None:
         self.step += 1
         size, *more = (torch.tensor(float(size)) for size in self.rule.sizes(lr, self.step))
         g = torch.from_numpy(np.array(gradient)).to(self.kind)
-        updated = self.rule.update(self.parameter, g, self.moments, size * scale, *more)
+        updated = self.apply(self.parameter, g, self.moments, size * scale, *more)
         self.parameter, self.moments = updated.parameter.clamp(-limit, limit), updated.moments
 
 
 @pytest.mark.parametrize("schedule", ["const", "decay"])
 def test_adam_is_lasagnes(schedule):
     rates = GOLDEN["lr_decay_seq"] if schedule == "decay" else np.full(30, 1e-3)
-    trained = Trained(rule("adam"), GOLDEN["p0"])
+    trained = Trained("adam", GOLDEN["p0"])
     tolerance = 2 * np.abs(GOLDEN[f"pinned_f64/adam_{schedule}/param"] - GOLDEN[f"adam_{schedule}/param"]).max()
     for step, (gradient, lr) in enumerate(zip(GOLDEN["grads"], rates, strict=True)):
         trained.update(gradient, float(lr))
@@ -60,7 +52,7 @@ def test_adam_is_lasagnes(schedule):
 def test_scaled_and_clipped_adam_is_binaryconnects():
     expected = GOLDEN["adam_scaled_clipped/param"]
     tolerance = 2 * np.abs(GOLDEN["pinned_f64/adam_scaled_clipped/param"] - expected).max()
-    trained = Trained(rule("adam"), GOLDEN["p0"])
+    trained = Trained("adam", GOLDEN["p0"])
     for step, gradient in enumerate(GOLDEN["grads"]):
         trained.update(gradient, 1e-3, scale=float(GOLDEN["W_LR_scale"]), limit=1)
         np.testing.assert_allclose(trained.parameter, expected[step], rtol=0, atol=tolerance)
@@ -69,7 +61,7 @@ def test_scaled_and_clipped_adam_is_binaryconnects():
 def test_small_steps_are_not_lost():
     """W - s * step as Theano compiles it; the literal W + s * ((W - step) - W) freezes weights late in training."""
     for lr, after in zip(UNITS["canon/lr"], UNITS["canon/W_after_one_step_grad1"], strict=True):
-        trained = Trained(rule("adam"), np.array([UNITS["canon/W_before"]]))
+        trained = Trained("adam", np.array([UNITS["canon/W_before"]]))
         trained.update(np.ones(1), float(lr), scale=float(UNITS["canon/scale"]), limit=1)
         assert float(trained.parameter) == pytest.approx(float(after), abs=6e-8)
 
@@ -81,18 +73,22 @@ def gradients(count: int = 25) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs"),
+    ("rule", "update", "theirs"),
     [
-        (rule("torch_adam"), lambda p: torch.optim.Adam([p], lr=1e-2)),
-        (rule("sgd"), lambda p: torch.optim.SGD([p], lr=1e-2)),
-        (MomentumSgd(0.9, nesterov=False), lambda p: torch.optim.SGD([p], lr=1e-2, momentum=0.9)),
-        (MomentumSgd(0.9, nesterov=True), lambda p: torch.optim.SGD([p], lr=1e-2, momentum=0.9, nesterov=True)),
+        ("torch_adam", None, lambda p: torch.optim.Adam([p], lr=1e-2)),
+        ("sgd", None, lambda p: torch.optim.SGD([p], lr=1e-2)),
+        ("momentum", momentum(0.9, nesterov=False), lambda p: torch.optim.SGD([p], lr=1e-2, momentum=0.9)),
+        (
+            "momentum",
+            momentum(0.9, nesterov=True),
+            lambda p: torch.optim.SGD([p], lr=1e-2, momentum=0.9, nesterov=True),
+        ),
     ],
     ids=["Adam", "SGD", "momentum", "Nesterov's momentum"],
 )
-def test_pytorchs_optimisers(ours, theirs):
+def test_pytorchs_optimisers(rule, update, theirs):
     start = np.random.default_rng(9).normal(size=40)
-    trained = Trained(ours, start)
+    trained = Trained(rule, start, update=update)
     parameter = torch.nn.Parameter(torch.from_numpy(start.copy()))
     optimizer = theirs(parameter)
     for number, gradient in enumerate(gradients()):
@@ -105,20 +101,22 @@ def test_pytorchs_optimisers(ours, theirs):
 
 
 def test_momentum_in_double_precision():
-    momentum, lr = 0.75, 0.125
+    rate, lr = 0.75, 0.125
     for nesterov in (False, True):
-        trained = Trained(MomentumSgd(momentum, nesterov), np.zeros(40), torch.float64)
+        trained = Trained("momentum", np.zeros(40), torch.float64, momentum(rate, nesterov=nesterov))
         parameter, velocity = np.zeros(40), np.zeros(40)
         for gradient in gradients():
             trained.update(gradient, lr)
-            velocity = momentum * velocity + gradient
-            parameter -= lr * (gradient + momentum * velocity if nesterov else velocity)
+            velocity = rate * velocity + gradient
+            parameter -= lr * (gradient + rate * velocity if nesterov else velocity)
             np.testing.assert_allclose(trained.moments[0], velocity, rtol=1e-12, atol=1e-15)
             np.testing.assert_allclose(trained.parameter, parameter, rtol=1e-12, atol=1e-15)
 
 
-def test_which_rule_a_recipe_has():
-    assert rule("sgd").moments == ()
-    assert rule("torch_adam").moments == ("mean", "square")
+def test_which_update_a_recipe_has():
+    assert update_of(load_recipe("chawla-mlp-mnist-float").model) is UPDATES["sgd"]
+    assert update_of(load_recipe("rwth-vgg7-cifar10-binary").model) is UPDATES["torch_adam"]
     model = load_recipe("rwth-lenet5-mnist-binary").model
-    assert rule_of(model).moments == ("velocity",)
+    half = torch.full((1,), 0.5)
+    updated = update_of(model)(torch.ones(1), torch.ones(1), (half,), torch.tensor(0.25))
+    assert float(updated.parameter) == pytest.approx(1 - 0.25 * (0.99 * 0.5 + 1))

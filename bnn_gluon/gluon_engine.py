@@ -1,0 +1,166 @@
+"""The engine for the networks of this house's layers: quantised weights, and activations and losses of every recipe.
+
+Import this module only once the number of threads is set: see `bnn_gluon.engine.open`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from mxnet import nd
+
+from benchmarks import parameters as rules
+from benchmarks.parameters import Layer, Mask, Thresholds
+from bnn_gluon import quantize
+from bnn_gluon.base import BaseEngine, UpdateSettings
+from bnn_gluon.losses import loss_and_gradient
+from bnn_gluon.memory import view
+from bnn_gluon.network import Drawn, Network
+
+if TYPE_CHECKING:
+    from benchmarks.recipe import ModelSettings
+    from bnn_gluon.quantize import Draw
+
+
+class GluonEngine(BaseEngine):
+    """One network with its training rule on the CPU: see `benchmarks.engine.Engine`.
+
+    Of a layer that is quantised, the network holds the quantised weights; the real-valued ones and the optimiser's
+    moments are NumPy arrays, and the next step's quantised weights are written straight into the network's memory. An
+    evaluation borrows the network: it writes the weights that it wants and afterwards those of the coming step, which
+    can be drawn again.
+    """
+
+    def __init__(self, model: ModelSettings, input_shape: tuple[int, ...], seed: int, threads: int) -> None:
+        layers = self._layers = rules.layers_of(model, input_shape)
+        self._network = Network(layers, model)
+        real = {
+            layer.weight: np.empty(math.prod(layer.weight_shape), np.float32) for layer in layers if layer.quantised
+        }
+        shapes = {name: shape for layer in layers for name, shape in layer.parameters.items()}
+        settings = UpdateSettings(
+            rules.penalties(layers, model),
+            rules.lr_scales(layers, model),
+            rules.clip_limits(layers, model),
+            rules.frozen(layers),
+        )
+        super().__init__(model, threads, shapes, self._network.parameters, real, settings)
+        self._limits = rules.weight_limits(layers, model)
+        self._evaluation_kinds = rules.evaluation_kinds(layers, model)
+        self._key = (np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32 & 0xFFFFFFFF))
+        self._draws, self._draw_buffers = rules.draws_of(layers, model), dict[int, np.ndarray]()
+        self.load_parameters(rules.initial_values(layers, model, seed))
+
+    # -- parameters and state ------------------------------------------------------------------------------------------
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        values = {name: parameter.data().asnumpy() for name, parameter in self._differentiated.items()}
+        values |= {name: value.copy() for name, value in (self._real | self._network.running).items()}
+        return {name: values[name].reshape(shape) for name, shape in self._shapes.items()}
+
+    def _set_parameters(self, parameters: Mapping[str, np.ndarray]) -> None:
+        for name, value in (self._real | self._network.running).items():
+            value[:] = np.asarray(parameters[name], np.float32).reshape(-1)
+        for name in self._differentiated.keys() - self._real.keys():
+            parameter = self._differentiated[name]
+            parameter.set_data(nd.array(np.reshape(parameters[name], parameter.shape), dtype="float32"))
+        self._quantise()
+
+    def describe(self) -> dict[str, Any]:
+        described = super().describe()
+        tie = {"max_pool_gradient": f"{self._model.max_pool_gradient} of tied maxima"}
+        return described | {"determinism": described["determinism"] | tie}
+
+    # -- training ------------------------------------------------------------------------------------------------------
+
+    def train_step(
+        self, images: np.ndarray, labels: np.ndarray, lr: float, uniforms: Mapping[str, np.ndarray] | None = None
+    ) -> float:
+        if uniforms is not None:
+            self._quantise(uniforms)
+        batch_size = self._epoch_batch_size or len(images)
+        divisor = batch_size if self._model.loss_divisor == "batch_size" else 1
+
+        def loss_of(scores: np.ndarray) -> tuple[float, np.ndarray]:
+            return loss_and_gradient(self._model.loss, scores, labels, divisor)
+
+        loss = self._network.step(images, loss_of, self._drawn(len(images)))
+        self._update_parameters(lr)
+        self._quantise()
+        return loss
+
+    # -- random draws and quantised weights ----------------------------------------------------------------------------
+
+    def _draw(self, tensor: int, step: int) -> Draw:
+        """Which random draw it is: tensor number, step, and the seed's two halves."""
+        return np.uint32(tensor), np.uint32(step), *self._key
+
+    def _drawn(self, batch: int) -> list[Drawn]:
+        """What is drawn for the coming step, layer by layer; made over by the next."""
+        drawn: dict[int, np.ndarray] = {}  # by tensor: layers may share a mask
+
+        def values_of(draw: Mask | Thresholds | None) -> np.ndarray | None:
+            if draw is None:
+                return None
+            if draw.tensor not in drawn:
+                drawn[draw.tensor] = self._draw_values(draw, batch)
+            return drawn[draw.tensor]
+
+        return [Drawn(*map(values_of, draws)) for draws in self._draws]
+
+    def _draw_values(self, draw: Mask | Thresholds, batch: int) -> np.ndarray:
+        size = batch * math.prod(draw.shape)
+        values = self._draw_buffers.get(draw.tensor)
+        if values is None or values.size != size:
+            values = self._draw_buffers[draw.tensor] = np.empty(size, np.float32)
+        numbers = self._draw(draw.tensor, self._step + 1)
+        if isinstance(draw, Mask):
+            quantize.draw_dropout_mask(draw.keep, draw.scale, *numbers, values)
+        else:
+            quantize.draw_thresholds(*numbers, values)
+        return values
+
+    def _quantised(self) -> Iterator[tuple[int, Layer, np.ndarray, np.ndarray]]:
+        """The layers that are quantised with their positions, real-valued weights, and the network's: both flat."""
+        nd.waitall()
+        for position, layer in enumerate(self._layers):
+            if layer.quantised:
+                used = view(self._differentiated[layer.weight].data())
+                yield position, layer, self._real[layer.weight], used
+
+    def _quantise(self, uniforms: Mapping[str, np.ndarray] | None = None) -> None:
+        """Set the weights that the coming step uses, drawn with `uniforms` if given."""
+        for position, layer, weights, used in self._quantised():
+            limit = self._limits[layer.weight]
+            if uniforms is not None and layer.weights == "stochastic":
+                drawn = np.ascontiguousarray(uniforms[layer.weight], np.float32).reshape(-1)
+                quantize.compare_with_uniforms(weights, limit, drawn, used)
+            else:
+                draw = self._draw(position, self._step + 1)
+                quantize.quantise(layer.weights, self._model.zero_weight, weights, limit, draw, used)
+
+    # -- evaluation ----------------------------------------------------------------------------------------------------
+
+    def scores(self, images: np.ndarray, batch_size: int) -> np.ndarray:
+        scores = []
+        try:
+            for number, start in enumerate(range(0, len(images), batch_size), 1):
+                if number == 1 or self._model.evaluation_weights == "stochastic":
+                    self._write_evaluation_weights(number)
+                scores.append(self._network.scores(images[start : start + batch_size]))
+        finally:
+            self._quantise()
+        return np.concatenate(scores)
+
+    def _write_evaluation_weights(self, batch_number: int) -> None:
+        """Set the weights that the evaluation of a batch, from 1, uses."""
+        for position, layer, weights, used in self._quantised():
+            kind = self._evaluation_kinds[position]
+            if kind == "real":
+                used[:] = weights
+                continue
+            draw = self._draw(rules.EVALUATION_WEIGHTS + position, batch_number)
+            quantize.quantise(kind, self._model.zero_weight, weights, self._limits[layer.weight], draw, used)
