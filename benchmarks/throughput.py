@@ -4,7 +4,7 @@
 
 Each measurement is a process of its own, because frameworks fix their threads when they are loaded; it compiles and
 warms up, then times two blocks of training steps and keeps the faster. The contenders take turns within a round, and
-every ratio is one within a round, to the torch engine: so it does not matter much that machines are noisy.
+every ratio is one within a round, to the contender that is named first: so it does not matter much that machines are noisy.
 """
 
 from __future__ import annotations
@@ -82,10 +82,11 @@ def _table(benchmark: str, asked: argparse.Namespace) -> str:
     for _ in range(asked.rounds):
         for name, found in times.items():
             found.append(_child(benchmark, name, asked))
+    first = TITLES[asked.contenders[0]]
     head = f"{benchmark}, {asked.precision} on {asked.device}, {usable_cores()} cores; {asked.rounds} rounds"
-    lines = [head, "", "| | ms a step, median (min to max) | time / torch engine's, round by round |", "|---|--:|--:|"]
+    lines = [head, "", f"| | ms a step, median (min to max) | time / {first}'s, round by round |", "|---|--:|--:|"]
     for name, found in times.items():
-        ratios = [ms / engine for ms, engine in zip(found, times[next(iter(times))], strict=True)]
+        ratios = [ms / yardstick for ms, yardstick in zip(found, times[asked.contenders[0]], strict=True)]
         spread = f"{statistics.median(found):.1f} ({min(found):.1f} to {max(found):.1f})"
         lines.append(f"| {TITLES[name]} | {spread} | {', '.join(f'{ratio:.2f}' for ratio in ratios)} |")
     return "\n".join([*lines, ""])
