@@ -4,7 +4,8 @@
 
 Each measurement is a process of its own, because frameworks fix their threads when they are loaded; it compiles and
 warms up, then times two blocks of training steps and keeps the faster. The contenders take turns within a round, and
-every ratio is one within a round, to the contender that is named first: so it does not matter much that machines are noisy.
+every ratio is one within a round, to the contender that is named first: so it does not matter much that machines are
+noisy.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from killed import resumed_record
 
 from results.record import comparable, from_bytes
 
@@ -211,6 +212,21 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_record(finished, cli,
     assert comparable(killed) == comparable(whole)
     assert killed.weights_sha256 == whole.weights_sha256
     assert killed.restarts >= 2
+
+
+def test_a_killed_memorization_run_goes_on_with_the_same_random_labels(cli, environment):
+    """Then it is evaluated as the authors' script does: the first training images, with binary weights."""
+    small = (
+        *("--set", "data.dataset=cifar10-small", "--limit-train", "300", "--set", "data.valid_images=100"),
+        *("--set", "model.architecture=4C3-MP2-8C3-MP2-16FC-10FC", "--epochs", "3"),
+    )
+    record = resumed_record(cli, environment, "memorization-cifar10-random-labels", *small)
+    assert record.recipe.settings["data"]["labels"] == "random"
+    result = cli("evaluate", "memorization-cifar10-random-labels", "--first", "300", "--weights", "binary", "--json")
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["train_images"] == 300
+    assert found["train_error"] == record.curve.train_error[found["epoch"] - 1]
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])

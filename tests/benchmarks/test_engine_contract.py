@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from narrow import narrowed
 
 from benchmarks.augmentation import draw_crops
 from benchmarks.engine import check_engine, epoch_batches, open_engine
@@ -41,16 +40,10 @@ def test_what_no_engine_can_do_is_refused_before_anything_is_imported():
         check_engine("gluon", "bf16")
 
 
-def narrow(architecture: str) -> str:
-    """The same layers with 8 filters or units each."""
-    *hidden, last = architecture.split("-")
-    return "-".join([*(re.sub(r"\d+(?=C\d|FC)", "8", part) for part in hidden), last])
-
-
 # Without GluonCV's networks, which test_zoo.py has.
 @pytest.mark.parametrize("benchmark_id", [name for name in benchmark_ids() if not name.startswith("gluoncv")])
 def test_the_engine_trains(benchmark_id):
-    architecture = narrow(load_recipe(benchmark_id).model.architecture)
+    architecture = narrowed(load_recipe(benchmark_id).model.architecture, lambda _: 8, lambda _: 8)
     recipe = load_recipe(benchmark_id, [f"model.architecture={architecture}"])
     generator = np.random.default_rng(0)
     images = generator.normal(size=(40, *recipe.image_shape)).astype(np.float32)

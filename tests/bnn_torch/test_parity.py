@@ -8,11 +8,11 @@ starts from the same state.
 from __future__ import annotations
 
 import importlib.util
-import re
 
 import msgspec
 import numpy as np
 import pytest
+from narrow import narrowed
 
 from benchmarks.engine import open_engine
 from benchmarks.networks import NETWORKS
@@ -26,13 +26,10 @@ DEVICES = [pytest.param("cpu", id="cpu"), pytest.param("gpu", id="gpu", marks=py
 BATCH, STEPS, SHARE = 50, 3, 0.01
 
 
-def narrow(architecture: str) -> str:
-    """The same layers with 8 filters and 32 units."""
-    return re.sub(r"\d+FC(?=-|$)", "32FC", re.sub(r"\d+C(\d)", r"8C\1", architecture)).removesuffix("32FC") + "10FC"
-
-
-def narrowed(benchmark_id: str) -> Recipe:
-    return load_recipe(benchmark_id, [f"model.architecture={narrow(load_recipe(benchmark_id).model.architecture)}"])
+def narrow(benchmark_id: str) -> Recipe:
+    """The recipe with 8 filters and 32 units a layer."""
+    architecture = narrowed(load_recipe(benchmark_id).model.architecture, lambda _: 8, lambda _: 32)
+    return load_recipe(benchmark_id, [f"model.architecture={architecture}"])
 
 
 def benchmarks() -> list[str]:
@@ -40,14 +37,14 @@ def benchmarks() -> list[str]:
     first: dict[bytes, str] = {}
     for name in benchmark_ids():
         if load_recipe(name).model.architecture not in NETWORKS:
-            first.setdefault(msgspec.json.encode(narrowed(name).model), name)
+            first.setdefault(msgspec.json.encode(narrow(name).model), name)
     return list(first.values())
 
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("benchmark_id", benchmarks())
 def test_both_engines_train_alike(benchmark_id, device):
-    recipe = narrowed(benchmark_id)
+    recipe = narrow(benchmark_id)
     shape, left_out = recipe.image_shape, undecided(recipe.model)
     gluon = open_engine("gluon", recipe.model, shape, seed=11)
     torch = open_engine("torch", recipe.model, shape, 11, device, compile="off")
