@@ -12,7 +12,7 @@ from msgspec import UNSET
 from benchmarks.engine import open_engine
 from benchmarks.errors import RunError
 from benchmarks.protocol import Evaluation, evaluate
-from benchmarks.recipe import recipe_from_settings
+from benchmarks.recipe import benchmark_ids, recipe_from_settings
 from benchmarks.run_folder import Checkpoint, RunFolder
 from benchmarks.runner import digests, load_data, reopen
 from data_prep import Split
@@ -149,7 +149,7 @@ def find_published(registry: Path, text: str) -> Path:
 
     Raises:
         RegistryError: there is no such record.
-        RunError: several of the benchmark have published weights.
+        RunError: none of the benchmark's records has published weights, or several have.
     """
     of_benchmark = [
         path
@@ -161,6 +161,11 @@ def find_published(registry: Path, text: str) -> Path:
     if of_benchmark:
         names = ", ".join(path.stem for path in of_benchmark)
         raise RunError(f"{len(of_benchmark)} records of {text} have published weights: name one of {names}")
+    if text in benchmark_ids():
+        raise RunError(
+            f"no record of {text} under {registry} has published weights: `python cli.py reproduce {text}` makes one"
+            " where evaluation needs the signs of the weights alone"
+        )
     return records.find(registry, text)
 
 
