@@ -23,6 +23,7 @@ import numpy as np
 
 from benchmarks.bench import BASELINES, SEED, WARM_UP_STEPS
 from benchmarks.engine import DEVICES, PRECISIONS, open_engine
+from benchmarks.errors import EngineError, RecipeError
 from benchmarks.machine import usable_cores
 from benchmarks.recipe import CLASSES, load_recipe
 
@@ -72,7 +73,10 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.child:
         (benchmark,), (contender,) = asked.benchmarks, asked.contenders
-        print(json.dumps(measure(benchmark, contender, asked.steps, asked.device, asked.precision)))
+        try:
+            print(json.dumps(measure(benchmark, contender, asked.steps, asked.device, asked.precision)))
+        except (EngineError, RecipeError) as error:
+            sys.exit(f"{TITLES[contender]}: {error}")
         return
     for benchmark in asked.benchmarks:
         print(_table(benchmark, asked), flush=True)
@@ -81,8 +85,14 @@ def main() -> None:
 def _table(benchmark: str, asked: argparse.Namespace) -> str:
     times: dict[str, list[float]] = {name: [] for name in asked.contenders}
     for _ in range(asked.rounds):
-        for name, found in times.items():
-            found.append(_child(benchmark, name, asked))
+        for name in list(times):
+            milliseconds = _child(benchmark, name, asked)
+            if milliseconds is None:  # it has said why
+                del times[name]
+            else:
+                times[name].append(milliseconds)
+    if asked.contenders[0] not in times:
+        sys.exit(f"{benchmark} could not be measured")
     first = TITLES[asked.contenders[0]]
     head = f"{benchmark}, {asked.precision} on {asked.device}, {usable_cores()} cores; {asked.rounds} rounds"
     lines = [head, "", f"| | ms a step, median (min to max) | time / {first}'s, round by round |", "|---|--:|--:|"]
@@ -93,16 +103,14 @@ def _table(benchmark: str, asked: argparse.Namespace) -> str:
     return "\n".join([*lines, ""])
 
 
-def _child(benchmark: str, contender: str, asked: argparse.Namespace) -> float:
+def _child(benchmark: str, contender: str, asked: argparse.Namespace) -> float | None:
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.throughput", "--child", benchmark]
     command += ["--contenders", contender, "--steps", str(asked.steps), "--device", asked.device]
     command += ["--precision", asked.precision]
     result = subprocess.run(
         command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL, check=False
     )
-    if result.returncode != 0:
-        sys.exit(f"{TITLES[contender]}: {benchmark} could not be measured")
-    return float(json.loads(result.stdout.splitlines()[-1]))
+    return None if result.returncode else float(json.loads(result.stdout.splitlines()[-1]))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A yardstick for speed: binary-weight training as one writes it first in PyTorch: its own layers, autograd, its Adam.
+"""A yardstick for speed: binary-weight training as one writes it first in PyTorch: its layers, autograd, optimisers.
 
 `bench` and `benchmarks.throughput` run it beside the engine, eager and behind torch.compile. It is never used for
 results: its batch normalisation and its random numbers are PyTorch's own, and it can neither evaluate nor be saved.
@@ -22,6 +22,7 @@ from benchmarks.parameters import Layer, clip_limits, layers_of, lr_scales, weig
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings
 
+_OPTIMIZERS = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 # Settings that the plain network follows, or that have no part in a training step; None stands for any value.
 _KNOWN: dict[str, tuple[str, ...] | None] = {
     "architecture": None,
@@ -34,7 +35,7 @@ _KNOWN: dict[str, tuple[str, ...] | None] = {
     "batch_norm_alpha": None,
     "batch_norm_epsilon": None,
     "loss": ("squared_hinge",),
-    "optimizer": ("adam",),
+    "optimizer": tuple(_OPTIMIZERS),
     "dropout_input": None,
     "dropout_hidden": None,
     "max_pool_gradient": None,
@@ -42,7 +43,7 @@ _KNOWN: dict[str, tuple[str, ...] | None] = {
 
 
 class PlainEngine:
-    """A network that trains by autograd: binarise straight through, forward, loss, backward, Adam, clip."""
+    """A network that trains by autograd: binarise straight through, forward, loss, backward, update, clip."""
 
     def __init__(
         self,
@@ -70,7 +71,7 @@ class PlainEngine:
         weights = [module.weight for module in self.network.linear]
         named = {id(w): float(scales.get(layer.weight, 1)) for w, layer in zip(weights, layers, strict=True)}
         self._groups = [[p, named.get(id(p), 1.0)] for p in self.network.parameters()]
-        self._optimizer = torch.optim.Adam([{"params": [p]} for p, _ in self._groups], fused=True)
+        self._optimizer = _OPTIMIZERS[model.optimizer]([{"params": [p]} for p, _ in self._groups], fused=True)
         clipped = clip_limits(layers, model)
         self._limits = [
             (w, float(clipped[layer.weight]))

@@ -39,15 +39,21 @@ def test_engine_beside_plain_pytorch(device):
     assert "plain training" in to_text(result)
 
 
-@pytest.mark.parametrize("benchmark_id", ["binaryconnect-mnist", "binarynet-mnist", "binaryconnect-cifar10-none"])
-def test_plain_network_learns(benchmark_id):
+@pytest.mark.parametrize(
+    ("benchmark_id", "lr"),
+    [
+        *(("binaryconnect-mnist", 1e-2), ("binarynet-mnist", 1e-2), ("binaryconnect-cifar10-none", 1e-2)),
+        ("binaryconnect-paper-mnist-deterministic", 0.1),
+    ],
+)
+def test_plain_network_learns(benchmark_id, lr):
     from bnn_torch.baseline import PlainEngine
 
     model, shape = recipe(benchmark_id).model, load_recipe(benchmark_id).image_shape
     generator = np.random.default_rng(1)
     images = generator.normal(size=(100, *shape)).astype(np.float32)[np.arange(100) % 10]  # an image a class
     losses = PlainEngine(model, shape, seed=1).train_epoch(
-        images, np.arange(100) % 10, np.tile(np.arange(100), 30), batch_size=50, lr=1e-2
+        images, np.arange(100) % 10, np.tile(np.arange(100), 30), batch_size=50, lr=lr
     )
     assert losses.shape == (60,)
     assert losses[-10:].mean() < 0.7 * losses[:10].mean()
@@ -63,3 +69,12 @@ def test_throughput_refuses_what_is_unknown():
     result = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert "invalid choice: 'abacus'" in result.stderr
+
+
+def test_throughput_says_what_cannot_be_measured():
+    command = [sys.executable, "-m", "benchmarks.throughput", "binarynet-torch7-mnist", "--contenders", "plain"]
+    result = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    complaint = "plain PyTorch, eager: --baseline: the plain network does not know model.activation=stochastic_sign"
+    assert complaint in result.stderr.splitlines()
+    assert "Traceback" not in result.stderr
