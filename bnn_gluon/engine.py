@@ -65,7 +65,8 @@ def _import_mxnet() -> None:
     """Import mxnet so that it computes in the thread that asks.
 
     By default a thread of its own computes, whose OpenMP threads then spin for the cores with those of numba: a step of
-    binaryconnect-mnist took 1.2 times as long. MXNet announces any other engine on the standard error stream.
+    binaryconnect-mnist took 1.15 times as long (docs/performance.md). MXNet announces any other engine on the standard
+    error stream.
     """
     os.environ["MXNET_ENGINE_TYPE"] = "NaiveEngine"
     with open_file(os.devnull, "wb") as nowhere:
