@@ -38,6 +38,7 @@ class Budget(NamedTuple):
     narrower: int = 4  # units and filters are divided by this
     valid_images: int = 1000
     of_images: str = "valid"
+    settings: tuple[str, ...] = ()  # what else is not as published
 
     def of(self, benchmark: str) -> Recipe:
         """The benchmark's recipe within this budget."""
@@ -49,6 +50,7 @@ class Budget(NamedTuple):
                 f"data.valid_images={self.valid_images}",
                 f"train.epochs={self.epochs}",
                 f"model.architecture={architecture}",
+                *self.settings,
             ],
         )
 
@@ -56,15 +58,19 @@ class Budget(NamedTuple):
         return width // self.narrower
 
 
+# Evaluated with its real-valued weights, a deep network errs like a guess until many of them are at their limits, layer
+# after layer. How far they go in a step grows with the width (model.lr_scale), so at the published rate 1,000 steps are
+# not enough for a narrow one.
+TEN_TIMES_AS_FAST = ("train.lr_start=0.03", "train.lr_final=0.003")
+
 BY_HEART = Budget(90, train_images=100, epochs=100, narrower=8, valid_images=50, of_images="train")
 
 # Measured with this budget; the limit is a third of the way from there to a guess, 90 %. Where that is near, the seeds
 # 1 to 4 were measured, and it is half the way from the worst of them: another processor rounds otherwise, which changes
 # an error as another seed does. Not among them are
-# those that need more steps than a test can wait for: binaryconnect-cifar10, whose real-valued weights it is evaluated
-# with; akshaychawla's stochastic weights and convolutions; memorization with dropout or stochastic weights. Nor
-# variants of VGGNet7 whose parts others have, and rwth-lenet5-mnist-xnor, whose loss grows from the start: sums of 512
-# products in front of a squared hinge, with no batch normalisation between.
+# those that need more steps than a test can wait for: akshaychawla's stochastic weights and convolutions; memorization
+# with dropout or stochastic weights. Nor variants of VGGNet7 whose parts others have, and rwth-lenet5-mnist-xnor, whose
+# loss grows from the start: sums of 512 products in front of a squared hinge, with no batch normalisation between.
 BUDGETS = {
     "binaryconnect-mnist": Budget(44),  # measured: 21.7
     "binaryconnect-mnist-deterministic": Budget(36),  # measured: 8.6
@@ -79,6 +85,7 @@ BUDGETS = {
     "binaryconnect-svhn-none": Budget(33),  # measured: 4.7
     "binarynet-svhn": Budget(66),  # measured: 41 to 43
     "binarynet-torch7-svhn": Budget(78),  # measured: 41 to 66
+    "binaryconnect-cifar10": Budget(76, epochs=4, narrower=8, settings=TEN_TIMES_AS_FAST),  # measured: 57 to 62
     "binaryconnect-cifar10-deterministic": Budget(82, narrower=8),  # measured: 71 to 74
     "binaryconnect-cifar10-none": Budget(81, narrower=8),  # measured: 64 to 72
     "binarynet-cifar10": Budget(80, epochs=3, narrower=8),  # measured: 66 to 70
@@ -99,9 +106,9 @@ BUDGETS = {
     "rwth-vgg7-cifar10-binary": Budget(81, narrower=8),  # measured: 71 to 74
     "rwth-vgg7-cifar10-tern5": Budget(78, narrower=8),  # measured: 65 to 67
     "rwth-vgg7-cifar10-l1nfp": Budget(81, narrower=8),  # measured: 70 to 72
-    "memorization-cifar10-random-labels": BY_HEART._replace(error_below=71),  # measured: 61
-    "memorization-cifar10-noise-inputs": BY_HEART._replace(error_below=81),  # measured: 76
-    "memorization-svhn-l2-acting": BY_HEART._replace(error_below=72),  # measured: 62
+    "memorization-cifar10-random-labels": BY_HEART._replace(error_below=75),  # measured: 54 to 61
+    "memorization-cifar10-noise-inputs": BY_HEART._replace(error_below=84),  # measured: 72 to 79
+    "memorization-svhn-l2-acting": BY_HEART._replace(error_below=76),  # measured: 62
 }
 
 
@@ -163,7 +170,7 @@ def load(recipe: Recipe, root: Path, svhn_files: Callable[[], tuple[Path, Releas
 def test_every_benchmark_of_the_first_papers_has_a_budget():
     papers = {name: load_recipe(name).paper.name for name in benchmark_ids()}
     expected = {name for name, paper in papers.items() if paper in {"BinaryConnect", "BinaryNet"}}
-    assert expected - set(BUDGETS) == {"binaryconnect-cifar10"}
+    assert expected <= set(BUDGETS)
 
 
 @pytest.mark.data
