@@ -108,7 +108,7 @@ BUDGETS = {
     "rwth-vgg7-cifar10-l1nfp": Budget(81, narrower=8),  # measured: 70 to 72
     "memorization-cifar10-random-labels": BY_HEART._replace(error_below=75),  # measured: 54 to 61
     "memorization-cifar10-noise-inputs": BY_HEART._replace(error_below=84),  # measured: 72 to 79
-    "memorization-svhn-l2-acting": BY_HEART._replace(error_below=76),  # measured: 62
+    "memorization-svhn-l2-acting": BY_HEART._replace(error_below=78),  # measured: 40 to 67
 }
 
 
