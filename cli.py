@@ -540,7 +540,7 @@ def _carry_out(run: Callable[[Any], Outcome], as_json: bool) -> None:
     """Show a run while it lasts; a termination signal ends it as Ctrl-C does."""
     from benchmarks.display import LiveReporter
 
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGINT itself may be ignored: `nohup ... &`
     reporter = LiveReporter(_console(stderr=True))
     try:
         with reporter:

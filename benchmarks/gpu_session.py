@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -79,7 +78,7 @@ class Session:
             try:
                 process.wait(self.left)
             except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGINT)
+                process.terminate()
                 process.wait()
                 return False
         if process.returncode == 0:

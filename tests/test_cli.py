@@ -229,10 +229,16 @@ def test_a_killed_memorization_run_goes_on_with_the_same_random_labels(cli, envi
     assert found["train_error"] == record.curve.train_error[found["epoch"] - 1]
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_says_how_to_go_on(environment, tmp_path, stop):
+@pytest.mark.parametrize(
+    ("stop", "of_ctrl_c"),
+    [(signal.SIGINT, signal.SIG_DFL), (signal.SIGTERM, signal.SIG_DFL), (signal.SIGTERM, signal.SIG_IGN)],
+    ids=["Ctrl-C", "kill", "kill, in the background of a script, where Ctrl-C is ignored"],
+)
+def test_an_interrupted_run_says_how_to_go_on(environment, tmp_path, stop, of_ctrl_c):
     command = [sys.executable, str(REPOSITORY / "cli.py"), "reproduce", "binaryconnect-mnist", *SMALL]
+    own = signal.signal(signal.SIGINT, of_ctrl_c)  # the process inherits it
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, own)
     assert process.stderr is not None
     while not process.stderr.readline().startswith("epoch "):
         assert process.poll() is None
