@@ -47,15 +47,15 @@ class Network:
     """
 
     def __init__(
-        self, model: ModelSettings, input_shape: tuple[int, ...], key: Key, dtype: torch.dtype, gpu: bool
+        self, model: ModelSettings, input_shape: tuple[int, ...], key: Key, dtype: torch.dtype, *, channels_last: bool
     ) -> None:
+        """`channels_last`: convolutional networks have the channels of a pixel side by side."""
         self.layers = layers_of(model, input_shape)
         draws = draws_of(self.layers, model)
         self._stages = [Stage(layer, drawn, model, key, dtype) for layer, drawn in zip(self.layers, draws, strict=True)]
         self._loss = model.loss
-        # cuDNN's fast kernels want the channels of a pixel side by side.
         convolutional = isinstance(self.layers[0].shape.layer, Conv)
-        self._format = torch.channels_last if gpu and convolutional else torch.contiguous_format
+        self._format = torch.channels_last if channels_last and convolutional else torch.contiguous_format
         sizes = {name: shape[0] for layer in self.layers for name, shape in layer.parameters.items()}
         self.affine = {n: size for n, size in sizes.items() if n.endswith((".bias", ".gamma", ".beta"))}
         self.running = {n: size for n, size in sizes.items() if ".running_" in n}

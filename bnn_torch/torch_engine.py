@@ -50,7 +50,9 @@ class TorchEngine:
         self._compiled, self.note = compiler.decide(compile, self._device.type)
         key = (seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF)
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        self._network = Network(model, input_shape, key, dtype, self._gpu)
+        # As cuDNN's fast kernels want it, and what is compiled for CPUs: docs/performance.md.
+        channels_last = self._gpu or self._compiled
+        self._network = Network(model, input_shape, key, dtype, channels_last=channels_last)
         self._training = Training(self._network, model, key, self._device)
         self._step, self._evaluate = self._training.step, self._network.evaluate
         if self._compiled:
