@@ -6,9 +6,10 @@ and how the learning rate of each is scaled, the recipe says.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -85,3 +86,12 @@ RULES = {
 def rule_of(model: ModelSettings) -> Rule:
     """The update rule of a recipe."""
     return RULES["momentum" if model.momentum else model.optimizer]
+
+
+def update_of(model: ModelSettings, updates: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+    """The update of a recipe among those of an engine, by names of rules; "momentum" takes momentum and nesterov first.
+
+    Those are float and bool.
+    """
+    update = updates[rule_of(model).name]
+    return functools.partial(update, model.momentum, model.nesterov) if model.momentum else update

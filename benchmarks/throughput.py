@@ -91,13 +91,18 @@ def _table(benchmark: str, asked: argparse.Namespace) -> str:
                 del times[name]
             else:
                 times[name].append(milliseconds)
-    if asked.contenders[0] not in times:
+    yardstick = asked.contenders[0]
+    if yardstick not in times:
         sys.exit(f"{benchmark} could not be measured")
-    first = TITLES[asked.contenders[0]]
     head = f"{benchmark}, {asked.precision} on {asked.device}, {usable_cores()} cores; {asked.rounds} rounds"
-    lines = [head, "", f"| | ms a step, median (min to max) | time / {first}'s, round by round |", "|---|--:|--:|"]
+    lines = [
+        head,
+        "",
+        f"| | ms a step, median (min to max) | time / {TITLES[yardstick]}'s, round by round |",
+        "|---|--:|--:|",
+    ]
     for name, found in times.items():
-        ratios = [ms / yardstick for ms, yardstick in zip(found, times[asked.contenders[0]], strict=True)]
+        ratios = [ms / its for ms, its in zip(found, times[yardstick], strict=True)]
         spread = f"{statistics.median(found):.1f} ({min(found):.1f} to {max(found):.1f})"
         lines.append(f"| {TITLES[name]} | {spread} | {', '.join(f'{ratio:.2f}' for ratio in ratios)} |")
     return "\n".join([*lines, ""])

@@ -16,10 +16,10 @@ import numpy as np
 
 from benchmarks.engine import epoch_batches
 from benchmarks.machine import cpu_model
-from benchmarks.optimizers import rule_of
+from benchmarks.optimizers import rule_of, update_of
 from benchmarks.parameters import Penalty, check_parameters
 from bnn_gluon.memory import view
-from bnn_gluon.optimizers import NO_LIMIT, add_penalty, update_of
+from bnn_gluon.optimizers import NO_LIMIT, UPDATES, add_penalty
 
 if TYPE_CHECKING:
     from benchmarks.augmentation import Crops
@@ -61,7 +61,7 @@ class BaseEngine(ABC):
         """
         self._model, self._threads, self._shapes = model, threads, dict(shapes)
         self._differentiated, self._real, self._settings = differentiated, real, settings
-        self._rule, self._update = rule_of(model), update_of(model)
+        self._rule, self._update = rule_of(model), update_of(model, UPDATES)
         self._moments = {
             name: [np.zeros(math.prod(shapes[name]), np.float32) for _ in self._rule.moments] for name in differentiated
         }

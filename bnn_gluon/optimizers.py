@@ -5,18 +5,13 @@ The formulas and their sources are with the rules: see `benchmarks.optimizers`.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numba
 import numpy as np
 
-from benchmarks.optimizers import BETA1, BETA2, EPSILON, REST1, REST2, SHIFT_EPSILON, rule_of
+from benchmarks.optimizers import BETA1, BETA2, EPSILON, REST1, REST2, SHIFT_EPSILON
 from bnn_gluon.ap2 import ap2
-
-if TYPE_CHECKING:
-    from benchmarks.recipe import ModelSettings
 
 # update(parameter, gradient, *moments, limit, *sizes): one update in place, then clipping to +-limit. Arrays are
 # float32 (n,), of any one n; limit and sizes are float32.
@@ -28,19 +23,6 @@ _BETA1, _BETA2, _EPSILON = np.float32(BETA1), np.float32(BETA2), np.float32(EPSI
 _REST1, _REST2, _SHIFT_EPSILON = np.float32(REST1), np.float32(REST2), np.float32(SHIFT_EPSILON)
 
 _ap2 = numba.njit(inline="always")(ap2)
-
-
-def update_of(model: ModelSettings) -> Update:
-    """The update of a recipe's rule."""
-    rule = rule_of(model)
-    if rule.name == "momentum":
-        return momentum(model.momentum, nesterov=model.nesterov)
-    return UPDATES[rule.name]
-
-
-def momentum(momentum: float, *, nesterov: bool) -> Update:
-    """The update with momentum, Nesterov's or not."""
-    return functools.partial(_momentum_sgd, np.float32(momentum), nesterov)
 
 
 @numba.njit(parallel=True, error_model="numpy", cache=True)
@@ -91,8 +73,14 @@ def _adam(parameter, gradient, mean, square, limit, step_size):  # type: ignore[
     _torch_adam(parameter, gradient, mean, square, limit, step_size, np.float32(1))
 
 
+def _momentum(momentum, nesterov, parameter, gradient, velocity, limit, step_size):  # type: ignore[no-untyped-def]
+    _momentum_sgd(np.float32(momentum), nesterov, parameter, gradient, velocity, limit, step_size)
+
+
+# By the names of `benchmarks.optimizers`, whose `update_of` chooses.
 UPDATES: dict[str, Update] = {
     "sgd": _sgd,
+    "momentum": _momentum,
     "adam": _adam,
     "torch_adam": _torch_adam,
     "shift_adamax": _shift_adamax,

@@ -5,19 +5,15 @@ The formulas and their sources are with the rules: see `benchmarks.optimizers`.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.optimizers import BETA1, BETA2, EPSILON, REST1, REST2, SHIFT_EPSILON, rule_of
+from benchmarks.optimizers import BETA1, BETA2, EPSILON, REST1, REST2, SHIFT_EPSILON
 from bnn_torch.ap2 import ap2
-
-if TYPE_CHECKING:
-    from benchmarks.recipe import ModelSettings
 
 _BETA1, _BETA2, _EPSILON, _REST1, _REST2 = (float(np.float32(value)) for value in (BETA1, BETA2, EPSILON, REST1, REST2))
 
@@ -31,19 +27,6 @@ class Updated(NamedTuple):
 
 # update(parameter, gradient, moments, *sizes): one update, not clipped; float32 of any one shape. Sizes broadcast.
 Update = Callable[..., Updated]
-
-
-def update_of(model: ModelSettings) -> Update:
-    """The update of a recipe's rule."""
-    rule = rule_of(model)
-    if rule.name == "momentum":
-        return momentum(model.momentum, nesterov=model.nesterov)
-    return UPDATES[rule.name]
-
-
-def momentum(momentum: float, *, nesterov: bool) -> Update:
-    """The update with momentum, Nesterov's or not."""
-    return functools.partial(_momentum_sgd, momentum, nesterov)
 
 
 def _sgd(parameter: Tensor, gradient: Tensor, moments: Sequence[Tensor], step_size: Tensor) -> Updated:
@@ -82,8 +65,10 @@ def _shift_adamax(parameter: Tensor, gradient: Tensor, moments: Sequence[Tensor]
     return Updated(parameter - step_size * (mean / maximum), (mean, maximum))
 
 
+# By the names of `benchmarks.optimizers`, whose `update_of` chooses.
 UPDATES: dict[str, Update] = {
     "sgd": _sgd,
+    "momentum": _momentum_sgd,
     "adam": _adam,
     "torch_adam": _torch_adam,
     "shift_adamax": _shift_adamax,

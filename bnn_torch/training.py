@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.optimizers import rule_of
+from benchmarks.optimizers import rule_of, update_of
 from benchmarks.parameters import (
     EVALUATION_WEIGHTS,
     Layer,
@@ -23,7 +23,7 @@ from benchmarks.parameters import (
 )
 from bnn_torch import quantize
 from bnn_torch.network import Network, Pass
-from bnn_torch.optimizers import update_of
+from bnn_torch.optimizers import UPDATES
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings
@@ -59,7 +59,7 @@ class Training:
     """The training rule of a recipe on one device."""
 
     def __init__(self, network: Network, model: ModelSettings, key: quantize.Key, device: torch.device) -> None:
-        self.rule, self._update = rule_of(model), update_of(model)
+        self.rule, self._update = rule_of(model), update_of(model, UPDATES)
         self._network, self._device = network, device
         layers = network.layers
         self._shapes = [layer.weight_shape for layer in layers]

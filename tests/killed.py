@@ -1,8 +1,7 @@
-"""Runs of the command line that are killed: `kill -9`, as a power cut would."""
+"""Runs of the command line that are stopped in the middle, and what comes of them."""
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,15 +19,14 @@ def read_record(runs: Path) -> Record:
     return from_bytes(path.read_bytes(), path.name)
 
 
-def kill_after_first_epoch(arguments: tuple[str, ...], environment: dict[str, str]) -> None:
-    """Start `cli.py reproduce ARGUMENTS` and kill it as soon as an epoch is reported."""
+def after_first_epoch(arguments: tuple[str, ...], environment: dict[str, str]) -> subprocess.Popen[str]:
+    """`cli.py reproduce ARGUMENTS`, running, as soon as it has reported an epoch; its standard error is a pipe."""
     command = [sys.executable, str(REPOSITORY / "cli.py"), "reproduce", *arguments]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     while not process.stderr.readline().startswith("epoch "):
         assert process.poll() is None
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    return process
 
 
 def resumed_record(cli: Cli, environment: dict[str, str], benchmark: str, *options: str) -> Record:
@@ -36,7 +34,9 @@ def resumed_record(cli: Cli, environment: dict[str, str], benchmark: str, *optio
     runs = Path(environment["BNN_RUNS"])
     whole = cli("reproduce", benchmark, *options, "--runs", str(runs.parent / "whole"))
     assert whole.returncode == 0, whole.stderr
-    kill_after_first_epoch((benchmark, *options), environment)
+    process = after_first_epoch((benchmark, *options), environment)
+    process.kill()
+    process.communicate()
     assert not list(runs.glob("*/*/record.json"))
     resumed = cli("resume", benchmark)
     assert resumed.returncode == 0, resumed.stderr

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from killed import resumed_record
+from killed import after_first_epoch, resumed_record
 
 from results.record import comparable, from_bytes
 
@@ -235,13 +235,11 @@ def test_a_killed_memorization_run_goes_on_with_the_same_random_labels(cli, envi
     ids=["Ctrl-C", "kill", "kill, in the background of a script, where Ctrl-C is ignored"],
 )
 def test_an_interrupted_run_says_how_to_go_on(environment, tmp_path, stop, of_ctrl_c):
-    command = [sys.executable, str(REPOSITORY / "cli.py"), "reproduce", "binaryconnect-mnist", *SMALL]
     own = signal.signal(signal.SIGINT, of_ctrl_c)  # the process inherits it
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    signal.signal(signal.SIGINT, own)
-    assert process.stderr is not None
-    while not process.stderr.readline().startswith("epoch "):
-        assert process.poll() is None
+    try:
+        process = after_first_epoch(("binaryconnect-mnist", *SMALL), environment)
+    finally:
+        signal.signal(signal.SIGINT, own)
     process.send_signal(stop)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -251,12 +249,8 @@ def test_an_interrupted_run_says_how_to_go_on(environment, tmp_path, stop, of_ct
 
 
 def test_a_run_is_worked_on_by_one_process_only(cli, environment, tmp_path):
-    command = [sys.executable, str(REPOSITORY / "cli.py"), "reproduce", "binaryconnect-mnist", *SMALL]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
+    process = after_first_epoch(("binaryconnect-mnist", *SMALL), environment)
     try:
-        while not process.stderr.readline().startswith("epoch "):
-            assert process.poll() is None
         assert "being worked on by another process" in one_line_error(cli("resume", "binaryconnect-mnist"), 1)
     finally:
         process.kill()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.optimizers import RULES
+from benchmarks.optimizers import RULES, update_of
 from benchmarks.recipe import load_recipe
-from bnn_gluon.optimizers import NO_LIMIT, UPDATES, Update, add_penalty, momentum, update_of
+from bnn_gluon.optimizers import NO_LIMIT, UPDATES, Update, add_penalty
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "F_optimisers.npz")
 UNITS = np.load(Path(__file__).parents[1] / "golden" / "G_units.npz")
@@ -77,7 +78,7 @@ def gradients_and_start(steps: int = 20) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_momentum(nesterov):
     gradients, start = gradients_and_start()
-    update = momentum(0.9, nesterov=nesterov)
+    update = functools.partial(UPDATES["momentum"], 0.9, nesterov)
     parameter, kept = start.copy(), zeros()
     expected, velocity = start.astype(np.float64), np.zeros(12)
     for gradient in gradients:
@@ -117,7 +118,7 @@ def updated(update: Update, moments: int, sizes: int) -> float:
 
 
 def test_which_update_a_recipe_has():
-    momentum_update = update_of(load_recipe("rwth-lenet5-mnist-binary").model)
+    momentum_update = update_of(load_recipe("rwth-lenet5-mnist-binary").model, UPDATES)
     assert updated(momentum_update, 1, 1) == pytest.approx(1 - 0.25 * (0.99 * 0.5 + 1))
-    assert update_of(load_recipe("chawla-mlp-mnist-float").model) is UPDATES["sgd"]
-    assert update_of(load_recipe("rwth-vgg7-cifar10-binary").model) is UPDATES["torch_adam"]
+    assert update_of(load_recipe("chawla-mlp-mnist-float").model, UPDATES) is UPDATES["sgd"]
+    assert update_of(load_recipe("rwth-vgg7-cifar10-binary").model, UPDATES) is UPDATES["torch_adam"]

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-from benchmarks.optimizers import RULES  # noqa: E402
+from benchmarks.optimizers import RULES, update_of  # noqa: E402
 from benchmarks.recipe import load_recipe  # noqa: E402
-from bnn_torch.optimizers import UPDATES, Update, momentum, update_of  # noqa: E402
+from bnn_torch.optimizers import UPDATES, Update  # noqa: E402
 
 pytestmark = pytest.mark.torch
+
+
+def momentum(momentum: float, *, nesterov: bool) -> Update:
+    return functools.partial(UPDATES["momentum"], momentum, nesterov)
+
+
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "F_optimisers.npz")
 UNITS = np.load(Path(__file__).parents[1] / "golden" / "G_units.npz")
 
@@ -114,9 +121,9 @@ def test_momentum_in_double_precision():
 
 
 def test_which_update_a_recipe_has():
-    assert update_of(load_recipe("chawla-mlp-mnist-float").model) is UPDATES["sgd"]
-    assert update_of(load_recipe("rwth-vgg7-cifar10-binary").model) is UPDATES["torch_adam"]
+    assert update_of(load_recipe("chawla-mlp-mnist-float").model, UPDATES) is UPDATES["sgd"]
+    assert update_of(load_recipe("rwth-vgg7-cifar10-binary").model, UPDATES) is UPDATES["torch_adam"]
     model = load_recipe("rwth-lenet5-mnist-binary").model
     half = torch.full((1,), 0.5)
-    updated = update_of(model)(torch.ones(1), torch.ones(1), (half,), torch.tensor(0.25))
+    updated = update_of(model, UPDATES)(torch.ones(1), torch.ones(1), (half,), torch.tensor(0.25))
     assert float(updated.parameter) == pytest.approx(1 - 0.25 * (0.99 * 0.5 + 1))
