@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from builtins import open as open_file
@@ -52,6 +53,7 @@ def _set_threads(threads: int) -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ.setdefault("NUMBA_THREADING_LAYER", "omp")
     os.environ.setdefault("MXNET_STORAGE_FALLBACK_LOG_VERBOSE", "0")
+    os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")
     import numba
 
     if threads > numba.config.NUMBA_NUM_THREADS:
@@ -59,6 +61,9 @@ def _set_threads(threads: int) -> None:
             f"threads={threads}: expected at most {numba.config.NUMBA_NUM_THREADS}, the cores of this machine"
         )
     numba.set_num_threads(threads)
+    if numba.threading_layer() == "omp":
+        # When it starts the pool, numba sets OpenMP's number of threads, MXNet's too, to all cores.
+        ctypes.CDLL("libgomp.so.1").omp_set_num_threads(threads)
 
 
 def _import_mxnet() -> None:

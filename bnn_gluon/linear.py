@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from mxnet import autograd, gluon, nd
+from mxnet import context, gluon, nd, symbol
 
 from benchmarks.architecture import Conv, Dense, LayerShape
+from bnn_gluon import binary_products
 from bnn_gluon.memory import buffer, view
 from bnn_gluon.padding import fold_edge, pad_edge
 
@@ -15,55 +16,86 @@ from bnn_gluon.padding import fold_edge, pad_edge
 class Linear:
     """A convolution or fully connected layer between NDArrays.
 
+    Its output is computed with bits where all inputs and all weights are -1 or +1, else by MXNet, with the same result;
+    its gradients by MXNet.
+
     Attributes:
         weight, bias: Gluon parameters; bias is None if the layer adds none.
     """
 
     def __init__(self, shape: LayerShape, *, add_bias: bool, edge: bool = False) -> None:
         """`edge`: a convolution's input is padded with its outermost pixels, not with zeros."""
-        self._edge = 0
+        self._edge, self._padding, self._output_shape = 0, 0, shape.output_shape
         if isinstance(shape.layer, Conv):
-            padding, channels = shape.layer.padding, shape.input_shape[0]
+            self._padding, channels = shape.layer.padding, shape.input_shape[0]
             if edge:
-                padding, self._edge = 0, padding
+                self._padding, self._edge = 0, self._padding
             self._block = gluon.nn.Conv2D(
-                shape.layer.filters, shape.layer.kernel, padding=padding, in_channels=channels, use_bias=add_bias
+                shape.layer.filters, shape.layer.kernel, padding=self._padding, in_channels=channels, use_bias=add_bias
             )
         else:
             assert isinstance(shape.layer, Dense)
             self._block = gluon.nn.Dense(shape.layer.units, in_units=shape.fan_in, use_bias=add_bias)
         self._block.hybridize(static_alloc=True, static_shape=True)
         self.weight, self.bias = self._block.weight, self._block.bias
+        self._padded: Any = None
 
     def forward(self, x: Any) -> Any:
-        """The output in training; `x` must have a gradient if `backward` is to give one."""
-        self._x = x
-        self._padded = self._pad(x) if self._edge else x
-        with autograd.record():
-            self._z = self._block(self._padded)
-        return self._z
+        """The output in training, made over by the next; `x` must have a gradient if `backward` is to give one."""
+        self._x, padded = x, self._pad(x)
+        if padded is not self._padded:
+            self._padded, self._executor = padded, self._bind(padded)
+        if not self._set_to_product_of_signs(padded, self._executor.outputs[0]):
+            self._executor.forward(is_train=True)
+        return self._executor.outputs[0]
 
     def backward(self, gradient: Any) -> None:
         """Set the gradients of weights and bias, and that of the input if it has one."""
-        self._z.backward(gradient)
+        self._executor.backward([gradient])
         if self._edge and self._x.grad is not None:
             padded = self._padded.grad
             padded.wait_to_read()
-            fold_edge(_pixels(padded), self._edge, _pixels(self._x.grad))
+            fold_edge(_values(padded), self._edge, _values(self._x.grad))
 
     def evaluate(self, x: Any) -> Any:
         """The output in evaluation."""
-        return self._block(self._pad(x) if self._edge else x)
+        padded = self._pad(x)
+        product = nd.empty((len(x), *self._output_shape))
+        return product if self._set_to_product_of_signs(padded, product) else self._block(padded)
+
+    def _bind(self, x: Any) -> Any:
+        """MXNet's executor of the layer for this very input. Its gradients do not need what its forward pass gives."""
+        parameters = [parameter for parameter in (self.weight, self.bias) if parameter is not None]
+        values = {"x": x} | {parameter.name: parameter.data() for parameter in parameters}
+        gradients = {parameter.name: parameter.grad() for parameter in parameters}
+        if x.grad is not None:
+            gradients["x"] = x.grad
+        kinds = {name: "write" if name in gradients else "null" for name in values}
+        return self._block(symbol.Variable("x")).bind(context.cpu(), values, gradients, kinds)
+
+    def _set_to_product_of_signs(self, x: Any, product: Any) -> bool:
+        """Set `product`, unless there are other factors than -1 and +1; tells whether it did."""
+        x.wait_to_read()
+        weights, target = _values(self.weight.data()), _values(product)
+        if weights.ndim == 2:
+            found = binary_products.dense(view(x).reshape(len(x), -1), weights, target)
+        else:
+            found = binary_products.convolution(_values(x), weights, self._padding, target)
+        if found and self.bias is not None:
+            target += view(self.bias.data()).reshape(-1, *(1,) * (target.ndim - 2))
+        return found
 
     def _pad(self, x: Any) -> Any:
+        if not self._edge:
+            return x
         n, channels, rows, columns = x.shape
-        padded = buffer(self, "_padding", (n, channels, rows + 2 * self._edge, columns + 2 * self._edge))
+        padded = buffer(self, "_padding_of_x", (n, channels, rows + 2 * self._edge, columns + 2 * self._edge))
         x.wait_to_read()
-        pad_edge(_pixels(x), self._edge, _pixels(padded))
+        pad_edge(_values(x), self._edge, _values(padded))
         return padded
 
 
-def _pixels(array: nd.NDArray) -> np.ndarray:
+def _values(array: nd.NDArray) -> np.ndarray:
     return view(array).reshape(array.shape)
 
 

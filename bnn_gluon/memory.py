@@ -21,11 +21,12 @@ def view(array: Any) -> np.ndarray:
     return np.ctypeslib.as_array(ctypes.cast(pointer, ctypes.POINTER(ctypes.c_float)), shape=(array.size,))
 
 
-def buffer(owner: object, name: str, shape: tuple[int, ...]) -> Any:
-    """The NDArray `owner.name`, with a gradient, made anew when the shape changes."""
+def buffer(owner: object, name: str, shape: tuple[int, ...], *, gradient: bool = True) -> Any:
+    """The NDArray `owner.name`, with a gradient or without, made anew when the shape changes."""
     kept = getattr(owner, name, None)
     if kept is None or kept.shape != shape:
         kept = nd.empty(shape)
-        kept.attach_grad()
+        if gradient:
+            kept.attach_grad()
         setattr(owner, name, kept)
     return kept

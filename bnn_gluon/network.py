@@ -11,7 +11,7 @@ import numpy as np
 from mxnet import gluon, init, nd
 
 from benchmarks.parameters import Layer
-from bnn_gluon.memory import view
+from bnn_gluon.memory import buffer, view
 from bnn_gluon.stages import Stage, stages_of
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ class Network:
             loss_and_gradient: of scores, float32 (N, classes).
             draws: of each layer.
         """
-        x = nd.array(images, dtype="float32")
+        x = buffer(self, "_images", images.shape, gradient=False)
+        view(x)[:] = np.reshape(images, -1)
         passed: list[tuple[Stage, Any, np.ndarray | None]] = []  # each stage, with its input and the mask of that
         for stages, drawn in zip(self._layers, draws, strict=True):
             _multiply(x, drawn.mask)

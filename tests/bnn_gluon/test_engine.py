@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -32,6 +37,15 @@ MODELS = {
     "dropped-out outputs": small("memorization-svhn-dropout", "4C3-MP2-2x32FC-10FC"),
     "drawn in evaluation": small("memorization-svhn-stochastic-sigmoid", "4C3-MP2-32FC-10FC"),
 }
+
+
+THREADS_OF_MXNET = """
+import ctypes
+from benchmarks.engine import open_engine
+from benchmarks.recipe import load_recipe
+open_engine("gluon", load_recipe("binaryconnect-mnist").model, (1, 28, 28), 0, threads=1)
+print(ctypes.CDLL("libgomp.so.1").omp_get_max_threads())
+"""
 
 
 @pytest.fixture
@@ -161,6 +175,20 @@ def test_what_cannot_be_had_is_refused_in_one_line():
         open_engine("gluon", MODELS["stochastic"], (1, 28, 28), 0, device="gpu")
     with pytest.raises(EngineError, match="cannot change them to 4096"):
         open_engine("gluon", MODELS["stochastic"], (1, 28, 28), 0, threads=4096)
+
+
+def test_mxnet_has_as_many_threads_as_are_asked_for():
+    environment = os.environ | {"NUMBA_NUM_THREADS": "2"}  # numba takes so many, and would give them to MXNet
+    environment.pop("OMP_NUM_THREADS", None)
+    python = subprocess.run(
+        [sys.executable, "-c", THREADS_OF_MXNET],
+        env=environment,
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert python.stdout == "1\n"
 
 
 def test_it_says_what_computes():
