@@ -1,7 +1,7 @@
 """Max pooling, with the two rules for the gradient of windows whose maximum is there more than once.
 
-Windows do not overlap, so a gradient is spread by copying it over its window, and kept where the rule says: no sums,
-and the same bits every time, on a GPU too.
+Windows do not overlap, so a gradient can be spread by copying it over its window, and kept where the rule says: no
+sums, and the same bits every time, on a GPU too.
 """
 
 from __future__ import annotations
@@ -25,6 +25,14 @@ def max_pool(x: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 def gradient_to_first(g: Tensor, x: Tensor, largest: Tensor, places: Tensor, size: int) -> Tensor:
     """The gradient goes to the first of tied maxima, row by row: the rule of cuDNN, PyTorch and MXNet."""
+    if x.device.type == "cpu":  # on a GPU this adds atomically, in any order
+        sides = [size, size]
+        return torch.ops.aten.max_pool2d_with_indices_backward(g, x, sides, sides, [0, 0], [1, 1], False, places)
+    return spread_to_places(g, x, places, size)
+
+
+def spread_to_places(g: Tensor, x: Tensor, places: Tensor, size: int) -> Tensor:
+    """As `gradient_to_first`, by copies alone."""
     rows, columns = x.shape[2:]
     plane = torch.arange(rows * columns, device=x.device).reshape(1, 1, rows, columns)
     return _spread(g, x, size) * (_spread(places, x, size) == plane).to(g.dtype)

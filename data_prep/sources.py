@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import tarfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from data_prep.download import Artifact, download
@@ -24,6 +24,21 @@ from data_prep.progress import Progress, bar
 _NPM_OPTIONS = ("--ignore-scripts", "--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-timeout=30000")
 _NPM_SECONDS = 900
 _GZIP_MAGIC = b"\x1f\x8b"
+
+
+def first_to_give(attempts: Sequence[Callable[[], tuple[list[bytes], str]]]) -> tuple[list[bytes], str]:
+    """What the first of the attempts that succeeds returns: files, and where they came from.
+
+    Raises:
+        SourceError: none does; it says why, each by each.
+    """
+    failures = []
+    for attempt in attempts:
+        try:
+            return attempt()
+        except SourceError as failure:
+            failures.append(str(failure))
+    raise SourceError("; ".join(failures))
 
 
 def from_mirrors(artifacts: Sequence[Artifact], mirrors: Sequence[str], folder: Path, progress: Progress) -> str:

@@ -207,6 +207,7 @@ def test_the_gradient_of_pooling_goes_to_the_first_of_ties(rows, columns, size, 
     expected.backward(g)
     y, places = pooling.max_pool(x.detach(), size)
     np.testing.assert_array_equal(pooling.gradient_to_first(g, x.detach(), y, places, size), x.grad)
+    np.testing.assert_array_equal(pooling.spread_to_places(g, x.detach(), places, size), x.grad)
 
 
 @given(rows=st.integers(1, 5), columns=st.integers(1, 5), around=st.integers(1, 3), seed=st.integers(0, 2**32 - 1))

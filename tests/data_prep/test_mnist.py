@@ -143,8 +143,7 @@ def test_images_with_other_statistics_or_classes_are_not_mnist(root):
 
 def test_labels_of_other_classes_are_not_mnist(monkeypatch):
     pixels = np.zeros((2, 28, 28), np.uint8)
-    monkeypatch.setattr(mnist, "KNOWN_MEAN", 0.0)
-    monkeypatch.setattr(mnist, "KNOWN_STD", 0.0)
+    monkeypatch.setattr(mnist, "KNOWN_STATISTICS", {"pixel_mean": 0.0, "pixel_std": 0.0})
     labels = np.repeat(np.arange(10, dtype=np.uint8), mnist.KNOWN_CLASS_COUNTS["train_labels"])
     with pytest.raises(DataError, match=r"expected images of each class in test_labels \(980, .*, found \(5923, "):
         mnist.check_known({"train_images": pixels, "train_labels": labels, "test_labels": labels})
