@@ -1,4 +1,4 @@
-"""The linear layers, which MXNet computes and differentiates."""
+"""The linear layers: products of signs, or MXNet's; and MXNet's gradients."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """A stage: a linear layer with its pooling, batch normalisation and activation, forward, backward and in evaluation.
 
-MXNet computes and differentiates the linear layers; what follows them is done by `pooling` and `fused` in a few passes
-over memory. What a stage gives stands in the memory of the NDArray that the next stage reads, and its gradient is
-worked on in place.
+`linear` computes and differentiates the linear layers; what follows them is done by `pooling` and `fused` in a few
+passes over memory. What a stage gives stands in the memory of the NDArray that the next stage reads, and its gradient
+is worked on in place.
 
 The bias of a convolution needs no pass over memory where batch normalisation takes it off again: it moves the mean. So
 sums that tie in a pooling window tie whatever the bias, as they do if it is added to the finished sums of a binary
