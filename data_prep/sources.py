@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from data_prep.download import Artifact, download
-from data_prep.errors import DataError, SourceError, StorageError
+from data_prep.errors import DataError, SourceError, StorageError, preparing
 from data_prep.files import make_folder
 from data_prep.progress import Progress, bar
 
@@ -26,11 +26,16 @@ _NPM_SECONDS = 900
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
-def first_to_give(attempts: Sequence[Callable[[], tuple[list[bytes], str]]]) -> tuple[list[bytes], str]:
+def first_to_give(
+    dataset: str, official: str, attempts: Sequence[Callable[[], tuple[list[bytes], str]]]
+) -> tuple[list[bytes], str]:
     """What the first of the attempts that succeeds returns: files, and where they came from.
 
+    Args:
+        official: what to download elsewhere if none does.
+
     Raises:
-        SourceError: none does; it says why, each by each.
+        DataError: none does; it says why, each by each.
     """
     failures = []
     for attempt in attempts:
@@ -38,7 +43,10 @@ def first_to_give(attempts: Sequence[Callable[[], tuple[list[bytes], str]]]) -> 
             return attempt()
         except SourceError as failure:
             failures.append(str(failure))
-    raise SourceError("; ".join(failures))
+    raise DataError(
+        f"{dataset} cannot be fetched ({'; '.join(failures)}): connect to a network, or download {official} elsewhere"
+        f" and {preparing(f'{dataset} --source FOLDER')}"
+    )
 
 
 def from_mirrors(artifacts: Sequence[Artifact], mirrors: Sequence[str], folder: Path, progress: Progress) -> str:
