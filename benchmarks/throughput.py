@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -48,7 +49,8 @@ def measure(benchmark: str, contender: str, steps: int, device: str, precision: 
     if contender in ("torch", "gluon"):
         trainer = open_engine(contender, *options, device, None, precision)
     else:
-        open_engine("torch", *options, "cpu", None, compile="off")  # sets the number of threads
+        os.environ["OMP_NUM_THREADS"] = str(usable_cores())
+        importlib.import_module("torch").set_num_threads(usable_cores())
         plain = importlib.import_module(BASELINES["torch"]).PlainEngine
         trainer = plain(*options, device, precision, compiled=contender == "plain-compiled")
     trainer.train_epoch(images, labels, order[: WARM_UP_STEPS * size], size, recipe.train.lr_start)

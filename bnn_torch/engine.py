@@ -10,6 +10,7 @@ from benchmarks.engine import PRECISIONS
 from benchmarks.errors import EngineError
 from benchmarks.machine import nvidia_gpus, usable_cores
 from benchmarks.networks import NETWORKS
+from bnn_torch.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings
@@ -40,6 +41,7 @@ def open(
         raise EngineError(f"torch cannot be loaded ({error}): `python cli.py doctor` says what is missing") from error
     torch.set_num_threads(threads)
     _check_device(torch, device, precision)
+    keep_freed_memory()
     from bnn_torch.torch_engine import TorchEngine
 
     engine = TorchEngine(model, input_shape, seed, device, threads, precision, compile)

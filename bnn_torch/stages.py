@@ -27,6 +27,7 @@ from torch.nn import functional
 from benchmarks.architecture import Conv
 from benchmarks.parameters import SPREADS, Draws, Layer, Mask, Thresholds
 from bnn_torch import quantize
+from bnn_torch.convolution import convolution_gradients
 from bnn_torch.layers import BATCH_NORMS, LINEAR_RELU, Activation, Moments, activation
 from bnn_torch.padding import fold_edge, pad_edge
 from bnn_torch.pooling import GRADIENTS, max_pool
@@ -185,11 +186,8 @@ class Linear:
         return pad_edge(x, self._edge) if self._edge else x
 
     def _conv_gradients(self, g: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor | None, Tensor]:
-        padding, wanted = [self._padding] * 2, [not self._is_first, True, False]
-        of_x, of_weight, _ = torch.ops.aten.convolution_backward(
-            g, self._padded(x), weight, None, [1, 1], padding, [1, 1], False, [0, 0], 1, wanted
-        )
-        if self._is_first:
+        of_x, of_weight = convolution_gradients(g, self._padded(x), weight, self._padding, of_input=not self._is_first)
+        if of_x is None:
             return None, of_weight
         of_x = of_x.to(torch.float32)
         return (fold_edge(of_x, self._edge) if self._edge else of_x), of_weight

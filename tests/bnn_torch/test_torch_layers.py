@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 from benchmarks.recipe import load_recipe  # noqa: E402
-from bnn_torch import layers, losses, padding, pooling  # noqa: E402
+from bnn_torch import convolution, layers, losses, padding, pooling  # noqa: E402
 
 pytestmark = pytest.mark.torch
 UNITS = np.load(Path(__file__).parents[1] / "golden" / "G_units.npz")
@@ -220,6 +220,42 @@ def test_copies_of_the_edge_and_their_gradient(rows, columns, around, seed):
     g = random(found.shape, seed)
     torch.nn.functional.pad(x, (around,) * 4, mode="replicate").backward(g)
     np.testing.assert_allclose(padding.fold_edge(g, around), x.grad, atol=1e-5)
+
+
+# -- gradients of convolutions -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format], ids=["channels last", "planes"])
+@given(
+    n=st.integers(1, 5),
+    channels=st.integers(1, 3),
+    filters=st.integers(1, 3),
+    kernel=st.sampled_from([1, 3, 5]),
+    padding=st.integers(0, 2),
+    rows=st.integers(5, 7),
+    columns=st.integers(5, 7),
+    block=st.sampled_from([1, 20_000, 10**9]),  # bytes: an image at a time, some, all
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_the_gradient_of_convolutions_weights_is_autograds(
+    layout, n, channels, filters, kernel, padding, rows, columns, block, seed
+):
+    """Of whole numbers, whose sums are exact in any order."""
+    generator = np.random.default_rng(seed)
+    x = tensor(generator.integers(-3, 4, (n, channels, rows, columns))).to(memory_format=layout)
+    weight = torch.zeros((filters, channels, kernel, kernel), requires_grad=True)
+    y = torch.nn.functional.conv2d(x, weight, padding=padding)
+    g = tensor(generator.integers(-3, 4, y.shape)).to(memory_format=layout)
+    y.backward(g)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convolution, "BLOCK_BYTES", block)
+        found = convolution.conv_weight_gradient(g, x, kernel, padding)
+    np.testing.assert_array_equal(found, weight.grad)
+
+
+def test_the_gradient_of_convolutions_weights_can_be_compiled():
+    g, x = random((4, 3, 6, 5)), random((4, 2, 6, 5), 2)
+    torch.library.opcheck(convolution.conv_weight_gradient, (g, x, 3, 1), test_utils=("test_schema", "test_faketensor"))
 
 
 # -- losses ------------------------------------------------------------------------------------------------------------
