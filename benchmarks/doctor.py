@@ -17,14 +17,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from benchmarks.engine import ENGINES, PACKAGES, installed_engines, open_engine
-from benchmarks.machine import Gpu, GpuError, list_gpus, usable_cores
+from benchmarks.machine import Gpu, GpuError, has_code, list_gpus, usable_cores
 from benchmarks.provenance import code_version
 from benchmarks.recipe import load_recipe
 
@@ -39,6 +38,8 @@ PYTHON = (3, 11)
 # and the weights of the declared epoch, likewise) takes more than half of it.
 LEAST_FREE_BYTES = 2 * 2**30
 ENGINE_SECONDS = 300
+# Packages that stand for a locked one: the same with code for GPUs (docs/gpu.md).
+GPU_BUILDS = {"mxnet": ("mxnet-cu117", "mxnet-cu116", "mxnet-cu112")}
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -99,17 +100,23 @@ def examine_packages(lock: Path) -> Finding:
     """Whether every locked package is installed, in its locked version."""
     pins, missing, different = read_lock(lock), [], []
     for name, version in pins.items():
-        try:
-            installed = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
+        installed = next(filter(None, map(_version_of, (name, *GPU_BUILDS.get(name, ())))), None)
+        if installed is None:
             missing.append(f"{name} is missing")
-        else:
-            if installed.partition("+")[0] != version:  # "2.13.0+cpu" is a build of 2.13.0
-                different.append(f"{name} is {installed}, expected {version}")
+        elif installed.partition("+")[0] != version:  # "2.13.0+cpu" is a build of 2.13.0
+            different.append(f"{name} is {installed}, expected {version}")
     if not missing + different:
         return Finding("packages", "ok", f"{len(pins)} as locked in {lock.name}")
     mend = f"python -m pip install -r {lock.name}"
     return Finding("packages", "fail" if missing else "warn", ", ".join(missing + different), mend)
+
+
+def _version_of(package: str) -> str | None:
+    """Of an installed package."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 # -- engines and what they compute on ----------------------------------------------------------------------------------
@@ -172,6 +179,8 @@ def examine_engine(name: str) -> Finding:
 def _mend_engine(complaint: str, name: str) -> str:
     """A shared library that the system lacks is, by Debian's rules, in the package of its name and version."""
     library = re.search(r"(lib[\w+]+)\.so\.(\d+): cannot open", complaint)
+    if library and library[1] == "libcuda":
+        return "install the NVIDIA driver, which brings it, or mxnet in place of its build for GPUs"
     if library:
         return f"apt-get install {library[1]}{library[2]}"
     if "No threading layer" in complaint:  # what numba says where libgomp.so.1 is absent
@@ -188,21 +197,6 @@ def examine_threads() -> Finding:
     return Finding("threads", "warn", f"{detail}, whatever OMP_NUM_THREADS={wanted} says", "pass --threads N to a run")
 
 
-def has_code(capability: str, built_for: Iterable[str]) -> bool:
-    """Whether machine code built for these compute capabilities runs on a GPU of `capability`.
-
-    Machine code runs on GPUs of the same major version and the same or a later minor one (CUDA C++ programming guide,
-    binary compatibility). Later majors would need PTX, which is not counted on here.
-    """
-    major, minor = _version(capability)
-    return any(major == built[0] and minor >= built[1] for built in map(_version, built_for))
-
-
-def _version(capability: str) -> tuple[int, int]:
-    major, _, minor = capability.partition(".")
-    return int(major), int(minor)
-
-
 def examine_gpus() -> list[Finding]:
     """Which GPUs there are, as nvidia-smi tells, and which engine can use them. To have none is normal."""
     try:
@@ -215,11 +209,10 @@ def examine_gpus() -> list[Finding]:
 def _gpu(gpu: Gpu, engine: str) -> Finding:
     detail = f"{gpu.name}, compute capability {gpu.capability}, driver {gpu.driver}"
     try:
-        # Written for people ("5.0, 6.0 and 7.0 (...)"): the numbers in it are what counts. Torch knows by itself.
-        written = getattr(importlib.import_module(ENGINES[engine]), "GPU_CAPABILITIES", gpu.capability)
+        # Torch knows by itself.
+        built_for = getattr(importlib.import_module(ENGINES[engine]), "GPU_CAPABILITIES", (gpu.capability,))
     except ImportError as error:
         return Finding("gpu", "warn", f"{detail}: engine {engine} cannot be loaded: {error}", INSTALL)
-    built_for = re.findall(r"\d+\.\d+", written)
     if not has_code(gpu.capability, built_for):
         detail = (
             f"{detail}: engine {engine} has no code for it, only for {', '.join(built_for)} and later minor versions"

@@ -28,6 +28,9 @@ DEVICES = ("cpu", "gpu")
 AUTO = "auto"
 PRECISIONS = ("float32", "tf32", "bf16")
 COMPILE = ("auto", "on", "off")
+# Why something is chosen.
+ON_EVERY_GPU = "the torch engine runs on every NVIDIA GPU"
+NO_TORCH = "torch is not installed"
 
 
 class Engine(Protocol):
@@ -125,8 +128,9 @@ class Choice(NamedTuple):
 def choose(engine: str = AUTO, device: str = AUTO) -> Choice:
     """What "auto" stands for here, by what is installed and which GPUs there are; anything else is left as it is.
 
-    An NVIDIA GPU is for the torch engine, because the gluon engine computes on the CPU. Without one, or without torch,
-    the engine is gluon where mxnet is installed, else torch, on the CPU. Nothing is imported.
+    An NVIDIA GPU is for the torch engine, which runs on all of them; the gluon engine uses one when it is asked to.
+    Without one, or without torch, the engine is gluon where mxnet is installed, else torch, on the CPU. Nothing is
+    imported.
 
     Raises:
         EngineError: neither framework is installed.
@@ -136,10 +140,11 @@ def choose(engine: str = AUTO, device: str = AUTO) -> Choice:
         raise EngineError(f"no engine is installed: run `{'` or `'.join(mend for _, mend in PACKAGES.values())}`")
     gpus = [] if device == "cpu" else nvidia_gpus()
     if engine == AUTO and device == "gpu":
-        return Choice("torch", "gpu", "the gluon engine computes on the CPU only")
+        return Choice("torch", "gpu", ON_EVERY_GPU) if "torch" in installed else Choice("gluon", "gpu", NO_TORCH)
     if engine in (AUTO, "torch") and device == AUTO and gpus and "torch" in installed:
-        return Choice("torch", "gpu", f"there is a GPU, {gpus[0].name}, and the gluon engine computes on the CPU only")
-    seen = "no NVIDIA GPU" if not gpus else "torch is not installed" if "torch" not in installed else "gluon has no GPU"
+        return Choice("torch", "gpu", f"there is a GPU, {gpus[0].name}, and {ON_EVERY_GPU}")
+    not_asked = "the gluon engine uses a GPU with --device gpu only"
+    seen = "no NVIDIA GPU" if not gpus else NO_TORCH if "torch" not in installed else not_asked
     wanted = "cpu" if device == AUTO else device
     why = "as asked" if device == "cpu" else seen
     if engine != AUTO:

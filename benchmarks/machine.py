@@ -9,6 +9,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,6 +53,21 @@ def nvidia_gpus() -> list[Gpu]:
         return list_gpus()
     except GpuError:
         return []
+
+
+def has_code(capability: str, built_for: Iterable[str]) -> bool:
+    """Whether machine code built for these compute capabilities runs on a GPU of `capability`.
+
+    Machine code runs on GPUs of the same major version and the same or a later minor one (CUDA C++ programming guide,
+    binary compatibility). Later majors would need PTX, which is not counted on here.
+    """
+    major, minor = _version(capability)
+    return any(major == built[0] and minor >= built[1] for built in map(_version, built_for))
+
+
+def _version(capability: str) -> tuple[int, int]:
+    major, _, minor = capability.partition(".")
+    return int(major), int(minor)
 
 
 def usable_cores() -> int:

@@ -15,7 +15,7 @@ import mxnet
 import numpy as np
 
 from benchmarks.engine import epoch_batches
-from benchmarks.machine import cpu_model
+from benchmarks.machine import Gpu, cpu_model, nvidia_gpus
 from benchmarks.optimizers import rule_of, update_of
 from benchmarks.parameters import Penalty, check_parameters
 from bnn_gluon.memory import view
@@ -38,12 +38,13 @@ class UpdateSettings(NamedTuple):
 
 
 class BaseEngine(ABC):
-    """A network with its training rule on the CPU: see `benchmarks.engine.Engine`."""
+    """A network with its training rule: see `benchmarks.engine.Engine`."""
 
     def __init__(
         self,
         model: ModelSettings,
         threads: int,
+        gpu: Any | None,
         shapes: Mapping[str, tuple[int, ...]],
         differentiated: Mapping[str, Any],
         real: dict[str, np.ndarray],
@@ -54,12 +55,13 @@ class BaseEngine(ABC):
         Args:
             model: network and training rule.
             threads: already set.
+            gpu: MXNet's context of the GPU that it uses, if it uses one.
             shapes: of all parameters, by name, in order.
-            differentiated: Gluon's parameters with gradients, by name.
+            differentiated: Gluon's parameters with gradients, in the memory of the host, by name.
             real: real-valued weights of those of them that hold quantised ones, float32 (n,), by name.
             settings: of the update.
         """
-        self._model, self._threads, self._shapes = model, threads, dict(shapes)
+        self._model, self._threads, self._gpu, self._shapes = model, threads, gpu, dict(shapes)
         self._differentiated, self._real, self._settings = differentiated, real, settings
         self._rule, self._update = rule_of(model), update_of(model, UPDATES)
         self._moments = {
@@ -103,16 +105,17 @@ class BaseEngine(ABC):
 
     def describe(self) -> dict[str, Any]:
         features = mxnet.runtime.Features()
+        gpu = None if self._gpu is None else (nvidia_gpus() or [Gpu("unknown", "unknown", "unknown")])[0]
         return {
             "name": "gluon",
-            "device": "cpu",
-            "device_name": cpu_model(),
+            "device": "cpu" if gpu is None else "gpu",
+            "device_name": cpu_model() if gpu is None else gpu.name,
             "threads": self._threads,
             "precision": "float32",
-            "versions": {name: importlib.metadata.version(name) for name in ("mxnet", "numpy", "numba")},
+            "versions": {"mxnet": mxnet.__version__} | {n: importlib.metadata.version(n) for n in ("numpy", "numba")},
             "features": sorted(name for name in features if features.is_enabled(name)),
-            "driver": None,
-            "determinism": {"bit_exact_resume": True},
+            "driver": None if gpu is None else gpu.driver,
+            "determinism": {"bit_exact_resume": True if gpu is None else "on the same GPU and driver"},
         }
 
     # -- training ------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import ctypes
 import os
 import sys
 from builtins import open as open_file
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.engine import Engine
 from benchmarks.errors import EngineError
@@ -18,31 +18,48 @@ if TYPE_CHECKING:
 
 # The GPU builds of MXNet 1.9.1 (mxnet-cu112, -cu116, -cu117) hold machine code for these and no PTX to compile for
 # others.
-GPU_CAPABILITIES = "5.0, 6.0, 7.0, 8.0 and 8.6 (Maxwell to Ada)"
+GPU_CAPABILITIES = ("5.0", "6.0", "7.0", "8.0", "8.6")
 
 
 def open(
     model: ModelSettings, input_shape: tuple[int, ...], seed: int, device: str = "cpu", threads: int | None = None
 ) -> Engine:
     """Open the engine: see `benchmarks.engine.open_engine`."""
-    if device != "cpu":
-        raise EngineError(
-            "device 'gpu': the installed mxnet has no GPU code, and its GPU builds run only on NVIDIA GPUs of compute"
-            f" capability {GPU_CAPABILITIES}, not on Hopper or Blackwell; use --device cpu"
-        )
     threads = threads or usable_cores()
     try:
         _set_threads(threads)
         _import_mxnet()
     except (ImportError, OSError, AttributeError, ValueError) as error:
         raise EngineError(f"mxnet cannot be loaded ({error}): `python cli.py doctor` says what is missing") from error
+    gpu = _gpu() if device == "gpu" else None
     if model.architecture in NETWORKS:
         from bnn_gluon.zoo import ZooEngine
 
-        return ZooEngine(model, input_shape, seed, threads)
+        return ZooEngine(model, input_shape, seed, threads, gpu)
     from bnn_gluon.gluon_engine import GluonEngine
 
-    return GluonEngine(model, input_shape, seed, threads)
+    return GluonEngine(model, input_shape, seed, threads, gpu)
+
+
+def _gpu() -> Any:
+    """MXNet's context of the GPU."""
+    # Algorithms that give the same bits every time, chosen by rule and not by a stopwatch, in whole float32.
+    for name, value in (
+        ("MXNET_ENFORCE_DETERMINISM", "1"),
+        ("MXNET_CUDNN_AUTOTUNE_DEFAULT", "0"),
+        ("NVIDIA_TF32_OVERRIDE", "0"),
+    ):
+        os.environ.setdefault(name, value)
+    from bnn_gluon.gpu import usable_gpu
+
+    try:
+        return usable_gpu(GPU_CAPABILITIES)
+    except EngineError as error:
+        raise EngineError(
+            f"device 'gpu': {error}; MXNet's GPU builds (docs/gpu.md) run on NVIDIA GPUs of compute capability"
+            f" {', '.join(GPU_CAPABILITIES)} and later minor versions (Maxwell to Ada); use --engine torch or use"
+            " --device cpu"
+        ) from None
 
 
 def _set_threads(threads: int) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class GluonEngine(BaseEngine):
-    """One network with its training rule on the CPU: see `benchmarks.engine.Engine`.
+    """One network with its training rule: see `benchmarks.engine.Engine`.
 
     Of a layer that is quantised, the network holds the quantised weights; the real-valued ones and the optimiser's
     moments are NumPy arrays, and the next step's quantised weights are written straight into the network's memory. An
@@ -34,9 +34,12 @@ class GluonEngine(BaseEngine):
     can be drawn again.
     """
 
-    def __init__(self, model: ModelSettings, input_shape: tuple[int, ...], seed: int, threads: int) -> None:
+    def __init__(
+        self, model: ModelSettings, input_shape: tuple[int, ...], seed: int, threads: int, gpu: Any | None = None
+    ) -> None:
+        """`gpu`: MXNet's context of a GPU, if products are to be made there."""
         layers = self._layers = rules.layers_of(model, input_shape)
-        self._network = Network(layers, model)
+        self._network = Network(layers, model, gpu)
         real = {
             layer.weight: np.empty(math.prod(layer.weight_shape), np.float32) for layer in layers if layer.quantised
         }
@@ -47,7 +50,7 @@ class GluonEngine(BaseEngine):
             rules.clip_limits(layers, model),
             rules.frozen(layers),
         )
-        super().__init__(model, threads, shapes, self._network.parameters, real, settings)
+        super().__init__(model, threads, gpu, shapes, self._network.parameters, real, settings)
         self._limits = rules.weight_limits(layers, model)
         self._evaluation_kinds = rules.evaluation_kinds(layers, model)
         self._key = (np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32 & 0xFFFFFFFF))

@@ -42,16 +42,24 @@ class Linear:
 
     def forward(self, x: Any) -> Any:
         """The output in training, made over by the next; `x` must have a gradient if `backward` is to give one."""
-        self._x, padded = x, self._pad(x)
-        if padded is not self._padded:
-            self._padded, self._executor = padded, self._bind(padded)
-        if not self._set_to_product_of_signs(padded, self._executor.outputs[0]):
+        self._take(x)
+        if not self._set_to_product_of_signs(self._padded, self._executor.outputs[0]):
             self._executor.forward(is_train=True)
         return self._executor.outputs[0]
 
     def backward(self, gradient: Any) -> None:
         """Set the gradients of weights and bias, and that of the input if it has one."""
         self._executor.backward([gradient])
+        self._fold_edges()
+
+    def _take(self, x: Any) -> None:
+        """Pad the coming input, and bind MXNet's executor to it if it is another array than the last."""
+        self._x, padded = x, self._pad(x)
+        if padded is not self._padded:
+            self._padded, self._executor = padded, self._bind(padded)
+
+    def _fold_edges(self) -> None:
+        """Set the gradient of the input from that of the padded one."""
         if self._edge and self._x.grad is not None:
             padded = self._padded.grad
             padded.wait_to_read()
@@ -65,13 +73,18 @@ class Linear:
 
     def _bind(self, x: Any) -> Any:
         """MXNet's executor of the layer for this very input. Its gradients do not need what its forward pass gives."""
+        return self._bound(context.cpu(), *self._arguments(x))
+
+    def _bound(self, device: Any, values: dict[str, Any], gradients: dict[str, Any]) -> Any:
+        kinds = {name: "write" if name in gradients else "null" for name in values}
+        return self._block(symbol.Variable("x")).bind(device, values, gradients, kinds)
+
+    def _arguments(self, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Input and parameters, and the gradients that are wanted, by MXNet's names."""
         parameters = [parameter for parameter in (self.weight, self.bias) if parameter is not None]
         values = {"x": x} | {parameter.name: parameter.data() for parameter in parameters}
         gradients = {parameter.name: parameter.grad() for parameter in parameters}
-        if x.grad is not None:
-            gradients["x"] = x.grad
-        kinds = {name: "write" if name in gradients else "null" for name in values}
-        return self._block(symbol.Variable("x")).bind(context.cpu(), values, gradients, kinds)
+        return values, gradients if x.grad is None else gradients | {"x": x.grad}
 
     def _set_to_product_of_signs(self, x: Any, product: Any) -> bool:
         """Set `product`, unless there are other factors than -1 and +1; tells whether it did."""

@@ -42,12 +42,13 @@ class Network:
         running: the moving averages by name, float32 (channels,): "bn1.running_mean", "bn1.running_std", ...
     """
 
-    def __init__(self, layers: list[Layer], model: ModelSettings) -> None:
+    def __init__(self, layers: list[Layer], model: ModelSettings, gpu: Any | None = None) -> None:
+        """`gpu`: see `stages_of`."""
         self.parameters: dict[str, gluon.Parameter] = {}
         self.running: dict[str, np.ndarray] = {}
         self._layers: list[list[Stage]] = []
         for layer in layers:
-            named = stages_of(layer, model)
+            named = stages_of(layer, model, gpu)
             self._layers.append([stage for stage, _, _ in named])
             for stage, name, norm in named:
                 self.parameters |= stage.parameters(name, norm)

@@ -1,8 +1,8 @@
 """A stage: a linear layer with its pooling, batch normalisation and activation, forward, backward and in evaluation.
 
-`linear` computes and differentiates the linear layers; what follows them is done by `pooling` and `fused` in a few
-passes over memory. What a stage gives stands in the memory of the NDArray that the next stage reads, and its gradient
-is worked on in place.
+`linear`, or on a GPU `gpu`, computes and differentiates the linear layers; what follows them is done by `pooling` and
+`fused` in a few passes over memory. What a stage gives stands in the memory of the NDArray that the next stage reads,
+and its gradient is worked on in place.
 
 The bias of a convolution needs no pass over memory where batch normalisation takes it off again: it moves the mean. So
 sums that tie in a pooling window tie whatever the bias, as they do if it is added to the finished sums of a binary
@@ -22,6 +22,7 @@ from bnn_gluon import fused, pooling
 from bnn_gluon.activations import LINEAR_RELU, Activation, activation_of, ternarize
 from bnn_gluon.ap2 import ap2
 from bnn_gluon.fused import NO_THRESHOLDS
+from bnn_gluon.gpu import LinearOnGpu
 from bnn_gluon.layers import BATCH_NORMS, BatchNorm
 from bnn_gluon.linear import Identity, Linear
 from bnn_gluon.memory import buffer, view
@@ -237,8 +238,11 @@ class Named(NamedTuple):
     norm: str
 
 
-def stages_of(layer: Layer, model: ModelSettings) -> list[Named]:
-    """The stages of a recipe's layer: one, or two if its output passes a ReLU before all else."""
+def stages_of(layer: Layer, model: ModelSettings, gpu: Any | None = None) -> list[Named]:
+    """The stages of a recipe's layer: one, or two if its output passes a ReLU before all else.
+
+    `gpu`: MXNet's context of a GPU, if products are to be made there.
+    """
     norm = None
     if layer.norm_kind != "none":
         epsilon, alpha = np.float32(model.batch_norm_epsilon), np.float32(layer.alpha)
@@ -248,7 +252,8 @@ def stages_of(layer: Layer, model: ModelSettings) -> list[Named]:
         assert norm is not None
         first = norm._replace(affine=True)
     moves_mean = layer.biases and first is not None and isinstance(layer.shape.layer, Conv)
-    linear = Linear(layer.shape, add_bias=layer.biases and not moves_mean, edge=model.padding == "edge")
+    linear_class = Linear if gpu is None else functools.partial(LinearOnGpu, gpu)
+    linear = linear_class(layer.shape, add_bias=layer.biases and not moves_mean, edge=model.padding == "edge")
     activated = functools.partial(
         Stage,
         pool=None if layer.pool is None else Pool(layer.pool, every=model.max_pool_gradient == "all"),

@@ -23,6 +23,7 @@ from benchmarks.errors import EngineError
 from benchmarks.networks import IMAGE_SHAPE, MEAN, NETWORKS, STD, network
 from benchmarks.parameters import Penalty, glorot_limit
 from bnn_gluon.base import BaseEngine, UpdateSettings
+from bnn_gluon.gpu import OnHost
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings
@@ -33,15 +34,18 @@ _MEAN, _STD = (np.array(values, np.float32)[:, None, None] for values in (MEAN, 
 
 
 class ZooEngine(BaseEngine):
-    """One of GluonCV's networks with its training rule on the CPU: see `benchmarks.engine.Engine`.
+    """One of GluonCV's networks with its training rule: see `benchmarks.engine.Engine`.
 
     Layers of each kind are numbered in the order of Gluon's parameters, which is that of `benchmarks.networks`.
     """
 
-    def __init__(self, model: ModelSettings, input_shape: tuple[int, ...], seed: int, threads: int) -> None:
-        """`input_shape` is networks.IMAGE_SHAPE, as no recipe with another is consistent."""
+    def __init__(
+        self, model: ModelSettings, input_shape: tuple[int, ...], seed: int, threads: int, gpu: Any | None = None
+    ) -> None:
+        """`input_shape` is networks.IMAGE_SHAPE, as no recipe with another is consistent. `gpu`: where to compute."""
         assert tuple(input_shape) == IMAGE_SHAPE
-        self._net, self._loss = build(model), gluon.loss.SoftmaxCrossEntropyLoss()
+        self._device = mxnet.cpu() if gpu is None else gpu
+        self._net, self._loss = build(model, self._device), gluon.loss.SoftmaxCrossEntropyLoss()
         named = house_names(self._net)
         trained = {name: parameter for name, parameter in named.items() if parameter.grad_req != "null"}
         # gamma and beta of a normalisation that has none are 1 and 0 in Gluon, and not worth a name.
@@ -49,7 +53,9 @@ class ZooEngine(BaseEngine):
         shapes = {name: parameter.shape for name, parameter in self._parameters.items()}
         # Weights, biases, gamma and beta alike: see `benchmarks.settings.ModelSettings`, "Update".
         decays = dict.fromkeys(trained, Penalty(model.weight_decay, 0)) if model.weight_decay else {}
-        super().__init__(model, threads, shapes, trained, {}, UpdateSettings(decays, {}, {}, ()))
+        self._copies = [] if gpu is None else [OnHost(parameter) for parameter in trained.values()]
+        differentiated = dict(zip(trained, self._copies, strict=True)) if self._copies else trained
+        super().__init__(model, threads, gpu, shapes, differentiated, {}, UpdateSettings(decays, {}, {}, ()))
         self.load_parameters(self._initial_values(seed))
 
     def _initial_values(self, seed: int) -> dict[str, np.ndarray]:
@@ -88,39 +94,43 @@ class ZooEngine(BaseEngine):
         self, images: np.ndarray, labels: np.ndarray, lr: float, uniforms: Mapping[str, np.ndarray] | None = None
     ) -> float:
         """See `benchmarks.engine.Engine`; nothing is stochastic, so `uniforms` has no meaning."""
-        pixels = normalised(images)
+        pixels = normalised(images, self._device)
         # On the CPU, MXNet moves running statistics in the backward pass, and that of a normalisation without gamma and
         # beta, the first of some networks, takes place only if somebody wants the gradient of its input.
         pixels.attach_grad()
         with autograd.record():
-            losses = self._loss(self._net(pixels), nd.array(labels))
+            losses = self._loss(self._net(pixels), nd.array(labels, ctx=self._device))
             loss = losses.mean()
         loss.backward()
         nd.waitall()
+        for copy in self._copies:
+            copy.fetch()
         self._update_parameters(lr)
+        for copy in self._copies:
+            copy.send()
         return float(np.mean(losses.asnumpy(), dtype=np.float64))
 
     # -- evaluation ----------------------------------------------------------------------------------------------------
 
     def scores(self, images: np.ndarray, batch_size: int) -> np.ndarray:
         batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
-        return np.concatenate([self._net(normalised(batch)).asnumpy() for batch in batches])
+        return np.concatenate([self._net(normalised(batch, self._device)).asnumpy() for batch in batches])
 
 
-def normalised(images: np.ndarray) -> Any:
-    """Images in [0, 1], float32 (N, 3, rows, columns), as an NDArray with each channel normalised."""
-    return nd.array((images - _MEAN) / _STD, dtype="float32")
+def normalised(images: np.ndarray, device: Any) -> Any:
+    """Images in [0, 1], float32 (N, 3, rows, columns), as an NDArray on a device with each channel normalised."""
+    return nd.array((images - _MEAN) / _STD, dtype="float32", ctx=device)
 
 
-def build(model: ModelSettings) -> Any:
-    """GluonCV's network, its shapes known, its values not yet set."""
+def build(model: ModelSettings, device: Any) -> Any:
+    """GluonCV's network on a device, its shapes known, its values not yet set."""
     name = model.architecture
     module = _zoo_module("cifarwideresnet" if NETWORKS[name].kind == "wide" else "cifarresnet")
     norm = {"momentum": 1 - model.batch_norm_alpha, "epsilon": model.batch_norm_epsilon}
     net = getattr(module, name)(norm_kwargs=norm)
-    net.initialize(mxnet.init.Zero())
+    net.initialize(mxnet.init.Zero(), ctx=device)
     net.hybridize(static_alloc=True, static_shape=True)
-    net(nd.zeros((1, *IMAGE_SHAPE))).wait_to_read()
+    net(nd.zeros((1, *IMAGE_SHAPE), ctx=device)).wait_to_read()
     return net
 
 

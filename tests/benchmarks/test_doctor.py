@@ -175,6 +175,12 @@ def test_package_that_is_missing(tmp_path):
     assert finding == doctor.Finding("packages", "fail", "no-such-package-anywhere is missing", doctor.INSTALL)
 
 
+def test_a_build_for_gpus_is_the_package(monkeypatch, tmp_path):
+    monkeypatch.setitem(doctor.GPU_BUILDS, "no-such-package-anywhere", ("nor-this-one", "pytest"))
+    version = importlib.metadata.version("pytest")
+    assert doctor.examine_packages(lock(tmp_path, f"no-such-package-anywhere=={version}")).status == "ok"
+
+
 @pytest.mark.parametrize("value", [None, str(usable_cores())])
 def test_threads_as_many_as_cores(monkeypatch, value):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from narrow import narrowed
 
 from benchmarks.augmentation import draw_crops
-from benchmarks.engine import check_engine, epoch_batches, open_engine
+from benchmarks.engine import check_engine, choose, epoch_batches, open_engine
 from benchmarks.errors import EngineError
+from benchmarks.machine import Gpu
 from benchmarks.parameters import frozen, layers_of
 from benchmarks.recipe import benchmark_ids, load_recipe
 
@@ -31,6 +32,43 @@ def test_batches_are_the_epoch_in_its_order(count, batch_size, keep, cropped):
         images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
         np.testing.assert_array_equal(images, expected[:used])
         np.testing.assert_array_equal(labels, LABELS[order][:used])
+
+
+GPU = [Gpu("NVIDIA A100", "8.0", "550.54.15")]
+
+
+@pytest.mark.parametrize(
+    ("installed", "gpus", "asked", "expected"),
+    [
+        (
+            "gluon torch",
+            GPU,
+            ("auto", "auto"),
+            ("torch", "gpu", "there is a GPU, NVIDIA A100, and the torch"),
+        ),
+        ("gluon torch", GPU, ("auto", "cpu"), ("gluon", "cpu", "as asked; mxnet is installed")),
+        ("gluon torch", GPU, ("auto", "gpu"), ("torch", "gpu", "the torch engine runs on every NVIDIA GPU")),
+        ("gluon torch", GPU, ("gluon", "auto"), ("gluon", "cpu", "the gluon engine uses a GPU with --device gpu only")),
+        ("gluon torch", GPU, ("gluon", "gpu"), ("gluon", "gpu", "")),
+        ("gluon torch", [], ("auto", "auto"), ("gluon", "cpu", "no NVIDIA GPU; mxnet is installed")),
+        ("gluon torch", [], ("torch", "auto"), ("torch", "cpu", "no NVIDIA GPU")),
+        ("gluon", GPU, ("auto", "auto"), ("gluon", "cpu", "torch is not installed; mxnet is installed")),
+        ("gluon", GPU, ("auto", "gpu"), ("gluon", "gpu", "torch is not installed")),
+        ("torch", [], ("auto", "auto"), ("torch", "cpu", "no NVIDIA GPU; mxnet is not installed")),
+    ],
+)
+def test_what_auto_stands_for(monkeypatch, installed, gpus, asked, expected):
+    monkeypatch.setattr("benchmarks.engine.installed_engines", installed.split)
+    monkeypatch.setattr("benchmarks.engine.nvidia_gpus", lambda: gpus)
+    engine, device, reason = choose(*asked)
+    assert (engine, device) == expected[:2]
+    assert reason.startswith(expected[2])
+
+
+def test_auto_without_any_engine(monkeypatch):
+    monkeypatch.setattr("benchmarks.engine.installed_engines", list)
+    with pytest.raises(EngineError, match=r"no engine is installed: run `python -m pip install -r requirements\.txt`"):
+        choose()
 
 
 def test_what_no_engine_can_do_is_refused_before_anything_is_imported():
