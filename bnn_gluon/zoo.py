@@ -44,8 +44,7 @@ class ZooEngine(BaseEngine):
     ) -> None:
         """`input_shape` is networks.IMAGE_SHAPE, as no recipe with another is consistent. `gpu`: where to compute."""
         assert tuple(input_shape) == IMAGE_SHAPE
-        self._device = mxnet.cpu() if gpu is None else gpu
-        self._net, self._loss = build(model, self._device), gluon.loss.SoftmaxCrossEntropyLoss()
+        self._net, self._loss = build(model, gpu), gluon.loss.SoftmaxCrossEntropyLoss()
         named = house_names(self._net)
         trained = {name: parameter for name, parameter in named.items() if parameter.grad_req != "null"}
         # gamma and beta of a normalisation that has none are 1 and 0 in Gluon, and not worth a name.
@@ -94,12 +93,12 @@ class ZooEngine(BaseEngine):
         self, images: np.ndarray, labels: np.ndarray, lr: float, uniforms: Mapping[str, np.ndarray] | None = None
     ) -> float:
         """See `benchmarks.engine.Engine`; nothing is stochastic, so `uniforms` has no meaning."""
-        pixels = normalised(images, self._device)
+        pixels = normalised(images, self._gpu)
         # On the CPU, MXNet moves running statistics in the backward pass, and that of a normalisation without gamma and
         # beta, the first of some networks, takes place only if somebody wants the gradient of its input.
         pixels.attach_grad()
         with autograd.record():
-            losses = self._loss(self._net(pixels), nd.array(labels, ctx=self._device))
+            losses = self._loss(self._net(pixels), nd.array(labels, ctx=self._gpu))
             loss = losses.mean()
         loss.backward()
         nd.waitall()
@@ -114,23 +113,23 @@ class ZooEngine(BaseEngine):
 
     def scores(self, images: np.ndarray, batch_size: int) -> np.ndarray:
         batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
-        return np.concatenate([self._net(normalised(batch, self._device)).asnumpy() for batch in batches])
+        return np.concatenate([self._net(normalised(batch, self._gpu)).asnumpy() for batch in batches])
 
 
-def normalised(images: np.ndarray, device: Any) -> Any:
-    """Images in [0, 1], float32 (N, 3, rows, columns), as an NDArray on a device with each channel normalised."""
-    return nd.array((images - _MEAN) / _STD, dtype="float32", ctx=device)
+def normalised(images: np.ndarray, gpu: Any | None = None) -> Any:
+    """Images in [0, 1], float32 (N, 3, rows, columns), as an NDArray with each channel normalised."""
+    return nd.array((images - _MEAN) / _STD, dtype="float32", ctx=gpu)
 
 
-def build(model: ModelSettings, device: Any) -> Any:
-    """GluonCV's network on a device, its shapes known, its values not yet set."""
+def build(model: ModelSettings, gpu: Any | None = None) -> Any:
+    """GluonCV's network, its shapes known, its values not yet set."""
     name = model.architecture
     module = _zoo_module("cifarwideresnet" if NETWORKS[name].kind == "wide" else "cifarresnet")
     norm = {"momentum": 1 - model.batch_norm_alpha, "epsilon": model.batch_norm_epsilon}
     net = getattr(module, name)(norm_kwargs=norm)
-    net.initialize(mxnet.init.Zero(), ctx=device)
+    net.initialize(mxnet.init.Zero(), ctx=gpu)
     net.hybridize(static_alloc=True, static_shape=True)
-    net(nd.zeros((1, *IMAGE_SHAPE), ctx=device)).wait_to_read()
+    net(nd.zeros((1, *IMAGE_SHAPE), ctx=gpu)).wait_to_read()
     return net
 
 
