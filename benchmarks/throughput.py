@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.bench import BASELINES, SEED, WARM_UP_STEPS
-from benchmarks.engine import DEVICES, PRECISIONS, open_engine
+from benchmarks.engine import DEVICES, ENGINES, PRECISIONS, open_engine
 from benchmarks.errors import EngineError, RecipeError
 from benchmarks.machine import usable_cores
 from benchmarks.recipe import CLASSES, load_recipe
@@ -49,8 +48,7 @@ def measure(benchmark: str, contender: str, steps: int, device: str, precision: 
     if contender in ("torch", "gluon"):
         trainer = open_engine(contender, *options, device, None, precision)
     else:
-        os.environ["OMP_NUM_THREADS"] = str(usable_cores())
-        importlib.import_module("torch").set_num_threads(usable_cores())
+        importlib.import_module(ENGINES["torch"]).import_torch(usable_cores())
         plain = importlib.import_module(BASELINES["torch"]).PlainEngine
         trainer = plain(*options, device, precision, compiled=contender == "plain-compiled")
     trainer.train_epoch(images, labels, order[: WARM_UP_STEPS * size], size, recipe.train.lr_start)

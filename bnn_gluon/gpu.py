@@ -24,7 +24,7 @@ from bnn_gluon.memory import buffer
 def usable_gpu(capabilities: Iterable[str]) -> Any:
     """The first GPU, by MXNet's count.
 
-    Nothing is computed to find out: without a driver, or without code for the GPU, that would end the process.
+    Nothing is computed to find out: where there is no driver, that ends the process.
 
     Args:
         capabilities: the compute capabilities that GPU builds of MXNet have code for.

@@ -52,9 +52,8 @@ class ZooEngine(BaseEngine):
         shapes = {name: parameter.shape for name, parameter in self._parameters.items()}
         # Weights, biases, gamma and beta alike: see `benchmarks.settings.ModelSettings`, "Update".
         decays = dict.fromkeys(trained, Penalty(model.weight_decay, 0)) if model.weight_decay else {}
-        self._copies = [] if gpu is None else [OnHost(parameter) for parameter in trained.values()]
-        differentiated = dict(zip(trained, self._copies, strict=True)) if self._copies else trained
-        super().__init__(model, threads, gpu, shapes, differentiated, {}, UpdateSettings(decays, {}, {}, ()))
+        self._copies = {} if gpu is None else {name: OnHost(parameter) for name, parameter in trained.items()}
+        super().__init__(model, threads, gpu, shapes, self._copies or trained, {}, UpdateSettings(decays, {}, {}, ()))
         self.load_parameters(self._initial_values(seed))
 
     def _initial_values(self, seed: int) -> dict[str, np.ndarray]:
@@ -102,10 +101,10 @@ class ZooEngine(BaseEngine):
             loss = losses.mean()
         loss.backward()
         nd.waitall()
-        for copy in self._copies:
+        for copy in self._copies.values():
             copy.fetch()
         self._update_parameters(lr)
-        for copy in self._copies:
+        for copy in self._copies.values():
             copy.send()
         return float(np.mean(losses.asnumpy(), dtype=np.float64))
 

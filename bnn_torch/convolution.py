@@ -1,7 +1,7 @@
 """The gradients of a convolution of stride 1, padded with zeros.
 
-They are PyTorch's, but for that of float32 weights on the CPU. There oneDNN's has half the speed of a product of
-matrices, while its two other products of a convolution have all of it (docs/performance.md): so it is made of products.
+They are PyTorch's, but for that of float32 weights on the CPU. There oneDNN's has about half the speed of a product of
+matrices, and its two other products of a convolution nearly all of it (docs/performance.md): so it is made of products.
 """
 
 from __future__ import annotations

@@ -31,6 +31,22 @@ def open(
     if model.architecture in NETWORKS:
         raise EngineError(f"{model.architecture} is a network of GluonCV's, for MXNet: expected --engine gluon")
     threads = threads or usable_cores()
+    _check_device(import_torch(threads), device, precision)
+    keep_freed_memory()
+    from bnn_torch.torch_engine import TorchEngine
+
+    engine = TorchEngine(model, input_shape, seed, device, threads, precision, compile)
+    if engine.note is not None:
+        print(f"note: {engine.note}", file=sys.stderr)
+    return engine
+
+
+def import_torch(threads: int) -> Any:
+    """The module torch, which computes with so many threads.
+
+    Raises:
+        EngineError: it cannot be loaded.
+    """
     if "torch" not in sys.modules:
         os.environ["OMP_NUM_THREADS"] = str(threads)
         # Without it cuBLAS may choose how it sums by what else runs on the GPU. Read when CUDA starts.
@@ -40,14 +56,7 @@ def open(
     except (ImportError, OSError) as error:
         raise EngineError(f"torch cannot be loaded ({error}): `python cli.py doctor` says what is missing") from error
     torch.set_num_threads(threads)
-    _check_device(torch, device, precision)
-    keep_freed_memory()
-    from bnn_torch.torch_engine import TorchEngine
-
-    engine = TorchEngine(model, input_shape, seed, device, threads, precision, compile)
-    if engine.note is not None:
-        print(f"note: {engine.note}", file=sys.stderr)
-    return engine
+    return torch
 
 
 def _check_device(torch: Any, device: str, precision: str) -> None:

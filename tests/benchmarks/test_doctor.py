@@ -122,6 +122,11 @@ def test_engine_that_works():
             "apt-get install libgomp1",
         ),
         (
+            "raise OSError('libcuda.so.1: cannot open shared object file: No such file or directory')",
+            "libcuda.so.1: cannot open shared object file",
+            "install the NVIDIA driver, which brings it, or mxnet in place of its build for GPUs",
+        ),
+        (
             "raise ValueError('No threading layer could be loaded.')",
             "ValueError: No threading layer could be loaded.",
             "apt-get install libgomp1",

@@ -78,3 +78,13 @@ def test_throughput_says_what_cannot_be_measured():
     complaint = "plain PyTorch, eager: --baseline: the plain network does not know model.activation=stochastic_sign"
     assert complaint in result.stderr.splitlines()
     assert "Traceback" not in result.stderr
+
+
+def test_throughput_of_a_torch_that_cannot_be_loaded(tmp_path, monkeypatch):
+    (tmp_path / "torch.py").write_text("raise OSError('libgomp.so.1: cannot open shared object file')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    command = [sys.executable, "-m", "benchmarks.throughput", "binaryconnect-mnist", "--contenders", "plain"]
+    result = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert "torch cannot be loaded (libgomp.so.1: cannot open shared object file)" in result.stderr
+    assert "Traceback" not in result.stderr
