@@ -1,4 +1,4 @@
-"""The linear layers: products of signs, or MXNet's; and MXNet's gradients."""
+"""The linear layers: products of signs, or MXNet's; and their gradients, MXNet's too but below a max pooling."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from benchmarks.architecture import Conv, Dense, LayerShape
 from bnn_gluon import binary_products
 from bnn_gluon.memory import buffer, view
 from bnn_gluon.padding import fold_edge, pad_edge
+from bnn_gluon.sparse_gradients import SparseGradients, applies_to
 
 
 class Linear:
     """A convolution or fully connected layer between NDArrays.
 
     Its output is computed with bits where all inputs and all weights are -1 or +1, else by MXNet, with the same result;
-    its gradients by MXNet.
+    its gradients by MXNet, or by `sparse_gradients` where most of its output's gradient are zeros.
 
     Attributes:
         weight, bias: Gluon parameters; bias is None if the layer adds none.
     """
 
-    def __init__(self, shape: LayerShape, *, add_bias: bool, edge: bool = False) -> None:
-        """`edge`: a convolution's input is padded with its outermost pixels, not with zeros."""
+    def __init__(self, shape: LayerShape, *, add_bias: bool, edge: bool = False, pooled: bool = False) -> None:
+        """`edge`: a convolution's input is padded with its outermost pixels, not with zeros. `pooled`: what follows its
+        output is max pooling."""
         self._edge, self._padding, self._output_shape = 0, 0, shape.output_shape
         if isinstance(shape.layer, Conv):
             self._padding, channels = shape.layer.padding, shape.input_shape[0]
@@ -39,6 +41,8 @@ class Linear:
         self._block.hybridize(static_alloc=True, static_shape=True)
         self.weight, self.bias = self._block.weight, self._block.bias
         self._padded: Any = None
+        sparse = pooled and not add_bias and applies_to(shape)
+        self._sparse_gradients = SparseGradients(self._padding) if sparse else None
 
     def forward(self, x: Any) -> Any:
         """The output in training, made over by the next; `x` must have a gradient if `backward` is to give one."""
@@ -49,8 +53,21 @@ class Linear:
 
     def backward(self, gradient: Any) -> None:
         """Set the gradients of weights and bias, and that of the input if it has one."""
-        self._executor.backward([gradient])
+        if self._sparse_gradients is None:
+            self._executor.backward([gradient])
+        else:
+            self._set_sparse_gradients(gradient)
         self._fold_edges()
+
+    def _set_sparse_gradients(self, gradient: Any) -> None:
+        assert self._sparse_gradients is not None
+        self._sparse_gradients.set(
+            _values(self._padded),
+            _values(self.weight.data()),
+            _values(gradient),
+            _values(self.weight.grad()),
+            None if self._padded.grad is None else _values(self._padded.grad),
+        )
 
     def _take(self, x: Any) -> None:
         """Pad the coming input, and bind MXNet's executor to it if it is another array than the last."""

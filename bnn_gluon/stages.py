@@ -253,14 +253,21 @@ def stages_of(layer: Layer, model: ModelSettings, gpu: Any | None = None) -> lis
         first = norm._replace(affine=True)
     moves_mean = layer.biases and first is not None and isinstance(layer.shape.layer, Conv)
     linear_class = Linear if gpu is None else functools.partial(LinearOnGpu, gpu)
-    linear = linear_class(layer.shape, add_bias=layer.biases and not moves_mean, edge=model.padding == "edge")
+    pool = None if layer.pool is None else Pool(layer.pool, every=model.max_pool_gradient == "all")
+    pools_last = model.layer_order == "CBAP"
+    linear = linear_class(
+        layer.shape,
+        add_bias=layer.biases and not moves_mean,
+        edge=model.padding == "edge",
+        pooled=pool is not None and not pools_last and layer.linear_output == "none",
+    )
     activated = functools.partial(
         Stage,
-        pool=None if layer.pool is None else Pool(layer.pool, every=model.max_pool_gradient == "all"),
+        pool=pool,
         normalization=norm,
         activation=activation_of(layer.activation, model.activation_gradient, model.swish_beta),
         channels=layer.channels,
-        pools_last=model.layer_order == "CBAP",
+        pools_last=pools_last,
     )
     if layer.linear_output == "none":
         return [Named(activated(linear, add_bias=moves_mean), layer.name, layer.norm)]

@@ -1,0 +1,254 @@
+"""Gradients of a convolution below a max pooling, on the CPU, without multiplying by zeros.
+
+Max pooling gives its gradient to the largest sum of each window alone, so of windows of 2 x 2 three fourths of what the
+convolution below is given are zeros. What is not zero is listed, and for each such value a row of numbers is scaled and
+added to another: of the input to the gradient of the weights, of the weights to the gradient of the input. A row goes
+over a kernel's columns and 32 channels, which lie side by side here, and the sum of rows stays in registers until all
+have been added to it.
+
+MXNet's channels lie apart, so its arrays are copied to this layout and back: a few hundredths of the time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from benchmarks.architecture import Conv, LayerShape
+from bnn_gluon.memory import buffer, view
+
+_LANES = 8  # floats in a vector register
+_CHANNELS = 32  # side by side in a row
+_KERNELS = (3, 5)  # whose rows the registers are shared out for
+# What one thread works on at a time stays in its caches.
+_PIXELS_OF_WEIGHTS, _FILTERS_OF_WEIGHTS = 256, 32
+_PIXELS_OF_INPUT, _FILTERS_OF_INPUT = 128, 64
+
+
+def applies_to(shape: LayerShape) -> bool:
+    """Whether the gradients of a linear layer can be made here."""
+    layer = shape.layer
+    return isinstance(layer, Conv) and layer.kernel in _KERNELS and shape.input_shape[0] % _CHANNELS == 0
+
+
+class SparseGradients:
+    """The gradients of a convolution, with the memory that they are made in."""
+
+    def __init__(self, padding: int) -> None:
+        """`padding`: with zeros, on each side."""
+        self._padding = padding
+        self._blocked: Any = None
+
+    def set(
+        self,
+        x: np.ndarray,
+        weights: np.ndarray,
+        gradient: np.ndarray,
+        of_weights: np.ndarray,
+        of_x: np.ndarray | None,
+    ) -> None:
+        """Set `of_weights` and `of_x`, unless that is None. All are float32.
+
+        Args:
+            x: the input, (N, channels, rows, columns).
+            weights: (filters, channels, kernel, kernel).
+            gradient: of the output, (N, filters, height, width).
+            of_weights: shaped as the weights.
+            of_x: shaped as the input.
+        """
+        n, channels, rows, columns = x.shape
+        filters, _, kernel, _ = weights.shape
+        blocks, row = channels // _CHANNELS, kernel * _CHANNELS
+        padded = rows + 2 * self._padding, columns + 2 * self._padding
+        blocked = self._array("_blocked", (n, blocks, *padded, _CHANNELS))
+        _block(x, self._padding, blocked)
+        sums = self._array("_sums", (filters, blocks, kernel, row))
+        at_once = max(_LANES, min(_FILTERS_OF_WEIGHTS, filters // numba.get_num_threads()))
+        _set_gradient_of_weights(gradient, blocked, kernel, at_once, sums)
+        by_tap = sums.reshape(filters, blocks, kernel, kernel, _CHANNELS)
+        of_weights.reshape(filters, blocks, _CHANNELS, kernel, kernel)[:] = by_tap.transpose(0, 1, 4, 2, 3)
+        if of_x is None:
+            return
+        rows_of_weights = self._array("_rows_of_weights", (blocks, kernel, filters, row))
+        by_channel = weights.reshape(filters, blocks, _CHANNELS, kernel, kernel)
+        by_tap = rows_of_weights.reshape(blocks, kernel, filters, kernel, _CHANNELS)
+        by_tap[:] = by_channel.transpose(1, 3, 0, 4, 2)
+        _set_gradient_of_input(gradient, rows_of_weights, kernel, blocked)
+        _unblock(blocked, self._padding, of_x)
+
+    def _array(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """Memory of MXNet's, because that begins where a cache line does."""
+        return view(buffer(self, name, shape, gradient=False)).reshape(shape)
+
+
+# -- compiled ----------------------------------------------------------------------------------------------------------
+
+
+@intrinsic(prefer_literal=True)
+def _add_scaled(typing_context, target, at, rows, start, first, factors, listed, count, vectors):  # type: ignore[no-untyped-def]
+    """target[at : at + n] += the sum over e of factors[e] * rows[k : k + n], where k = start + first[e], n = 8 vectors.
+
+    e goes from `listed` to `listed + count`. The sum is kept in registers, which loops over arrays are not compiled to.
+    Flat arrays with indices, because slices are counted, by all threads in one place: float32 `target`, `rows` and
+    `factors`, int32 `first`; `vectors` is a literal.
+    """
+    signature = types.void(target, types.int64, rows, types.int64, first, factors, types.int64, types.int64, vectors)
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        index = ir.IntType(64)
+        vector = ir.VectorType(ir.FloatType(), _LANES)
+
+        def address(array: int, offset: int) -> Any:
+            data = context.make_array(signature.args[array])(context, builder, arguments[array]).data
+            return builder.gep(data, [arguments[offset]])
+
+        to, source, starts, scales = address(0, 1), address(2, 3), address(4, 6), address(5, 6)
+        multiply_add = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fmuladd.v{_LANES}f32"
+        )
+
+        def part(pointer: Any, number: int) -> Any:
+            return builder.bitcast(builder.gep(pointer, [index(_LANES * number)]), vector.as_pointer())
+
+        def load(pointer: Any, number: int) -> Any:
+            return builder.load(part(pointer, number), align=4)
+
+        sums = [cgutils.alloca_once(builder, vector) for _ in range(vectors.literal_value)]
+        for number, kept in enumerate(sums):
+            builder.store(load(to, number), kept)
+        with cgutils.for_range(builder, arguments[7], intp=index) as loop:
+            start = builder.sext(builder.load(builder.gep(starts, [loop.index])), index)
+            row = builder.gep(source, [start])
+            scale = builder.load(builder.gep(scales, [loop.index]))
+            alone = builder.insert_element(ir.Constant(vector, ir.Undefined), scale, ir.IntType(32)(0))
+            everywhere = ir.Constant(ir.VectorType(ir.IntType(32), _LANES), [0] * _LANES)
+            factor = builder.shuffle_vector(alone, ir.Constant(vector, ir.Undefined), everywhere)
+            for number, kept in enumerate(sums):
+                builder.store(builder.call(multiply_add, [factor, load(row, number), builder.load(kept)]), kept)
+        for number, kept in enumerate(sums):
+            builder.store(builder.load(kept), part(to, number), align=4)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@numba.njit(error_model="numpy")
+def _add_rows(target, at, rows, start, first, factors, listed, count, kernel):  # type: ignore[no-untyped-def]
+    """As `_add_scaled`, for whole rows: the 12 vectors of a kernel of 3 columns, or twice 10."""
+    if kernel == 3:
+        _add_scaled(target, at, rows, start, first, factors, listed, count, 12)
+    else:
+        _add_scaled(target, at, rows, start, first, factors, listed, count, 10)
+        _add_scaled(target, at + 80, rows, start + 80, first, factors, listed, count, 10)
+
+
+@numba.njit(parallel=True, error_model="numpy", cache=True)
+def _set_gradient_of_weights(gradient, x, kernel, at_once, sums):  # type: ignore[no-untyped-def]
+    """Set `sums`, (filters, blocks, kernel, row), for x, (N, blocks, rows, columns, channels of a block)."""
+    n, filters, height, width = gradient.shape
+    _, blocks, rows, columns, channels = x.shape
+    row = kernel * channels
+    pixels, target = x.reshape(-1), sums.reshape(-1)
+    band = max(1, _PIXELS_OF_WEIGHTS // width)  # rows of the output
+    room = band * width + 1
+    for task in numba.prange((filters + at_once - 1) // at_once):
+        low, high = task * at_once, min(filters, (task + 1) * at_once)
+        first, factors = np.empty(at_once * room, np.int32), np.empty(at_once * room, np.float32)
+        counts = np.empty(at_once, np.int64)
+        sums[low:high] = np.float32(0)
+        for i in range(n):
+            for top in range(0, height, band):
+                for f in range(low, high):
+                    listed = (f - low) * room
+                    for y in range(top, min(height, top + band)):
+                        for column in range(width):  # written in any case: a choice would be guessed wrong too often
+                            value = gradient[i, f, y, column]
+                            first[listed] = (y * columns + column) * channels
+                            factors[listed] = value
+                            listed += value != 0
+                    counts[f - low] = listed - (f - low) * room
+                for block in range(blocks):
+                    image = (i * blocks + block) * rows * columns * channels
+                    for f in range(low, high):
+                        listed, count = (f - low) * room, counts[f - low]
+                        for line in range(kernel):
+                            at = ((f * blocks + block) * kernel + line) * row
+                            start = image + line * columns * channels
+                            _add_rows(target, at, pixels, start, first, factors, listed, count, kernel)
+
+
+@numba.njit(parallel=True, error_model="numpy", cache=True)
+def _set_gradient_of_input(gradient, weights, kernel, of_x):  # type: ignore[no-untyped-def]
+    """Set `of_x`, (N, blocks, rows, columns, channels of a block), for weights, (blocks, kernel, filters, row)."""
+    n, filters, height, width = gradient.shape
+    _, blocks, rows, columns, channels = of_x.shape
+    row = kernel * channels
+    pixels, rows_of_weights = of_x.reshape(-1), weights.reshape(-1)
+    parts = (filters + _FILTERS_OF_INPUT - 1) // _FILTERS_OF_INPUT
+    room = _FILTERS_OF_INPUT + 1
+    band = max(1, _PIXELS_OF_INPUT // width)
+    for i in numba.prange(n):
+        first, factors = (
+            np.empty(parts * band * width * room, np.int32),
+            np.empty(parts * band * width * room, np.float32),
+        )
+        counts = np.empty((parts, band * width), np.int64)
+        of_x[i] = np.float32(0)
+        for top in range(0, height, band):
+            band_pixels = min(band, height - top) * width
+            counts[:] = 0
+            for f in range(filters):
+                part = f // _FILTERS_OF_INPUT
+                for pixel in range(band_pixels):
+                    value = gradient[i, f, top + pixel // width, pixel % width]
+                    listed = (part * band * width + pixel) * room + counts[part, pixel]
+                    first[listed] = (f - part * _FILTERS_OF_INPUT) * row
+                    factors[listed] = value
+                    counts[part, pixel] += value != 0
+            for block in range(blocks):
+                for line in range(kernel):
+                    for part in range(parts):
+                        start = ((block * kernel + line) * filters + part * _FILTERS_OF_INPUT) * row
+                        for pixel in range(band_pixels):
+                            y, column = top + pixel // width + line, pixel % width
+                            at = (((i * blocks + block) * rows + y) * columns + column) * channels
+                            listed, count = (part * band * width + pixel) * room, counts[part, pixel]
+                            _add_rows(pixels, at, rows_of_weights, start, first, factors, listed, count, kernel)
+
+
+@numba.njit(parallel=True, error_model="numpy", cache=True)
+def _block(x, padding, blocked):  # type: ignore[no-untyped-def]
+    """Set `blocked`, (N, blocks, rows, columns, channels of a block), to x padded with zeros."""
+    n, _, rows, columns = x.shape
+    _, blocks, padded_rows, _, channels = blocked.shape
+    for task in numba.prange(n * padded_rows):
+        i, y = task // padded_rows, task % padded_rows
+        for block in range(blocks):
+            row = blocked[i, block, y]
+            if y < padding or y >= padding + rows:
+                row[:] = np.float32(0)
+                continue
+            row[:padding] = np.float32(0)
+            row[padding + columns :] = np.float32(0)
+            for c in range(channels):
+                for column in range(columns):
+                    row[padding + column, c] = x[i, block * channels + c, y - padding, column]
+
+
+@numba.njit(parallel=True, error_model="numpy", cache=True)
+def _unblock(blocked, padding, x):  # type: ignore[no-untyped-def]
+    """Set x to what `blocked` holds, without the padding."""
+    n, _, rows, columns = x.shape
+    _, blocks, _, _, channels = blocked.shape
+    for task in numba.prange(n * rows):
+        i, y = task // rows, task % rows
+        for block in range(blocks):
+            row = blocked[i, block, padding + y]
+            for c in range(channels):
+                for column in range(columns):
+                    x[i, block * channels + c, y, column] = row[padding + column, c]
