@@ -44,6 +44,9 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except (RecipeError, DataError, EngineError, RunError, RegistryError) as error:
             self._fail(str(error), error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            sys.exit(INTERRUPTED)
         except BrokenPipeError:
             raise  # click ends quietly when nobody reads on
         except OSError as error:
@@ -108,9 +111,9 @@ def engine_options(command: Command) -> Command:
     return command
 
 
-def _choose(engine: str, device: str, precision: str) -> Choice:
+def _choose(recipe: Recipe, engine: str, device: str, precision: str) -> Choice:
     """What "auto" stands for, said aloud; and a precision that is not the papers'."""
-    choice = choose(engine, device)
+    choice = choose(engine, device, recipe.model.architecture)
     if AUTO in (engine, device):
         click.echo(f"engine {choice.engine} on {choice.device}: {choice.reason}", err=True)
     check_engine(choice.engine, precision)
@@ -129,7 +132,10 @@ def recipe_options(command: Command) -> Command:
 
 
 def _recipe(benchmark: str, overrides: Sequence[str], epochs: str | None, limit_train: str | None) -> Recipe:
-    options = dict.fromkeys(overrides, "--set")
+    options: dict[str, str] = {}
+    for text in overrides:
+        options.pop(text, None)  # the later one is what counts
+        options[text] = "--set"
     if epochs is not None:
         options[f"train.epochs={epochs}"] = "--epochs"
     if limit_train is not None:
@@ -342,7 +348,7 @@ def reproduce(
     settings that are not the published ones the run does not score: it is kept, but never judged nor ranked.
     """
     recipe = _recipe(benchmark, overrides, epochs, limit_train)
-    choice = _choose(engine, device, precision)
+    choice = _choose(recipe, engine, device, precision)
     _prepare_if_absent(recipe, data_root)
     from benchmarks import runner
 
@@ -443,7 +449,7 @@ def bench(
     from benchmarks import bench as measuring
 
     recipe = _recipe(benchmark, overrides, epochs, limit_train)
-    choice = _choose(engine, device, precision)
+    choice = _choose(recipe, engine, device, precision)
     result = measuring.bench(
         recipe, choice.engine, choice.device, threads, repeats, steps, compare_baseline=baseline,
         precision=precision, compile=compile,
@@ -586,6 +592,8 @@ def _print_outcome(outcome: Outcome) -> None:
     provisional = " (provisional)" if verdict.provisional and judged else ""
     click.echo(f"  verdict: {verdict.word}{provisional}: {verdict.explanation}")
     click.echo(f"  record: {outcome.registered or outcome.folder.record_path}")
+    if outcome.registered:
+        click.echo("  to have it in results/table.csv and the README: python cli.py table --write")
     if record.published_weights:
         click.echo(
             f"  weights: {record.published_weights.bytes:,} bytes, published with it; to evaluate them:"

@@ -190,6 +190,11 @@ def _model_problems(model: ModelSettings) -> Iterator[str]:
             f"model.output_batch_norm={model.output_batch_norm}: expected model.output_batch_norm_alpha and"
             " batch_norm_epsilon with it"
         )
+    if model.dropout_dense_output != "0" and "batch_norm_relu" in layer_linear_outputs(model):
+        yield (
+            f"model.dropout_dense_output={model.dropout_dense_output}: expected no model.linear_output=batch_norm_relu"
+            " with it"
+        )
     if model.dropout_dense and (model.dropout_input or model.dropout_hidden):
         yield f"model.dropout_dense={model.dropout_dense}: expected no dropout_input and dropout_hidden with it"
     yield from _optimizer_problems(model)

@@ -30,7 +30,6 @@ from benchmarks.recipe import load_recipe
 REPOSITORY = Path(__file__).parents[1]
 # Engine -> the file with the versions that it is tested with.
 LOCKS = {"gluon": REPOSITORY / "requirements.txt", "torch": REPOSITORY / "requirements-torch.txt"}
-LOCK = LOCKS["gluon"]
 INSTALL = PACKAGES["gluon"][1]
 # This code needs at least 3.11, and numpy 1.23.5, which mxnet 1.9.1 needs, has no wheels for 3.12.
 PYTHON = (3, 11)
@@ -70,7 +69,11 @@ def examine(data_root: Path, runs_root: Path, *, verify: bool = False) -> list[F
         examine_threads(),
         *examine_gpus(),
         examine_folder("data folder", data_root, "--data", needed=False),
-        *(examine_data(dataset, data_root, verify) for dataset in data_prep.DATASETS),
+        *(
+            examine_data(dataset, data_root, verify, variant)
+            for dataset in data_prep.DATASETS
+            for variant in (None, *data_prep.stored_variants(dataset, data_root))
+        ),
         examine_folder("runs folder", runs_root, "--runs", needed=True),
         examine_provenance(),
     ]
@@ -243,17 +246,19 @@ def examine_folder(name: str, folder: Path, option: str, *, needed: bool) -> Fin
     return Finding(name, "ok", detail)
 
 
-def examine_data(dataset: str, root: Path, verify: bool) -> Finding:
-    """Whether a data set is prepared and, with `verify`, whether what is stored is intact."""
+def examine_data(dataset: str, root: Path, verify: bool, variant: str | None = None) -> Finding:
+    """Whether a data set, or a variant of it, is prepared and, with `verify`, whether what is stored is intact."""
     import data_prep
 
     name, mend = f"data {dataset}", f"python cli.py prepare {dataset}"
+    if variant is not None:
+        name, mend = f"{name} {variant}", f"{mend} --variant {variant}"
     try:
-        prepared = data_prep.status(dataset, root)
+        prepared = data_prep.status(dataset, root, variant)
         if prepared is None:
             return Finding(name, "warn", "not prepared", mend)
         if verify:
-            data_prep.check(dataset, root)
+            data_prep.check(dataset, root, variant)
     except data_prep.DamagedDataError as error:
         return Finding(name, "fail", error.reason, mend)
     except (data_prep.DataError, OSError) as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from benchmarks.errors import EngineError
 from benchmarks.machine import nvidia_gpus
+from benchmarks.networks import NETWORKS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,12 +126,12 @@ class Choice(NamedTuple):
     reason: str
 
 
-def choose(engine: str = AUTO, device: str = AUTO) -> Choice:
+def choose(engine: str = AUTO, device: str = AUTO, architecture: str = "") -> Choice:
     """What "auto" stands for here, by what is installed and which GPUs there are; anything else is left as it is.
 
     An NVIDIA GPU is for the torch engine, which runs on all of them; the gluon engine uses one when it is asked to.
-    Without one, or without torch, the engine is gluon where mxnet is installed, else torch, on the CPU. Nothing is
-    imported.
+    Without one, or without torch, the engine is gluon where mxnet is installed, else torch, on the CPU. GluonCV's
+    networks, an `architecture` of NETWORKS, are for gluon alone. Nothing is imported.
 
     Raises:
         EngineError: neither framework is installed.
@@ -138,6 +139,8 @@ def choose(engine: str = AUTO, device: str = AUTO) -> Choice:
     installed = installed_engines()
     if engine == AUTO and not installed:
         raise EngineError(f"no engine is installed: run `{'` or `'.join(mend for _, mend in PACKAGES.values())}`")
+    if engine == AUTO and architecture in NETWORKS:
+        return Choice("gluon", "cpu" if device == AUTO else device, "GluonCV's networks are for MXNet")
     gpus = [] if device == "cpu" else nvidia_gpus()
     if engine == AUTO and device == "gpu":
         return Choice("torch", "gpu", ON_EVERY_GPU) if "torch" in installed else Choice("gluon", "gpu", NO_TORCH)

@@ -15,14 +15,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.recipe import benchmark_ids
 
 REPOSITORY = Path(__file__).parents[1]
 # Benchmark and seeds, in the order of docs/gpu-queue.md; then the remaining seeds of each.
-FIRST = 1234
 SEEDS = (1234, 1, 2, 3, 4)
 QUEUE = (
     "binaryconnect-cifar10",
@@ -58,10 +57,11 @@ class Session:
         """Seconds."""
         return self._end - time.monotonic()
 
-    def step(self, name: str, *command: str) -> bool:
+    def step(self, name: str, *command: str, done: Callable[[], bool] = lambda: False) -> bool:
         """Carry out a command once, its output in a file; whether it has succeeded, now or earlier.
 
-        What has not ended in time is interrupted, and tried again in the next session.
+        What has not ended in time is interrupted, and tried again in the next session. A command that fails has
+        succeeded nevertheless where `done` says so.
         """
         log = self._out / f"{name}.txt"
         if log.exists():
@@ -79,9 +79,9 @@ class Session:
                 process.wait(self.left)
             except subprocess.TimeoutExpired:
                 process.terminate()
-                process.wait()
-                return False
-        if process.returncode == 0:
+                if process.wait() != 0:
+                    return False
+        if process.returncode == 0 or done():
             part.rename(log)
             return True
         print(f"{name} failed: see {part}", flush=True)
@@ -90,19 +90,25 @@ class Session:
     def run(self, benchmark: str, seed: int) -> bool:
         """Train a published run, from where an earlier session left it."""
         name = f"run-{benchmark}-{self._precision}-s{seed}"
-        found = self._unfinished(benchmark, seed)
-        places = ("--data", str(self._data.absolute()), "--registry", str(self._out.absolute() / "records"))
-        if found is not None:
-            return self.step(name, "cli.py", "resume", str(found), *places)
-        engine = ("--engine", "torch", "--device", "gpu", "--precision", self._precision)
-        return self.step(name, "cli.py", "reproduce", benchmark, "--seed", str(seed), *engine, *places)
+        found = self._found(benchmark, seed)
+        places = ("--data", str(self._data.absolute()), "--registry", str(self._out.absolute() / "results" / "runs"))
+        command = ["resume", str(found)]  # of a run that has ended it registers the record, if that is not done
+        if found is None:
+            engine = ("--engine", "torch", "--device", "gpu", "--precision", self._precision)
+            command = ["reproduce", benchmark, "--seed", str(seed), *engine]
+        return self.step(name, "cli.py", *command, *places, done=lambda: self._has_ended(benchmark, seed))
 
-    def _unfinished(self, benchmark: str, seed: int) -> Path | None:
-        for path in sorted((self._out / "runs" / benchmark).glob(f"*-s{seed}*")):
-            manifest = json.loads((path / "run.json").read_text())
-            same = (manifest["seed"], manifest.get("precision")) == (seed, self._precision)
-            if same and not (path / "record.json").exists():
-                return path.absolute()
+    def _has_ended(self, benchmark: str, seed: int) -> bool:
+        """Whether the run has come to an end, if only by diverging."""
+        found = self._found(benchmark, seed)
+        return found is not None and (found / "record.json").exists()
+
+    def _found(self, benchmark: str, seed: int) -> Path | None:
+        """The run's folder, if it was begun."""
+        for path in sorted((self._out / "runs" / benchmark).glob("*/run.json")):
+            manifest = json.loads(path.read_text())
+            if (manifest["seed"], manifest.get("precision")) == (seed, self._precision):
+                return path.parent.absolute()
         return None
 
 
@@ -126,7 +132,7 @@ def main() -> None:
     for benchmark, seed in runs(asked.queue):
         if session.left > 0:
             session.run(benchmark, seed)
-    print(f"{max(0, session.left) / 60:.1f} minutes left; records: {asked.out / 'records'}")
+    print(f"{max(0, session.left) / 60:.1f} minutes left; records: {asked.out / 'results'}")
 
 
 if __name__ == "__main__":

@@ -195,9 +195,9 @@ def apply_overrides(recipe: Recipe, overrides: Iterable[str] | Mapping[str, str]
     Raises:
         RecipeError: as `load_recipe`.
     """
-    sources = overrides if isinstance(overrides, Mapping) else dict.fromkeys(overrides, "--set")
+    sources = overrides.items() if isinstance(overrides, Mapping) else ((text, "--set") for text in overrides)
     settings, options = recipe.settings, dict(recipe.overrides)
-    for text, source in sources.items():
+    for text, source in sources:
         key, equals, value = text.partition("=")
         if not equals:
             raise RecipeError(f"override {text!r}: expected key=value, for example train.epochs=2")
@@ -248,6 +248,11 @@ def _errors_of(path: Path) -> Iterator[None]:
     except (OSError, yaml.YAMLError, msgspec.ValidationError, RecipeError, KeyError) as error:
         detail = f"{error} is missing" if isinstance(error, KeyError) else str(error).replace("\n", " ")
         raise RecipeError(f"catalogue file {path.name}: {detail}") from error
+    except (TypeError, AttributeError) as error:
+        raise RecipeError(
+            f"catalogue file {path.name}: a group or setting has another shape than"
+            " `setting: {value: ..., source: ...}`"
+        ) from error
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import glob
 import hashlib
 import io
 import json
@@ -207,8 +206,8 @@ def find_run(root: Path, text: str) -> RunFolder:
     for path in (Path(text), root / text):
         if (path / "run.json").exists():
             return RunFolder(path.resolve())
-    matches = sorted(path.parent for path in root.glob("*/*/run.json") if path.parent.name.startswith(text))
-    matches = matches or sorted(path.parent for path in root.glob(f"{glob.escape(text)}/*/run.json"))
+    runs = sorted(path.parent for path in root.glob("*/*/run.json"))
+    matches = [path for path in runs if path.name.startswith(text)] or [p for p in runs if p.parent.name == text]
     if len(matches) == 1:
         return RunFolder(matches[0])
     if not matches:

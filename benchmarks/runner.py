@@ -108,10 +108,15 @@ def reproduce(
 def resume(folder: RunFolder, *, data_root: Path, registry: Path, reporter: Reporter) -> Outcome:
     """Continue an interrupted run from its last whole epoch, with settings, seed, threads and precision as it began.
 
+    One that has diverged is not trained again: its record is what there is.
+
     Raises:
         as `reproduce`; also RunError if the data are no longer those that the run began with.
     """
     with folder.lock():
+        if folder.record_path.exists() and (record := read_record(folder.record_path)).outcome == "diverged":
+            registered = write_to_registry(record, registry, None) if record.recipe.scoring else None
+            return Outcome(folder, record, registered)
         recipe, data, engine, manifest = reopen(folder, data_root)
         return _Run(folder, recipe, data, engine, manifest.seed, registry, reporter).carry_on(folder.load_checkpoint())
 
@@ -297,7 +302,7 @@ class _Run:
             "peak_memory_mib": checkpoint.peak_memory_mib,
             "restarts": len(checkpoint.sittings) - 1,
             "outcome": outcome,
-            "verdict": judge_run(recipe, results),
+            "verdict": judge_run(recipe, results, outcome),
         }
         if weights is not None:
             content["published_weights"] = described(weights)

@@ -16,13 +16,13 @@ def target_standard_error(percent: float, images: int) -> float:
     return 100 * math.sqrt(p * (1 - p) / images)
 
 
-def judge_run(recipe: Recipe, results: Results | None) -> Verdict:
+def judge_run(recipe: Recipe, results: Results | None, outcome: str = "finished") -> Verdict:
     """The verdict on one run, always provisional: one seed says little of the method's spread.
 
     The margin is `margin_standard_errors` (2) binomial standard errors of the published error on the test set: how far
     two networks of the same true error may lie apart by the choice of test images alone. Below the margin the run is
-    "suspiciously good": a finding to explain, as is the opposite. A run at published settings that diverged in its
-    first epoch did not reproduce. Without a published number there is nothing to judge: "no published target".
+    "suspiciously good": a finding to explain, as is the opposite. A run at published settings that diverged did not
+    reproduce, however good it was before. Without a published number there is nothing to judge: "no published target".
     """
     margin = None
     if not recipe.scoring:
@@ -31,6 +31,8 @@ def judge_run(recipe: Recipe, results: Results | None) -> Verdict:
         word, explanation = "no published target", "no number was published: the run is recorded as measured"
     elif results is None:
         word, explanation = "not reproduced", "diverged in the first epoch"
+    elif outcome == "diverged":
+        word, explanation = "not reproduced", f"diverged after epoch {results.last.epoch}"
     else:
         word, margin, explanation = _compare(recipe.target, results)
     error = None if results is None else standard_error(results.counted.test_wrong, results.counted.test_images)
@@ -65,5 +67,5 @@ def check_record(record: Record) -> Iterator[tuple[str, str]]:
     target = recipe.target
     if target is not None and record.target.test_error != target.percent:
         yield "target.test_error", f"is {record.target.test_error}, in the catalogue {target.percent}"
-    elif record.verdict != judge_run(recipe, record.results):
-        yield "verdict", f"is {record.verdict.word!r}, expected {judge_run(recipe, record.results)}"
+    elif record.verdict != (expected := judge_run(recipe, record.results, record.outcome)):
+        yield "verdict", f"is {record.verdict.word!r}, expected {expected}"

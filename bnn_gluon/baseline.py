@@ -15,17 +15,26 @@ from mxnet import autograd, gluon, nd, random
 from benchmarks.architecture import Conv, LayerShape, MaxPool, layer_shapes, parse_architecture
 from benchmarks.errors import EngineError
 from benchmarks.optimizers import RULES
+from benchmarks.plain import ANY, check_known
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings
+
+
+_KNOWN = ANY | {
+    "activation": ("relu",),
+    "weights": ("deterministic", "stochastic"),
+    "batch_norm": ("binaryconnect", "lasagne", "torch"),
+    "loss": ("squared_hinge",),
+    "optimizer": ("adam",),
+}
 
 
 class PlainEngine:
     """A network that trains with one operator after another: draw, binarise, forward, backward, Adam, clip."""
 
     def __init__(self, model: ModelSettings, input_shape: tuple[int, ...], seed: int) -> None:
-        if (model.activation, model.optimizer, model.dropout_input, model.dropout_hidden) != ("relu", "adam", 0, 0):
-            raise EngineError("--baseline: there is a plain network only for recipes with ReLU, Adam and no dropout")
+        check_known(model, _KNOWN)
         random.seed(seed)
         shapes = layer_shapes(parse_architecture(model.architecture), input_shape)
         self.network = _network(shapes, model)
@@ -97,7 +106,7 @@ def _network(shapes: list[LayerShape], model: ModelSettings) -> gluon.nn.HybridS
 def _layer(shape: LayerShape) -> gluon.HybridBlock:
     layer = shape.layer
     if isinstance(layer, Conv):
-        return gluon.nn.Conv2D(layer.filters, layer.kernel, padding=layer.kernel // 2, in_channels=shape.input_shape[0])
+        return gluon.nn.Conv2D(layer.filters, layer.kernel, padding=layer.padding, in_channels=shape.input_shape[0])
     if isinstance(layer, MaxPool):
         return gluon.nn.MaxPool2D(layer.size, layer.size)
     return gluon.nn.Dense(layer.units, in_units=shape.fan_in)

@@ -73,7 +73,7 @@ class LasagneBatchNorm:
 
 
 class TorchBatchNorm:
-    """r = 1 / sqrt(v + epsilon), and the unbiased variance is averaged, n / (n - 1) times the batch's.
+    """r = 1 / sqrt(v + epsilon), and the unbiased variance is averaged, n / (n - 1) times the batch's (0 of one image).
 
     The "plain" batch normalisation at the output of BinaryNet's Torch7 networks.
     Source: torch/nn, BatchNormalization.lua and lib/THNN/generic/BatchNormalization.c.
@@ -83,7 +83,7 @@ class TorchBatchNorm:
 
     def batch(self, variance: Array, epsilon: np.float32, count: int) -> tuple[Array, Array, Array]:
         _, factor, slope = LasagneBatchNorm().batch(variance, epsilon, count)
-        return variance * np.float32(count / (count - 1)), factor, slope
+        return variance * np.float32(count / max(count - 1, 1)), factor, slope
 
     def scale(self, gamma: Array, spread: Array, epsilon: np.float32) -> Array:
         scale: Array = gamma / np.sqrt(spread + epsilon)

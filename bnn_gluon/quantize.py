@@ -184,7 +184,7 @@ def draw_dropout_mask(keep, scale, tensor, step, k0, k1, mask):  # type: ignore[
 
 @numba.njit(parallel=True, error_model="numpy", cache=True)
 def draw_thresholds(tensor, step, k0, k1, thresholds):  # type: ignore[no-untyped-def]
-    """thresholds = odd multiples of 2^-24 in (-1, 1), uniform: of `layers.stochastic_sign`.
+    """thresholds = odd multiples of 2^-24 in (-1, 1), uniform: of `fused.STOCHASTIC_SIGN`.
 
     They are the middles of 2^24 equal intervals, so an activation of -1 is never above, one of +1 always, and none is
     equal to 0.

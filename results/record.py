@@ -63,7 +63,7 @@ class Recipe(Part, frozen=True, kw_only=True):
     """The fully resolved settings, their digest, and how they differ from what was published."""
 
     digest: str
-    settings: dict[str, Any]
+    settings: dict[str, dict[str, Any]]
     scoring: bool
     differences: list[Difference]
 

@@ -120,10 +120,12 @@ def _file_problems(path: Path, root: Path, extra_checks: Iterable[ExtraCheck]) -
     if path.parent != root / record.benchmark:
         yield "benchmark", f"is {record.benchmark}, but the file is not in that folder"
     yield from _text_problems(data, to_bytes(record))
-    yield from checks.problems(record)
+    inconsistent = checks.problems(record)
+    yield from inconsistent
     yield from (("published_weights", f"the file {problem}") for problem in weights.problems(record, root))
-    for check in extra_checks:
-        yield from check(record)
+    if not inconsistent:  # they reckon with what stands there
+        for check in extra_checks:
+            yield from check(record)
 
 
 def _seal_problems(record: Record, name: str) -> Iterator[checks.FieldProblem]:

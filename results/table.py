@@ -164,9 +164,9 @@ def to_json(table: Sequence[Row]) -> str:
     return json.dumps([row._asdict() for row in table], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def write_csv(root: Path, path: Path, benchmarks: Iterable[Benchmark] = ()) -> None:
+def write_csv(root: Path, path: Path) -> None:
     """Derive `path` (results/table.csv) from the registry under `root`; raises RegistryError as `read_all` does."""
-    table = rows((record for _, record in read_all(root)), benchmarks)
+    table = rows(record for _, record in read_all(root))
     write_atomically(path, to_csv(table).encode())
 
 

@@ -79,11 +79,32 @@ def test_show_marks_what_is_not_as_published(cli):
         (("prepare", "mnits"), 1, "unknown data set 'mnits'"),
         (("prepare", "mnist", "--check"), 1, "python cli.py prepare mnist"),
         (("resume", "nothing"), 1, "no run 'nothing'"),
+        (("resume", "/nothing/here"), 1, "no run '/nothing/here'"),
         (("evaluate", "nothing"), 1, "python cli.py reproduce ID"),
     ],
 )
 def test_bad_input_is_one_clear_line(cli, arguments, exit_code, complaint):
     assert complaint in one_line_error(cli(*arguments), exit_code)
+
+
+def test_the_later_one_of_two_settings_counts(cli):
+    epochs = [part for value in (2, 3, 2) for part in ("--set", f"train.epochs={value}")]
+    shown = json.loads(cli("show", "binaryconnect-mnist", *epochs, "--json").stdout)
+    assert shown["settings"]["train"]["epochs"] == 2
+
+
+def test_what_is_interrupted_outside_of_training_has_the_exit_code_of_ctrl_c(environment):
+    stop = "doctor.examine = lambda *_, **__: signal.raise_signal(signal.SIGINT)"
+    code = f"import signal, cli; from benchmarks import doctor; {stop}; cli.cli()"
+    result = subprocess.run(
+        [sys.executable, "-c", code, "doctor"],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (130, "interrupted\n")
 
 
 def test_an_unwritable_runs_folder_is_one_clear_line(cli, tmp_path):
@@ -264,7 +285,12 @@ def test_a_run_that_diverges_ends_as_diverged(cli, tmp_path):
     assert result.returncode == 1, result.stderr
     assert "Traceback" not in result.stderr
     assert "diverged" in result.stdout
-    assert read_record(run_folder(tmp_path)).outcome == "diverged"
+    folder = run_folder(tmp_path)
+    record = (folder / "record.json").read_bytes()
+    assert read_record(folder).outcome == "diverged"
+    again = cli("resume", folder.name)
+    assert (again.returncode, again.stdout) == (result.returncode, result.stdout)
+    assert (folder / "record.json").read_bytes() == record
 
 
 def damage(folder: Path, tmp_path: Path, name: str, content: bytes) -> Path:
@@ -307,8 +333,18 @@ def test_an_empty_registry_is_valid(cli):
     assert cli("table", "--json").stdout == "[]\n"
 
 
-def test_the_projects_own_registry_is_valid_and_its_table_up_to_date(cli):
-    result = cli("verify", "--registry", str(REPOSITORY / "results" / "runs"))
+def test_the_projects_own_registry_is_valid_and_its_table_up_to_date(cli, tmp_path):
+    """As it is committed, or about to be: the records of those who try the commands are their own affair."""
+    if not (REPOSITORY / ".git").exists():
+        pytest.skip("not a checkout of git's")
+    project = tmp_path / "project"
+    names = subprocess.run(
+        ["git", "ls-files", "results", "README.md"], cwd=REPOSITORY, stdout=subprocess.PIPE, check=True
+    )
+    checkout = ["git", "checkout-index", "--stdin", f"--prefix={project}/"]
+    subprocess.run(checkout, cwd=REPOSITORY, input=names.stdout, check=True)
+    registry = project / "results" / "runs"
+    result = cli("verify", "--registry", str(registry))
     assert result.returncode == 0, result.stdout
-    markdown = cli("table", "--format", "markdown", "--registry", str(REPOSITORY / "results" / "runs")).stdout
-    assert markdown.strip() in (REPOSITORY / "README.md").read_text()
+    markdown = cli("table", "--format", "markdown", "--registry", str(registry)).stdout
+    assert markdown.strip() in (project / "README.md").read_text()

@@ -115,6 +115,19 @@ def test_engine_that_cannot_be_had():
         bench(load_recipe("gluoncv-resnet20-cifar10"), "gluon", "cpu", None, 1, 1, compare_baseline=True)
 
 
+@pytest.mark.parametrize(
+    ("benchmark_id", "override", "unknown"),
+    [
+        ("binaryconnect-cifar10-none", "train.epochs=2", "model.weights=real"),
+        ("binaryconnect-mnist", "model.loss=cross_entropy", "model.loss=cross_entropy"),
+        ("binaryconnect-mnist", "model.dropout_hidden=0.5", "model.dropout_hidden=0.5"),
+    ],
+)
+def test_a_baseline_that_would_train_something_else(benchmark_id, override, unknown):
+    with pytest.raises(EngineError, match=f"--baseline: the plain network does not know {unknown}"):
+        bench(load_recipe(benchmark_id, [override]), "gluon", "cpu", None, 1, 1, compare_baseline=True)
+
+
 @pytest.mark.parametrize("weights", ["deterministic", "stochastic"])
 def test_baseline_learns_in_a_network_of_the_same_shapes(weights):
     settings = recipe("4C3-MP2-2x32FC-10FC", weights).model

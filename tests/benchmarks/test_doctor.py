@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import shutil
 import sys
 from pathlib import Path
 
@@ -160,7 +161,7 @@ def lock(path: Path, *lines: str) -> Path:
 
 
 def test_lock_is_read_without_its_comments():
-    assert doctor.read_lock(doctor.LOCK)["mxnet"] == "1.9.1"
+    assert doctor.read_lock(doctor.LOCKS["gluon"])["mxnet"] == "1.9.1"
 
 
 def test_packages_as_locked(tmp_path):
@@ -257,12 +258,18 @@ def test_data_damaged(tmp_path, small_data_root, verify):
 
 def test_examine_names_everything_once(tmp_path, small_data_root, monkeypatch):
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/bin:/bin")
-    findings = {finding.name: finding for finding in doctor.examine(small_data_root, tmp_path)}
+    data_root = tmp_path / "data"
+    shutil.copytree(small_data_root, data_root)
+    (data_root / "cifar10-gcn_zca.h5").write_bytes(b"not HDF5")
+    findings = {finding.name: finding for finding in doctor.examine(data_root, tmp_path / "runs")}
     engines, data = [f"engine {name}" for name in ENGINES], [f"data {name}" for name in DATASETS]
+    data.insert(data.index("data cifar10") + 1, "data cifar10 gcn_zca")
     expected = ["python", "packages", *engines, "threads", "gpu", "data folder", *data, "runs folder", "provenance"]
     assert list(findings) == expected
     assert findings["python"].status == "ok"
     assert findings["engine gluon"].status == "ok"
     assert findings["data mnist-small"].status == "ok"
     assert findings["data mnist"].mend == "python cli.py prepare mnist"
-    assert list(tmp_path.iterdir()) == []
+    stored = findings["data cifar10 gcn_zca"]
+    assert (stored.status, stored.mend) == ("fail", "python cli.py prepare cifar10 --variant gcn_zca")
+    assert list(tmp_path.iterdir()) == [data_root]

@@ -55,6 +55,9 @@ GPU = [Gpu("NVIDIA A100", "8.0", "550.54.15")]
         ("gluon", GPU, ("auto", "auto"), ("gluon", "cpu", "torch is not installed; mxnet is installed")),
         ("gluon", GPU, ("auto", "gpu"), ("gluon", "gpu", "torch is not installed")),
         ("torch", [], ("auto", "auto"), ("torch", "cpu", "no NVIDIA GPU; mxnet is not installed")),
+        ("gluon torch", GPU, ("auto", "auto", "cifar_resnet20_v1"), ("gluon", "cpu", "GluonCV's networks")),
+        ("gluon torch", GPU, ("auto", "gpu", "cifar_resnet20_v1"), ("gluon", "gpu", "GluonCV's networks")),
+        ("torch", [], ("auto", "auto", "cifar_resnet20_v1"), ("gluon", "cpu", "GluonCV's networks")),
     ],
 )
 def test_what_auto_stands_for(monkeypatch, installed, gpus, asked, expected):

@@ -137,7 +137,10 @@ def test_an_override_to_the_published_value_still_scores():
         ("model.dropout_dense=1", r"expected a number, at least 0, below 1"),
         ("model.layer_order=CBPA", r"expected CBAP or CPBA: did you mean"),
         ("train.lr_milestones=3", r"train.lr_decay=exponential: expected train.lr_final with it, and only that"),
-        ("train.lr_milestones=3;4", r"expected a whole number, at least 1, or several joined by ',' or null"),
+        (
+            "train.lr_milestones=3;4",
+            r"expected a whole number, at least 1, at most 10000000, or several joined by ',' or null",
+        ),
         ("train.lr_decay=steps", r"expected train.lr_milestones and train.lr_factor with it, and only that"),
         (
             "train.lr_decay=constant",
@@ -158,6 +161,11 @@ def test_an_override_to_the_published_value_still_scores():
 def test_bad_overrides_are_refused_with_what_was_expected(override, complaint):
     with pytest.raises(RecipeError, match=complaint):
         load_recipe("binaryconnect-mnist", [override])
+
+
+def test_the_later_one_of_two_values_wins():
+    overrides = ["train.epochs=2", "train.epochs=3", "train.epochs=2"]
+    assert load_recipe("binaryconnect-mnist", overrides).train.epochs == 2
 
 
 def test_an_unknown_benchmark_names_the_nearest():
@@ -190,8 +198,22 @@ def test_the_digest_changes_exactly_when_a_setting_does(key, value):
             "train.lr_milestones=120,80",
             r"train.lr_milestones=120,80: expected epochs in rising",
         ),
-        ("rwth-vgg7-cifar10-float", "train.lr_milestones=80,,120", r"expected a whole number, at least 1, or several"),
+        (
+            "rwth-vgg7-cifar10-float",
+            "train.lr_milestones=80,,120",
+            r"expected a whole number, at least 1, at most 10000000, or several",
+        ),
         ("rwth-vgg7-cifar10-float", "model.weights=deterministic", r"expected model.weight_limit with it"),
+        (
+            "memorization-cifar10-dropout",
+            "model.linear_output=batch_norm_relu",
+            r"expected no model.linear_output=batch_norm_relu",
+        ),
+        (
+            "binaryconnect-mnist",
+            "train.epochs=99999999999999999999",
+            r"expected a whole number, at least 1, at most 10000000",
+        ),
         ("rwth-vgg7-cifar10-float", "model.binary_regularization=1e-5", r"expected layers that are not real"),
         ("rwth-vgg7-cifar10-float", "model.architecture=128C4-MP2-10FC", r"its size must be odd"),
         ("rwth-vgg7-cifar10-float", "model.architecture=8C33v-10FC", r"a 33x33 kernel finds only 32x32 pixels"),
@@ -247,6 +269,7 @@ def change_catalog(tmp_path, change):
         (lambda c: c["train"].update(epochs=250), r"train.epochs: expected \{value: ..., source: ...\}"),
         (lambda c: c["train"]["epochs"].update(value="250"), "Expected `int`, got `str`"),
         (lambda c: c.pop("data"), "'data' is missing"),
+        (lambda c: c.update(train=None), "a group or setting has another shape"),
         (lambda c: c.update(trian=1), "unknown key 'trian': did you mean train"),
         (lambda c: c.update(id="other"), "id is 'other', but the file is named"),
     ],

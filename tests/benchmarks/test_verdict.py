@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.recipe import load_recipe
-from benchmarks.verdict import judge_run, target_standard_error
+from benchmarks.verdict import check_record, judge_run, target_standard_error
+from results import registry
+from results.canonical import canonical_json, leaves
 from results.record import Counted, Point, Results, error_percent
 
 RECIPE = load_recipe("binaryconnect-mnist")
@@ -56,6 +60,35 @@ def test_without_a_target_there_is_none():
 
 def test_diverged_at_once_is_not_reproduced():
     assert judge_run(RECIPE, None).word == "not reproduced"
+
+
+def test_diverged_later_is_not_reproduced_however_good_it_was_before():
+    verdict = judge_run(RECIPE, results(115), "diverged")
+    assert (verdict.word, verdict.margin) == ("not reproduced", None)
+    assert verdict.explanation == "diverged after epoch 1"
+
+
+OURS = next((Path(__file__).parents[2] / "results" / "runs" / "binaryconnect-mnist").glob("*.json")).read_bytes()
+SINGLE_VALUES = [field for field, _ in leaves(json.loads(OURS)) if "[" not in field and "checksums" not in field]
+GROUPS = ["recipe.settings", *(f"recipe.settings.{group}" for group in json.loads(OURS)["recipe"]["settings"])]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
+@given(
+    field=st.sampled_from(SINGLE_VALUES + GROUPS),
+    value=st.sampled_from([None, 0, -1, 10**9, 0.5, "x", True]) | st.builds(list) | st.builds(dict),
+)
+def test_whatever_stands_in_a_record_its_verification_comes_to_an_end(tmp_path, field, value):
+    content = json.loads(OURS)
+    *groups, last = field.split(".")
+    inner = content
+    for group in groups:
+        inner = inner[group]
+    changed, inner[last] = inner[last] != value or type(inner[last]) is not type(value), value
+    path = tmp_path / "binaryconnect-mnist" / f"{json.loads(OURS)['id']}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(canonical_json(content) + b"\n")
+    assert bool(registry.verify(tmp_path, [check_record])) == changed
 
 
 def test_target_standard_error_is_that_of_a_proportion():

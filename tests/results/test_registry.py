@@ -317,7 +317,7 @@ JSON_VALUES = st.recursive(
 @given(JSON_VALUES, st.text(), st.floats(0, allow_nan=False, allow_infinity=False))
 def test_whatever_the_settings_are_the_record_reads_back(tmp_path: Path, value: Any, text: str, number: float) -> None:
     record = make_record(peak_memory_mib=number)
-    chosen = record.recipe.settings | {"anything": value, text: number}
+    chosen = record.recipe.settings | {"anything": {"value": value, text: number}}
     recipe = type(record.recipe)(digest=digest(chosen), settings=chosen, scoring=True, differences=[])
     sealed = seal(make_record(peak_memory_mib=number, recipe=recipe))
     data = to_bytes(sealed)

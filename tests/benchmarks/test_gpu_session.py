@@ -1,0 +1,73 @@
+"""The GPU session's bookkeeping: what is done is not done again, what was begun goes on. Real processes, no GPU."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from benchmarks import gpu_session
+from benchmarks.gpu_session import SEEDS, Session, runs
+
+
+@pytest.fixture
+def session(tmp_path):
+    return Session(tmp_path / "out", tmp_path / "data", minutes=10, precision="float32")
+
+
+@pytest.fixture
+def asked(session, monkeypatch):
+    """The commands that a session's runs would carry out."""
+    commands: list[tuple[str, ...]] = []
+
+    def step(name, *command, done):
+        commands.append(command)
+        return done()
+
+    monkeypatch.setattr(session, "step", step)
+    return commands
+
+
+def begin(session: Session, name: str, seed: int, precision: str = "float32"):
+    folder = session._out / "runs" / "binaryconnect-mnist" / name
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"seed": seed, "precision": precision}))
+    return folder
+
+
+def test_the_queue_is_the_documented_one_then_the_other_seeds():
+    wanted = runs(gpu_session.QUEUE)
+    assert wanted[0] == ("binaryconnect-cifar10", 1234)
+    assert len(set(wanted)) == len(wanted) == len(gpu_session.QUEUE) * len(SEEDS)
+
+
+def test_a_command_is_carried_out_once(session, tmp_path):
+    code = f"open(r'{tmp_path / 'count'}', 'a').write('x')"
+    assert [session.step("count", "-c", code) for _ in range(3)] == [True] * 3
+    assert (tmp_path / "count").read_text() == "x"
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_failed_command_counts_only_where_it_is_known_to_have_ended(session, ended):
+    assert session.step("fails", "-c", "raise SystemExit(1)", done=lambda: ended) == ended
+    assert (session._out / "fails.txt").exists() == ended
+
+
+def test_what_cannot_end_in_time_is_interrupted_and_left_for_the_next_session(session):
+    session._end = session._end - session.left + 0.5
+    assert not session.step("sleeps", "-c", "import time; time.sleep(60)")
+    assert not (session._out / "sleeps.txt").exists()
+
+
+def test_a_run_is_begun_then_resumed_and_done_when_it_has_a_record(session, asked):
+    assert not session.run("binaryconnect-mnist", 1)
+    (session._out / "runs" / "binaryconnect-mnist" / "killed-at-birth").mkdir(parents=True)
+    begin(session, "another-precision", 1, "bf16")
+    begin(session, "another-seed", 11)
+    assert not session.run("binaryconnect-mnist", 1)
+    folder = begin(session, "ours", 1)
+    assert not session.run("binaryconnect-mnist", 1)
+    (folder / "record.json").write_text("{}")
+    assert session.run("binaryconnect-mnist", 1)
+    resumed = ("cli.py", "resume", str(folder))
+    assert [command[:3] for command in asked] == [("cli.py", "reproduce", "binaryconnect-mnist")] * 2 + [resumed] * 2
