@@ -362,7 +362,7 @@ def test_a_changed_setting_is_another_file(tmp_path, root, folder, release):
     wide = svhn.load("svhn", tmp_path, "gcn_lcn", 5, 5, release)
     assert narrow.preprocessing == "gcn_lcn,kernel_size=5"
     assert np.abs(narrow.train.images[:] - wide.train.images[:]).max() > 0.1
-    listed = data_prep._stored("svhn", tmp_path)
+    listed = data_prep.stored_variants("svhn", tmp_path)
     assert listed == ["gcn_lcn", "gcn_lcn,kernel_size=5", "gcn_lcn_red", "torch7_lcn"]
 
 
