@@ -132,14 +132,11 @@ def recipe_options(command: Command) -> Command:
 
 
 def _recipe(benchmark: str, overrides: Sequence[str], epochs: str | None, limit_train: str | None) -> Recipe:
-    options: dict[str, str] = {}
-    for text in overrides:
-        options.pop(text, None)  # the later one is what counts
-        options[text] = "--set"
+    options: list[str | tuple[str, str]] = [*overrides]
     if epochs is not None:
-        options[f"train.epochs={epochs}"] = "--epochs"
+        options.append((f"train.epochs={epochs}", "--epochs"))
     if limit_train is not None:
-        options[f"data.train_images={limit_train}"] = "--limit-train"
+        options.append((f"data.train_images={limit_train}", "--limit-train"))
     return load_recipe(benchmark, options)
 
 

@@ -69,11 +69,7 @@ def examine(data_root: Path, runs_root: Path, *, verify: bool = False) -> list[F
         examine_threads(),
         *examine_gpus(),
         examine_folder("data folder", data_root, "--data", needed=False),
-        *(
-            examine_data(dataset, data_root, verify, variant)
-            for dataset in data_prep.DATASETS
-            for variant in (None, *data_prep.stored_variants(dataset, data_root))
-        ),
+        *(examine_data(name, data_root, verify, variant) for name, variant in data_prep.with_variants(data_root)),
         examine_folder("runs folder", runs_root, "--runs", needed=True),
         examine_provenance(),
     ]

@@ -172,12 +172,12 @@ def summaries() -> list[Summary]:
     return [_read_summary(path) for _, path in sorted(_catalog_files().items())]
 
 
-def load_recipe(benchmark: str, overrides: Iterable[str] | Mapping[str, str] = ()) -> Recipe:
+def load_recipe(benchmark: str, overrides: Iterable[str | tuple[str, str]] = ()) -> Recipe:
     """Load one benchmark, with overrides applied.
 
     Args:
         benchmark: id in the catalogue.
-        overrides: "key=value" texts, or {"key=value": option that said so}.
+        overrides: "key=value" texts, or such a text with the option that said so; a text alone was said by --set.
 
     Raises:
         RecipeError: unknown id or key (with the nearest ones), a value of the wrong type or an impossible one.
@@ -189,15 +189,15 @@ def load_recipe(benchmark: str, overrides: Iterable[str] | Mapping[str, str] = (
     return apply_overrides(published, overrides)
 
 
-def apply_overrides(recipe: Recipe, overrides: Iterable[str] | Mapping[str, str]) -> Recipe:
+def apply_overrides(recipe: Recipe, overrides: Iterable[str | tuple[str, str]]) -> Recipe:
     """The recipe with "key=value" settings changed; a later one of the same key wins.
 
     Raises:
         RecipeError: as `load_recipe`.
     """
-    sources = overrides.items() if isinstance(overrides, Mapping) else ((text, "--set") for text in overrides)
     settings, options = recipe.settings, dict(recipe.overrides)
-    for text, source in sources:
+    for override in overrides:
+        text, source = (override, "--set") if isinstance(override, str) else override
         key, equals, value = text.partition("=")
         if not equals:
             raise RecipeError(f"override {text!r}: expected key=value, for example train.epochs=2")

@@ -153,7 +153,7 @@ def reopen(
     manifest = folder.manifest()
     recipe = recipe_from_settings(manifest.benchmark, manifest.settings, manifest.overrides)
     if evaluation_weights is not None:
-        recipe = apply_overrides(recipe, {f"model.evaluation_weights={evaluation_weights}": "--weights"})
+        recipe = apply_overrides(recipe, [(f"model.evaluation_weights={evaluation_weights}", "--weights")])
     data = load_data(recipe, data_root, manifest.seed)
     if digests(data) != manifest.data:
         raise RunError(

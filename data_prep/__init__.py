@@ -164,9 +164,7 @@ def listing(root: Path) -> list[Prepared]:
     Raises:
         DamagedDataError: the header of a file cannot be read.
     """
-    found = [
-        status(dataset, root, variant) for dataset in DATASETS for variant in (None, *stored_variants(dataset, root))
-    ]
+    found = [status(dataset, root, variant) for dataset, variant in with_variants(root)]
     return [prepared for prepared in found if prepared is not None]
 
 
@@ -187,6 +185,11 @@ def picture(dataset: str, root: Path, variant: str, path: Path) -> None:
     else:
         signed, seen = (load(dataset, root, name, 100, 1).train.images for name in ("signed", variant))
     contact_sheet((signed + 1) / 2, seen, f"{dataset} {variant}", path)
+
+
+def with_variants(root: Path) -> list[tuple[str, str | None]]:
+    """All data sets, prepared or not, in the order of DATASETS; each, with None, before its stored variants."""
+    return [(dataset, variant) for dataset in DATASETS for variant in (None, *stored_variants(dataset, root))]
 
 
 def stored_variants(dataset: str, root: Path) -> list[str]:

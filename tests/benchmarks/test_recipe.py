@@ -82,7 +82,7 @@ def test_published_settings_of_binaryconnect_mnist():
 
 
 def test_overrides_are_typed_and_say_where_they_came_from():
-    recipe = load_recipe("binaryconnect-mnist", {"train.epochs=2": "--epochs", "train.lr_start=2e-3": "--set"})
+    recipe = load_recipe("binaryconnect-mnist", [("train.epochs=2", "--epochs"), "train.lr_start=2e-3"])
     assert not recipe.scoring
     assert [(d.key, d.published, d.value, d.source) for d in recipe.differences] == [
         ("train.epochs", 250, 2, "--epochs"),
