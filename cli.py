@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -23,6 +23,7 @@ from benchmarks.errors import EngineError, RecipeError, RunError
 from benchmarks.machine import usable_cores
 from benchmarks.recipe import Recipe, Summary, benchmark_ids, flatten, load_recipe, summaries
 from benchmarks.settings import setting_text
+from benchmarks.side_by_side import Job, carry_out
 from data_prep.errors import DataError
 from results.errors import RegistryError
 
@@ -34,6 +35,21 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parent
 INTERRUPTED = 130  # what shells report of a command that Ctrl-C ended
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Seeds(click.ParamType):
+    """A whole number below 2^63, or several with commas between them."""
+
+    name = "seeds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        words = str(value).split(",")
+        seeds = tuple(int(word) for word in words if word.strip().isdecimal())
+        if len(seeds) < len(words) or len(set(seeds)) < len(seeds) or max(seeds) >= 2**63:
+            self.fail(f"{value!r}: expected different whole numbers from 0 to 2^63 - 1, as in 1234,1,2", param, ctx)
+        return seeds
 
 
 class Commands(click.Group):
@@ -109,6 +125,22 @@ def engine_options(command: Command) -> Command:
     ):  # fmt: skip
         command = option(command)
     return command
+
+
+def seed_option(command: Command) -> Command:
+    """--seed N[,N...]."""
+    return click.option(
+        "--seed", "seeds", type=Seeds(), default="1234", show_default=True, metavar="N[,N...]",
+        help="Of all random draws; several: a run for each.",
+    )(command)  # fmt: skip
+
+
+def at_once_option(command: Command) -> Command:
+    """--at-once N."""
+    return click.option(
+        "--at-once", type=click.IntRange(1), default=1, show_default=True, metavar="N",
+        help="Of several runs, so many at a time, a process each (bench --at-once says whether that is faster).",
+    )(command)  # fmt: skip
 
 
 def _choose(recipe: Recipe, engine: str, device: str, precision: str) -> Choice:
@@ -327,17 +359,19 @@ def _print_stored(prepared: Prepared) -> None:
 
 @cli.command()
 @click.argument("benchmark", metavar="ID")
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=1234, show_default=True, help="Of all random draws.")
+@seed_option
+@at_once_option
 @recipe_options
 @engine_options
 @data_option
 @runs_option
 @registry_option
 @json_option
+@click.pass_context
 def reproduce(
-    benchmark: str, seed: int, overrides: Sequence[str], epochs: str | None, limit_train: str | None, engine: str,
-    device: str, threads: int | None, precision: str, compile: str, data_root: Path, runs_root: Path, registry: Path,
-    as_json: bool,
+    ctx: click.Context, benchmark: str, seeds: tuple[int, ...], at_once: int, overrides: Sequence[str],
+    epochs: str | None, limit_train: str | None, engine: str, device: str, threads: int | None, precision: str,
+    compile: str, data_root: Path, runs_root: Path, registry: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Train a benchmark by its published rules, measure its test error, and judge it.
 
@@ -347,11 +381,19 @@ def reproduce(
     recipe = _recipe(benchmark, overrides, epochs, limit_train)
     choice = _choose(recipe, engine, device, precision)
     _prepare_if_absent(recipe, data_root)
+    if len(seeds) > 1:
+        at_once = min(at_once, len(seeds))
+        options = {
+            "engine": choice.engine, "device": choice.device, "at_once": 1,
+            "threads": threads or max(1, usable_cores() // at_once),
+        }  # fmt: skip
+        jobs = [Job(f"seed {seed}", _same_command(ctx, seeds=seed, **options)) for seed in seeds]
+        _carry_out_all(jobs, at_once, choice.device, as_json)
     from benchmarks import runner
 
     _carry_out(
         lambda reporter: runner.reproduce(
-            recipe, data_root=data_root, runs_root=runs_root, registry=registry, seed=seed, engine=choice.engine,
+            recipe, data_root=data_root, runs_root=runs_root, registry=registry, seed=seeds[0], engine=choice.engine,
             device=choice.device, threads=threads, reporter=reporter, precision=precision, compile=compile,
         ),
         as_json,
@@ -359,12 +401,17 @@ def reproduce(
 
 
 @cli.command()
-@click.argument("run", metavar="RUN")
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True)
+@at_once_option
 @data_option
 @runs_option
 @registry_option
 @json_option
-def resume(run: str, data_root: Path, runs_root: Path, registry: Path, as_json: bool) -> None:
+@click.pass_context
+def resume(
+    ctx: click.Context, runs: tuple[str, ...], at_once: int, data_root: Path, runs_root: Path, registry: Path,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Go on with an interrupted run from its last whole epoch; on a CPU to the very bits of an uninterrupted one.
 
     RUN is a run's folder, its name as `reproduce` printed it, or the benchmark if it has one run only.
@@ -372,7 +419,12 @@ def resume(run: str, data_root: Path, runs_root: Path, registry: Path, as_json: 
     from benchmarks import runner
     from benchmarks.run_folder import find_run
 
-    folder = find_run(runs_root, run)
+    folders = {folder.name: folder for folder in (find_run(runs_root, run) for run in runs)}
+    if len(folders) > 1:
+        device = "gpu" if any(folder.manifest().device == "gpu" for folder in folders.values()) else "cpu"
+        jobs = [Job(name, _same_command(ctx, runs=(folder.path,), at_once=1)) for name, folder in folders.items()]
+        _carry_out_all(jobs, at_once, device, as_json)
+    (folder,) = folders.values()
     _carry_out(
         lambda reporter: runner.resume(folder, data_root=data_root, registry=registry, reporter=reporter), as_json
     )
@@ -435,10 +487,12 @@ def evaluate(
 @click.option("--repeats", type=click.IntRange(1), default=7, show_default=True, help="Timed blocks.")
 @click.option("--steps", type=click.IntRange(1), default=20, show_default=True, help="Training steps a block.")
 @click.option("--baseline", is_flag=True, help="Also time the framework's layers as they come, in turn.")
+@click.option("--at-once", type=click.IntRange(1), default=1, metavar="N", help="Also time N runs side by side.")
 @json_option
 def bench(
     benchmark: str, overrides: Sequence[str], epochs: str | None, limit_train: str | None, engine: str, device: str,
-    threads: int | None, precision: str, compile: str, repeats: int, steps: int, baseline: bool, as_json: bool,
+    threads: int | None, precision: str, compile: str, repeats: int, steps: int, baseline: bool, at_once: int,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Measure the speed of training and evaluation, beside what this machine's processor and memory allow."""
     # NumPy's matrix products, the yardstick, read their number of threads when they are first used.
@@ -449,7 +503,7 @@ def bench(
     choice = _choose(recipe, engine, device, precision)
     result = measuring.bench(
         recipe, choice.engine, choice.device, threads, repeats, steps, compare_baseline=baseline,
-        precision=precision, compile=compile,
+        precision=precision, compile=compile, at_once=at_once,
     )  # fmt: skip
     if as_json:
         _print_json(result)
@@ -543,7 +597,7 @@ def _carry_out(run: Callable[[Any], Outcome], as_json: bool) -> None:
     """Show a run while it lasts; a termination signal ends it as Ctrl-C does."""
     from benchmarks.display import LiveReporter
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGINT itself may be ignored: `nohup ... &`
+    _end_as_by_ctrl_c(signal.SIGTERM)
     reporter = LiveReporter(_console(stderr=True))
     try:
         with reporter:
@@ -560,6 +614,45 @@ def _carry_out(run: Callable[[Any], Outcome], as_json: bool) -> None:
     else:
         _print_outcome(outcome)
     sys.exit(outcome.record.outcome == "diverged")
+
+
+def _end_as_by_ctrl_c(*signals: signal.Signals) -> None:
+    """Have them end the command as Ctrl-C does, whose own signal may be ignored: `nohup ... &`."""
+    for one in signals:
+        signal.signal(one, signal.default_int_handler)
+
+
+def _same_command(ctx: click.Context, **changes: object) -> list[str]:
+    """The arguments of the command that is being carried out, with other values for some parameters."""
+    assert ctx.info_name is not None
+    words = [ctx.info_name]
+    for parameter in ctx.command.params:
+        value = (ctx.params | changes)[str(parameter.name)]
+        values = value if isinstance(value, tuple) else () if value is None else (value,)
+        if isinstance(parameter, click.Option) and parameter.is_flag:
+            words += parameter.opts[:1] * bool(value)
+        elif isinstance(parameter, click.Option):
+            words += [word for each in values for word in (parameter.opts[0], str(each))]
+        else:
+            words += map(str, values)
+    return words
+
+
+def _carry_out_all(jobs: Sequence[Job], at_once: int, device: str, as_json: bool) -> NoReturn:
+    """Carry out runs, each by a command of its own, so many at a time; with --json what is printed is a list."""
+    _end_as_by_ctrl_c(signal.SIGTERM, *([] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]))
+    ended = carry_out(jobs, at_once, device, capture=as_json)
+    if as_json:
+        _print_json([json.loads(end.output) for end in ended if end.output])
+    waiting = [end.name for end in ended if end.exit_code in (None, -signal.SIGTERM)]
+    if waiting:
+        click.echo(f"interrupted before the run began: {', '.join(waiting)}", err=True)
+    codes = {end.name: end.exit_code for end in ended if end.exit_code and end.name not in waiting}
+    for name, code in codes.items():
+        if code < 0:
+            click.echo(f"{name}: ended by {signal.Signals(-code).name}", err=True)
+    interrupted = waiting or INTERRUPTED in codes.values()
+    sys.exit(INTERRUPTED if interrupted else 1 if codes else 0)
 
 
 def _print_outcome(outcome: Outcome) -> None:

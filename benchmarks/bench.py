@@ -23,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.architecture import Dense, LayerShape
+from benchmarks.beside import Beside, Options, beside
+from benchmarks.blocks import SEED, Blocks, Trainer
 from benchmarks.cost import Cost, cost, recipe_shapes
 from benchmarks.engine import Engine, compile_option, open_engine
 from benchmarks.errors import EngineError
@@ -30,15 +32,12 @@ from benchmarks.layerwise import layer_weights
 from benchmarks.machine import peak_memory_mib, usable_cores
 from benchmarks.networks import NETWORKS
 from benchmarks.protocol import EVALUATION_BATCH
-from benchmarks.recipe import CLASSES
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings, Recipe
 
-SEED = 1
 COPY_BYTES = 200 * 10**6  # far larger than any cache
 SQUARE = 2048  # rows and columns of the matrices whose product shows the machine's sgemm speed
-WARM_UP_STEPS = 2
 ATTEMPTS = 3  # a limit is the best of so many
 # OpenMP's and OpenBLAS's threads spin for tens of milliseconds after their work, on the cores of what is timed next.
 REST_SECONDS = 0.3
@@ -76,7 +75,8 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     """What one round measured: the machine's limits, then the time of a batch in each block.
 
     Speeds in GFLOP/s and GB/s (10^9), a copied byte counted as one read and one written. On a GPU `sgemm_*` are the
-    GPU's matrix products in the engine's precision. `compiled_ms` is of the baseline behind torch.compile.
+    GPU's matrix products in the engine's precision. `compiled_ms` is of the baseline behind torch.compile,
+    `together_ms` of a step of each of several runs at once.
     """
 
     sgemm_square: float
@@ -86,6 +86,7 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     evaluation_ms: float
     baseline_ms: float | None = None
     compiled_ms: float | None = None
+    together_ms: float | None = None
 
     @property
     def sgemm(self) -> float:
@@ -125,6 +126,25 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True):
     of_floor: Spread
 
 
+class Together(msgspec.Struct, frozen=True, kw_only=True):
+    """How fast several runs train at once, a process each.
+
+    Attributes:
+        runs, threads: how many, and CPU threads of each.
+        taking_turns: why their kernels do not overlap on the GPU; None if they do, and on a CPU.
+        ms: time in which each of them makes a step.
+        images_per_second: of all of them.
+        gain: the same over that of one run alone, round by round; below 1 they had better run one after another.
+    """
+
+    runs: int
+    threads: int
+    taking_turns: str | None
+    ms: Spread
+    images_per_second: Spread
+    gain: Spread
+
+
 class FullRun(msgspec.Struct, frozen=True):
     """Time of a whole run of the recipe, extrapolated from the medians: without preparing data and storing states."""
 
@@ -146,6 +166,7 @@ class BenchResult(msgspec.Struct, frozen=True, kw_only=True):
         baseline: the framework used as its layers come, with `speedup` = its time over the engine's, round by round.
         compiled, compiled_speedup: the same network behind torch.compile, where the engine is torch and compiles.
         device_memory_mib: peak of what the engine had of the GPU's memory, None on a CPU.
+        together: several runs at once, if they were asked for.
     """
 
     benchmark: str
@@ -172,14 +193,7 @@ class BenchResult(msgspec.Struct, frozen=True, kw_only=True):
     compiled: Speed | None = None
     compiled_speedup: Spread | None = None
     device_memory_mib: float | None = None
-
-
-class _Trainer(Protocol):
-    """The engine or its baseline: see `Engine.train_epoch`."""
-
-    def train_epoch(
-        self, images: NDArray[Any], labels: NDArray[Any], order: NDArray[Any], batch_size: int, lr: float
-    ) -> NDArray[Any]: ...
+    together: Together | None = None
 
 
 def bench(
@@ -193,6 +207,7 @@ def bench(
     compare_baseline: bool = False,
     precision: str = "float32",
     compile: str = "auto",
+    at_once: int = 1,
 ) -> BenchResult:
     """Measure an engine on a recipe's network, on random data.
 
@@ -203,6 +218,7 @@ def bench(
         steps: training steps in a round's block, at least 1; it evaluates three times as many images.
         compare_baseline: measure the framework used as its layers come in the same rounds.
         precision, compile: as `open_engine`.
+        at_once: if above 1, also measure so many runs side by side in the same rounds.
 
     Raises:
         EngineError: an engine or device that cannot be had here, or an engine without a baseline.
@@ -217,12 +233,12 @@ def bench(
     opening = time.perf_counter()
     engine = open_engine(engine_name, recipe.model, recipe.image_shape, SEED, device, threads, precision, compile)
     warming_up = time.perf_counter()
-    blocks = _Blocks(recipe, steps)
+    blocks = Blocks(recipe, steps)
     blocks.warm_up(engine)
     engine.scores(blocks.images[:EVALUATION_BATCH], EVALUATION_BATCH)
     warm, peak_memory = time.perf_counter(), peak_memory_mib()
 
-    trainers: dict[str, _Trainer] = {}
+    trainers: dict[str, Trainer] = {}
     if compare_baseline:
         plain = importlib.import_module(BASELINES[engine_name]).PlainEngine
         if engine_name == "torch":
@@ -240,7 +256,9 @@ def bench(
         device_memory = module.peak_memory_mib()
         products = _dense_shapes(recipe_shapes(recipe), recipe.train.batch_size)
         machine = module.DeviceLimits(precision, products)
-    rounds = [_round(machine, blocks, engine, trainers) for _ in range(repeats)]
+    options = Options(engine_name, device, max(1, threads // at_once), precision, compile)
+    with beside(recipe, steps, options, at_once if at_once > 1 else 0) as others:
+        rounds = [_round(machine, blocks, engine, trainers, others) for _ in range(repeats)]
     return BenchResult(
         benchmark=recipe.id,
         scoring=recipe.scoring,
@@ -258,11 +276,12 @@ def bench(
         copy=Spread.of(r.copy for r in rounds),
         rounds=rounds,
         device_memory_mib=device_memory,
+        together=_together(recipe.train.batch_size, others, rounds) if others.runs else None,
         **_figures(recipe, rounds),
     )
 
 
-def _round(machine: _Limits, blocks: _Blocks, engine: Engine, baselines: Mapping[str, _Trainer]) -> Round:
+def _round(machine: _Limits, blocks: Blocks, engine: Engine, baselines: Mapping[str, Trainer], others: Beside) -> Round:
     square, network, copied = machine.measure()
     return Round(
         sgemm_square=square,
@@ -274,6 +293,7 @@ def _round(machine: _Limits, blocks: _Blocks, engine: Engine, baselines: Mapping
             f"{name}_ms": _rested_ms(functools.partial(blocks.train, baseline)) / blocks.steps
             for name, baseline in baselines.items()
         },
+        together_ms=_rested_ms(others.train) / blocks.steps if others.runs else None,
     )
 
 
@@ -307,31 +327,6 @@ def _figures(recipe: Recipe, rounds: Sequence[Round]) -> dict[str, Any]:
         **others,
         "full_run": _full_run(counted, training, evaluation),
     }
-
-
-class _Blocks:
-    """The random data, and the blocks that are timed on it."""
-
-    def __init__(self, recipe: Recipe, steps: int) -> None:
-        generator = np.random.Generator(np.random.PCG64(SEED))
-        self.steps = steps
-        self._batch_size, self._lr = recipe.train.batch_size, recipe.train.lr_start
-        # Three times as many images as are trained on, in whole batches: that takes about as long.
-        self.evaluation_batches = -(-3 * steps * self._batch_size // EVALUATION_BATCH)
-        count = self.evaluation_batches * EVALUATION_BATCH
-        self.images = generator.standard_normal((count, *recipe.image_shape), np.float32)
-        self._labels = generator.integers(CLASSES, size=count)
-        self._order = generator.permutation(count)[: steps * self._batch_size]
-
-    def train(self, engine: _Trainer) -> None:
-        engine.train_epoch(self.images, self._labels, self._order, self._batch_size, self._lr)
-
-    def warm_up(self, engine: _Trainer) -> None:
-        order = self._order[: WARM_UP_STEPS * self._batch_size]
-        engine.train_epoch(self.images, self._labels, order, self._batch_size, self._lr)
-
-    def evaluate(self, engine: Engine) -> None:
-        engine.scores(self.images, EVALUATION_BATCH)
 
 
 class _Limits(Protocol):
@@ -421,6 +416,19 @@ def _speed(work: Work, times: Sequence[float], rounds: Sequence[Round]) -> Speed
     )
 
 
+def _together(images: int, others: Beside, rounds: Sequence[Round]) -> Together:
+    """`images` of a batch."""
+    times = [(r.training_ms, r.together_ms) for r in rounds if r.together_ms is not None]
+    return Together(
+        runs=others.runs,
+        threads=others.threads,
+        taking_turns=others.taking_turns,
+        ms=Spread.of(ms for _, ms in times),
+        images_per_second=Spread.of(others.runs * images / ms * 1e3 for _, ms in times),
+        gain=Spread.of(others.runs * alone / ms for alone, ms in times),
+    )
+
+
 def _full_run(counted: Cost, training: Speed, evaluation: Speed) -> FullRun:
     training_seconds = counted.training_steps * training.ms.median / 1e3
     evaluation_seconds = counted.evaluation_images / evaluation.work.images * evaluation.ms.median / 1e3
@@ -474,11 +482,23 @@ def to_text(result: BenchResult) -> str:
     ):
         if times is not None:
             lines.append(f"{plain} take {_text(times, '.2f')} times as long as the engine")
+    if result.together is not None:
+        lines += _together_lines(result.together)
     buffer = io.StringIO()
     console = Console(file=buffer, width=120, highlight=False, markup=False)
     for line in lines:
         console.print(line, soft_wrap=True)
     return buffer.getvalue()
+
+
+def _together_lines(together: Together) -> list[str]:
+    lines = [
+        f"{together.runs} runs at once, {together.threads} threads each: {_text(together.images_per_second, ',.0f')}"
+        f" images/s together, {_text(together.gain, '.2f')} times those of one alone"
+    ]
+    if together.taking_turns is not None:
+        lines.append(f"they take turns on the GPU: {together.taking_turns}")
+    return lines
 
 
 def _text(spread: Spread, form: str) -> str:

@@ -33,15 +33,21 @@ QUEUE = (
     "binaryconnect-mnist",
     "memorization-cifar10-random-labels",
 )
+# Networks that are too small to fill a GPU: their seeds run at once, as many as are given here (docs/gpu.md).
+AT_ONCE = {"binaryconnect-mnist": 5, "binarynet-mnist": 5}
 BENCHED = ("binaryconnect-cifar10", "binarynet-cifar10", "binaryconnect-mnist", "binarynet-torch7-cifar10")
 LAST_MINUTES = 1.0  # a run is interrupted so long before the end: it has its epoch stored by then
 
 
-def runs(benchmarks: Sequence[str]) -> list[tuple[str, int]]:
-    """Benchmark and seed of every wanted run, in order; of those that this checkout has."""
+def runs(benchmarks: Sequence[str]) -> list[tuple[str, tuple[int, ...]]]:
+    """Benchmark and seeds of the wanted runs, in order, those together that run at once; of what this checkout has."""
     known = [name for name in benchmarks if name in benchmark_ids()]
-    first = [(name, seed) for name in known for seed in (SEEDS if name == "binaryconnect-mnist" else SEEDS[:1])]
-    return first + [(name, seed) for name in known for seed in SEEDS if (name, seed) not in first]
+    first = {name: SEEDS if name == "binaryconnect-mnist" else SEEDS[:1] for name in known}
+    wanted: list[tuple[str, tuple[int, ...]]] = [*first.items()]
+    for name in known:
+        left, at_once = SEEDS[len(first[name]) :], AT_ONCE.get(name, 1)
+        wanted += [(name, left[start : start + at_once]) for start in range(0, len(left), at_once)]
+    return wanted
 
 
 class Session:
@@ -87,16 +93,28 @@ class Session:
         print(f"{name} failed: see {part}", flush=True)
         return False
 
-    def run(self, benchmark: str, seed: int) -> bool:
-        """Train a published run, from where an earlier session left it."""
-        name = f"run-{benchmark}-{self._precision}-s{seed}"
-        found = self._found(benchmark, seed)
+    def run(self, benchmark: str, seeds: Sequence[int]) -> bool:
+        """Train published runs of these seeds at once, each from where an earlier session left it."""
+        found = {seed: self._found(benchmark, seed) for seed in seeds}
+        begun = [seed for seed in seeds if found[seed] is not None]
+        new = [seed for seed in seeds if found[seed] is None]
+        engine = ("--engine", "torch", "--device", "gpu", "--precision", self._precision)
+        done = True
+        if begun:  # of runs that have ended it registers the records, if that is not done
+            done = self._train(benchmark, begun, "resume", *(str(found[seed]) for seed in begun))
+        if new:
+            of_seeds = ("--seed", ",".join(map(str, new)))
+            done = self._train(benchmark, new, "reproduce", benchmark, *of_seeds, *engine) and done
+        return done
+
+    def _train(self, benchmark: str, seeds: Sequence[int], *command: str) -> bool:
+        name = f"run-{benchmark}-{self._precision}-s{'-'.join(map(str, seeds))}"
         places = ("--data", str(self._data.absolute()), "--registry", str(self._out.absolute() / "results" / "runs"))
-        command = ["resume", str(found)]  # of a run that has ended it registers the record, if that is not done
-        if found is None:
-            engine = ("--engine", "torch", "--device", "gpu", "--precision", self._precision)
-            command = ["reproduce", benchmark, "--seed", str(seed), *engine]
-        return self.step(name, "cli.py", *command, *places, done=lambda: self._has_ended(benchmark, seed))
+        at_once = ("--at-once", str(len(seeds)))
+        return self.step(
+            name, "cli.py", *command, *at_once, *places,
+            done=lambda: all(self._has_ended(benchmark, seed) for seed in seeds),
+        )  # fmt: skip
 
     def _has_ended(self, benchmark: str, seed: int) -> bool:
         """Whether the run has come to an end, if only by diverging."""
@@ -128,10 +146,12 @@ def main() -> None:
     for benchmark in BENCHED:
         for precision in ("float32", "tf32", "bf16"):
             options = ("--engine", "torch", "--device", "gpu", "--precision", precision, "--repeats", "3")
-            session.step(f"bench-{benchmark}-{precision}", "cli.py", "bench", benchmark, *options, "--steps", "200")
-    for benchmark, seed in runs(asked.queue):
+            at_once = ("--at-once", str(AT_ONCE.get(benchmark, 2)))
+            name = f"bench-{benchmark}-{precision}"
+            session.step(name, "cli.py", "bench", benchmark, *options, *at_once, "--steps", "200")
+    for benchmark, seeds in runs(asked.queue):
         if session.left > 0:
-            session.run(benchmark, seed)
+            session.run(benchmark, seeds)
     print(f"{max(0, session.left) / 60:.1f} minutes left; records: {asked.out / 'results'}")
 
 

@@ -21,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.bench import BASELINES, SEED, WARM_UP_STEPS
+from benchmarks.bench import BASELINES
+from benchmarks.blocks import SEED, WARM_UP_STEPS
 from benchmarks.engine import DEVICES, ENGINES, PRECISIONS, open_engine
 from benchmarks.errors import EngineError, RecipeError
 from benchmarks.machine import usable_cores

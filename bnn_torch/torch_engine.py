@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.metadata
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from benchmarks.engine import epoch_batches
 from benchmarks.machine import cpu_model, nvidia_gpus
+from benchmarks.mps import PIPES
 from benchmarks.parameters import check_parameters, initial_values
 from bnn_torch import compiler, resident
 from bnn_torch.network import Network, named_parts
@@ -133,6 +135,7 @@ class TorchEngine:
             versions |= {"cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version())}
             major, minor = torch.cuda.get_device_capability()
             features = ["CUDA", "CUDA graph", f"compute capability {major}.{minor}"]
+            features += ["MPS"] if PIPES in os.environ else []  # beside other runs: its speed is not one alone
             device_name = torch.cuda.get_device_name()
             driver = next((gpu.driver for gpu in nvidia_gpus() if gpu.name == device_name), None)
             determinism = {

@@ -87,6 +87,13 @@ def test_bad_input_is_one_clear_line(cli, arguments, exit_code, complaint):
     assert complaint in one_line_error(cli(*arguments), exit_code)
 
 
+@pytest.mark.parametrize("seeds", ["1,1", "1,", "-1", "x", str(2**63)])
+def test_seeds_that_are_none(cli, seeds):
+    refused = cli("reproduce", "binaryconnect-mnist", "--seed", seeds)
+    assert refused.returncode == 2
+    assert f"'{seeds}': expected different whole numbers from 0 to 2^63 - 1, as in 1234,1,2" in refused.stderr
+
+
 def test_the_later_one_of_two_settings_counts(cli):
     epochs = [part for value in (2, 3, 2) for part in ("--set", f"train.epochs={value}")]
     shown = json.loads(cli("show", "binaryconnect-mnist", *epochs, "--json").stdout)
@@ -267,6 +274,42 @@ def test_an_interrupted_run_says_how_to_go_on(environment, tmp_path, stop, of_ct
     name = f"binaryconnect-mnist/{run_folder(tmp_path).name}"
     assert stderr.endswith(f"interrupted; go on with: python cli.py resume {name}\n")
     assert "Traceback" not in stderr
+
+
+def test_runs_of_several_seeds_are_those_that_each_would_be_alone(cli, tmp_path):
+    options = (*SMALL, "--epochs", "1")
+    several = cli("reproduce", "binaryconnect-mnist", *options, "--seed", "7,8", "--at-once", "2", "--threads", "1")
+    assert several.returncode == 0, several.stderr
+    for seed in (7, 8):
+        assert f"seed {seed} | epoch 1/1 " in several.stderr
+        assert f"seed {seed} | binaryconnect-mnist: finished after 1 epochs" in several.stdout
+    alone = cli("reproduce", "binaryconnect-mnist", *options, "--seed", "8", "--threads", "1", "--runs", str(tmp_path))
+    assert alone.returncode == 0, alone.stderr
+    (one,), (other,) = tmp_path.glob("binaryconnect-mnist/*"), tmp_path.glob("runs/*/*-s8")
+    assert comparable(read_record(one)) == comparable(read_record(other))
+
+
+def test_interrupted_runs_of_several_seeds_go_on_together(cli, environment, tmp_path):
+    command = ("reproduce", "binaryconnect-mnist", *SMALL, "--epochs", "4", "--seed", "7,8,9", "--at-once", "2")
+    process = subprocess.Popen(
+        [sys.executable, str(REPOSITORY / "cli.py"), *command], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    waited_for = {"seed 7 | epoch 1/4", "seed 8 | epoch 1/4"}
+    while waited_for:
+        line = process.stderr.readline()
+        assert line, "it ended too early"
+        waited_for -= {beginning for beginning in waited_for if line.startswith(beginning)}
+    process.terminate()
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    names = re.findall(r"^seed [78] \| interrupted; go on with: python cli.py resume (\S+)$", stderr, re.MULTILINE)
+    assert len(names) == 2
+    assert "interrupted before the run began: seed 9\n" in stderr
+    resumed = cli("resume", *names, "--at-once", "2", "--json")
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"{names[0]} | continues after epoch " in resumed.stderr
+    records = json.loads(resumed.stdout)
+    assert [(record["restarts"], len(record["curve"]["epoch"])) for record in records] == [(1, 4)] * 2
 
 
 def test_a_run_is_worked_on_by_one_process_only(cli, environment, tmp_path):

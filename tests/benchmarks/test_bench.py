@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.bench import BenchResult, Speed, bench, to_text, update_bytes
+from benchmarks.beside import Options, beside
 from benchmarks.cost import cost
 from benchmarks.engine import open_engine
 from benchmarks.errors import EngineError
@@ -104,6 +105,25 @@ def test_without_baseline_a_convolutional_network():
     assert result.speedup is None
     assert result.training.ms.min == result.training.ms.max > 0
     assert "plain" not in to_text(result)
+
+
+def test_several_runs_at_once():
+    result = bench(recipe(), "gluon", "cpu", 2, REPEATS, STEPS, at_once=2)
+    together = result.together
+    assert (together.runs, together.threads, together.taking_turns) == (2, 1, None)
+    gains = [2 * r.training_ms / r.together_ms for r in result.rounds]
+    assert (together.gain.min, together.gain.max) == pytest.approx((min(gains), max(gains)))
+    assert together.images_per_second.max == pytest.approx(2 * 20e3 / min(r.together_ms for r in result.rounds))
+    assert "2 runs at once, 1 threads each" in to_text(result)
+
+
+def test_runs_beside_each_other_that_cannot_be_begun():
+    options = Options("gluon", "gpu", 1, "float32", "auto")
+    with (
+        pytest.raises(EngineError, match=r"one of 2 processes side by side: .*Maxwell"),
+        beside(recipe(), 1, options, 2),
+    ):
+        pass
 
 
 def test_engine_that_cannot_be_had():

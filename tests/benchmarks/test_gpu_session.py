@@ -37,8 +37,11 @@ def begin(session: Session, name: str, seed: int, precision: str = "float32"):
 
 def test_the_queue_is_the_documented_one_then_the_other_seeds():
     wanted = runs(gpu_session.QUEUE)
-    assert wanted[0] == ("binaryconnect-cifar10", 1234)
-    assert len(set(wanted)) == len(wanted) == len(gpu_session.QUEUE) * len(SEEDS)
+    assert wanted[0] == ("binaryconnect-cifar10", (1234,))
+    assert wanted[6] == ("binaryconnect-mnist", SEEDS)
+    assert ("binarynet-mnist", SEEDS[1:]) in wanted
+    single = [(name, seed) for name, seeds in wanted for seed in seeds]
+    assert len(set(single)) == len(single) == len(gpu_session.QUEUE) * len(SEEDS)
 
 
 def test_a_command_is_carried_out_once(session, tmp_path):
@@ -60,14 +63,24 @@ def test_what_cannot_end_in_time_is_interrupted_and_left_for_the_next_session(se
 
 
 def test_a_run_is_begun_then_resumed_and_done_when_it_has_a_record(session, asked):
-    assert not session.run("binaryconnect-mnist", 1)
+    assert not session.run("binaryconnect-mnist", [1])
     (session._out / "runs" / "binaryconnect-mnist" / "killed-at-birth").mkdir(parents=True)
     begin(session, "another-precision", 1, "bf16")
     begin(session, "another-seed", 11)
-    assert not session.run("binaryconnect-mnist", 1)
+    assert not session.run("binaryconnect-mnist", [1])
     folder = begin(session, "ours", 1)
-    assert not session.run("binaryconnect-mnist", 1)
+    assert not session.run("binaryconnect-mnist", [1])
     (folder / "record.json").write_text("{}")
-    assert session.run("binaryconnect-mnist", 1)
-    resumed = ("cli.py", "resume", str(folder))
-    assert [command[:3] for command in asked] == [("cli.py", "reproduce", "binaryconnect-mnist")] * 2 + [resumed] * 2
+    assert session.run("binaryconnect-mnist", [1])
+    begun, resumed = ("cli.py", "reproduce", "binaryconnect-mnist"), ("cli.py", "resume", str(folder))
+    assert [command[:3] for command in asked] == [begun] * 2 + [resumed] * 2
+
+
+def test_of_several_seeds_those_that_were_begun_go_on_and_the_others_begin(session, asked):
+    one, three = begin(session, "one", 1), begin(session, "three", 3)
+    (three / "record.json").write_text("{}")
+    assert not session.run("binaryconnect-mnist", [1, 2, 3, 4])
+    resumed, begun = asked
+    assert resumed[1:6] == ("resume", str(one), str(three), "--at-once", "2")
+    assert begun[1:5] == ("reproduce", "binaryconnect-mnist", "--seed", "2,4")
+    assert begun[begun.index("--at-once") + 1] == "2"
