@@ -92,7 +92,7 @@ class PlainEngine:
         return loss.detach()
 
     def _forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        scores = self.network(images)
+        scores = self.network(images).float()
         targets = functional.one_hot(labels, scores.shape[1]) * 2 - 1
         return functional.relu(1 - targets * scores).square().mean()
 

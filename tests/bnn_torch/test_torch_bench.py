@@ -28,9 +28,10 @@ def _small_limits(monkeypatch):
         monkeypatch.setattr(f"benchmarks.bench.{name}", value)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
 @pytest.mark.parametrize("device", DEVICES)
-def test_engine_beside_plain_pytorch(device):
-    result = bench(recipe(), "torch", device, None, 2, 3, compare_baseline=True, compile="off")
+def test_engine_beside_plain_pytorch(device, precision):
+    result = bench(recipe(), "torch", device, None, 2, 3, compare_baseline=True, precision=precision, compile="off")
     assert [r.baseline_ms > 0 for r in result.rounds] == [True, True]
     assert result.compiled is None  # as the engine is not compiled either
     ratios = [r.baseline_ms / r.training_ms for r in result.rounds]
