@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+CPUINFO = Path("/proc/cpuinfo")
+
 
 class Gpu(NamedTuple):
     """One NVIDIA GPU, as nvidia-smi names it. `capability` is its compute capability, for example "8.6"."""
@@ -79,12 +81,21 @@ def usable_cores() -> int:
 
 def cpu_model() -> str:
     """The processor's name, as the operating system gives it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def multiplies_bf16() -> bool:
+    """Whether the processor has instructions for products of bfloat16; also where that is not known."""
+    features = (_cpuinfo("flags") or _cpuinfo("Features")).split()  # x86, Arm
+    return not features or not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(features)
+
+
+def _cpuinfo(key: str) -> str:
+    """What Linux says of the first core; empty where it does not."""
+    lines = CPUINFO.read_text().splitlines() if CPUINFO.exists() else []
+    return next(
+        (value.strip() for name, _, value in (line.partition(":") for line in lines) if name.strip() == key), ""
+    )
 
 
 def peak_memory_mib() -> float:

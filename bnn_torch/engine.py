@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.engine import PRECISIONS
 from benchmarks.errors import EngineError
-from benchmarks.machine import nvidia_gpus, usable_cores
+from benchmarks.machine import multiplies_bf16, nvidia_gpus, usable_cores
 from benchmarks.networks import NETWORKS
 from bnn_torch.memory import keep_freed_memory
 
@@ -38,6 +38,8 @@ def open(
     engine = TorchEngine(model, input_shape, seed, device, threads, precision, compile)
     if engine.note is not None:
         print(f"note: {engine.note}", file=sys.stderr)
+    if (device, precision) == ("cpu", "bf16") and not multiplies_bf16():
+        print("note: this CPU has no instructions for bf16: it is many times slower than float32", file=sys.stderr)
     return engine
 
 

@@ -162,6 +162,17 @@ def test_bfloat16_is_float32_roughly(name, batch, opened):
     assert rounded.describe()["precision"] == "bf16"
 
 
+@pytest.mark.parametrize(
+    ("cpuinfo", "slow"),
+    [("flags\t\t: fpu avx512_bf16 sse", False), ("Features\t: fp bf16", False), ("flags : avx512f", True), ("", False)],
+)
+def test_a_cpu_that_is_slow_in_bfloat16_is_named(capsys, monkeypatch, tmp_path, cpuinfo, slow):
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{cpuinfo}\n")
+    monkeypatch.setattr("benchmarks.machine.CPUINFO", tmp_path / "cpuinfo")
+    open_engine("torch", MODELS["stochastic"], (1, 28, 28), 0, precision="bf16", compile="off")
+    assert ("this CPU has no instructions for bf16" in capsys.readouterr().err) == slow
+
+
 def test_products_of_binary_values_are_exact_in_bfloat16(opened):
     """Two layers whose inputs and weights are -1 and +1: the second's sums are the same whole numbers."""
     model = settings("binarynet-mnist", "model.dropout_input=0", "model.dropout_hidden=0")
