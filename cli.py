@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -388,7 +388,10 @@ def reproduce(
             "threads": threads or max(1, usable_cores() // at_once),
         }  # fmt: skip
         jobs = [Job(f"seed {seed}", _same_command(ctx, seeds=seed, **options)) for seed in seeds]
-        _carry_out_all(jobs, at_once, choice.device, as_json)
+        exit_code = _carry_out_all(jobs, at_once, choice.device, as_json)
+        if recipe.scoring and not as_json:
+            _print_row(benchmark, registry)
+        sys.exit(exit_code)
     from benchmarks import runner
 
     _carry_out(
@@ -423,7 +426,7 @@ def resume(
     if len(folders) > 1:
         device = "gpu" if any(folder.manifest().device == "gpu" for folder in folders.values()) else "cpu"
         jobs = [Job(name, _same_command(ctx, runs=(folder.path,), at_once=1)) for name, folder in folders.items()]
-        _carry_out_all(jobs, at_once, device, as_json)
+        sys.exit(_carry_out_all(jobs, at_once, device, as_json))
     (folder,) = folders.values()
     _carry_out(
         lambda reporter: runner.resume(folder, data_root=data_root, registry=registry, reporter=reporter), as_json
@@ -638,8 +641,8 @@ def _same_command(ctx: click.Context, **changes: object) -> list[str]:
     return words
 
 
-def _carry_out_all(jobs: Sequence[Job], at_once: int, device: str, as_json: bool) -> NoReturn:
-    """Carry out runs, each by a command of its own, so many at a time; with --json what is printed is a list."""
+def _carry_out_all(jobs: Sequence[Job], at_once: int, device: str, as_json: bool) -> int:
+    """Carry out runs, each by a command of its own, so many at a time; with --json a list is printed. The exit code."""
     _end_as_by_ctrl_c(signal.SIGTERM, *([] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]))
     ended = carry_out(jobs, at_once, device, capture=as_json)
     if as_json:
@@ -652,7 +655,16 @@ def _carry_out_all(jobs: Sequence[Job], at_once: int, device: str, as_json: bool
         if code < 0:
             click.echo(f"{name}: ended by {signal.Signals(-code).name}", err=True)
     interrupted = waiting or INTERRUPTED in codes.values()
-    sys.exit(INTERRUPTED if interrupted else 1 if codes else 0)
+    return INTERRUPTED if interrupted else 1 if codes else 0
+
+
+def _print_row(benchmark: str, registry: Path) -> None:
+    """What all recorded runs of a benchmark come to: its row of `list`."""
+    from results.table import to_columns
+
+    rows = [row for row in _table_rows(registry) if row.benchmark == benchmark and row.runs]
+    if rows:
+        click.echo(to_columns(rows), nl=False)
 
 
 def _print_outcome(outcome: Outcome) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.architecture import Dense, LayerShape
-from benchmarks.beside import Beside, Options, beside
+from benchmarks.bench_processes import Options, TrainingProcesses, training_processes
 from benchmarks.blocks import SEED, Blocks, Trainer
 from benchmarks.cost import Cost, cost, recipe_shapes
 from benchmarks.engine import Engine, compile_option, open_engine
@@ -257,7 +257,7 @@ def bench(
         products = _dense_shapes(recipe_shapes(recipe), recipe.train.batch_size)
         machine = module.DeviceLimits(precision, products)
     options = Options(engine_name, device, max(1, threads // at_once), precision, compile)
-    with beside(recipe, steps, options, at_once if at_once > 1 else 0) as others:
+    with training_processes(recipe, steps, options, at_once if at_once > 1 else 0) as others:
         rounds = [_round(machine, blocks, engine, trainers, others) for _ in range(repeats)]
     return BenchResult(
         benchmark=recipe.id,
@@ -281,7 +281,9 @@ def bench(
     )
 
 
-def _round(machine: _Limits, blocks: Blocks, engine: Engine, baselines: Mapping[str, Trainer], others: Beside) -> Round:
+def _round(
+    machine: _Limits, blocks: Blocks, engine: Engine, baselines: Mapping[str, Trainer], others: TrainingProcesses
+) -> Round:
     square, network, copied = machine.measure()
     return Round(
         sgemm_square=square,
@@ -416,7 +418,7 @@ def _speed(work: Work, times: Sequence[float], rounds: Sequence[Round]) -> Speed
     )
 
 
-def _together(images: int, others: Beside, rounds: Sequence[Round]) -> Together:
+def _together(images: int, others: TrainingProcesses, rounds: Sequence[Round]) -> Together:
     """`images` of a batch."""
     times = [(r.training_ms, r.together_ms) for r in rounds if r.together_ms is not None]
     return Together(

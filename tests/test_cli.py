@@ -289,6 +289,22 @@ def test_runs_of_several_seeds_are_those_that_each_would_be_alone(cli, tmp_path)
     assert comparable(read_record(one)) == comparable(read_record(other))
 
 
+def test_runs_of_several_seeds_end_with_the_mean_of_all_that_are_recorded(environment):
+    no_runs = "cli.carry_out = lambda *_, **__: []\ncli._prepare_if_absent = lambda *_: None"
+    command = ["reproduce", "binaryconnect-mnist", "--seed", "1,2", "--engine", "gluon", "--device", "cpu"]
+    result = subprocess.run(
+        [sys.executable, "-c", f"import cli\n{no_runs}\ncli.cli()", *command],
+        cwd=REPOSITORY,
+        env=environment | {"BNN_REGISTRY": str(REPOSITORY / "results" / "runs")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    heading, _, row = result.stdout.splitlines()
+    assert heading.startswith("Benchmark")
+    assert row.startswith("binaryconnect-mnist ")
+
+
 def test_interrupted_runs_of_several_seeds_go_on_together(cli, environment, tmp_path):
     command = ("reproduce", "binaryconnect-mnist", *SMALL, "--epochs", "4", "--seed", "7,8,9", "--at-once", "2")
     process = subprocess.Popen(

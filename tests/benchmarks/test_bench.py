@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.bench import BenchResult, Speed, bench, to_text, update_bytes
-from benchmarks.beside import Options, beside
+from benchmarks.bench_processes import Options, training_processes
 from benchmarks.cost import cost
 from benchmarks.engine import open_engine
 from benchmarks.errors import EngineError
@@ -121,7 +121,7 @@ def test_runs_beside_each_other_that_cannot_be_begun():
     options = Options("gluon", "gpu", 1, "float32", "auto")
     with (
         pytest.raises(EngineError, match=r"one of 2 processes side by side: .*Maxwell"),
-        beside(recipe(), 1, options, 2),
+        training_processes(recipe(), 1, options, 2),
     ):
         pass
 

@@ -1,4 +1,4 @@
-"""Runs beside each other, for `bench`: processes with an engine each, which train a block at the same time."""
+"""Processes that `bench` times side by side: each opens an engine, and trains a block when it is told to."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Options(NamedTuple):
 
 
 @contextlib.contextmanager
-def beside(recipe: Recipe, steps: int, options: Options, runs: int) -> Iterator[Beside]:
+def training_processes(recipe: Recipe, steps: int, options: Options, runs: int) -> Iterator[TrainingProcesses]:
     """So many processes that are ready to train blocks of so many steps, as long as the context lasts.
 
     Raises:
         EngineError: one of them cannot open its engine.
     """
     with overlapping(options.device if runs else "cpu") as sharing:
-        processes = Beside(recipe, steps, options, runs, sharing)
+        processes = TrainingProcesses(recipe, steps, options, runs, sharing)
         try:
             processes.wait()
             yield processes
@@ -45,8 +45,8 @@ def beside(recipe: Recipe, steps: int, options: Options, runs: int) -> Iterator[
             processes.end()
 
 
-class Beside:
-    """Processes that train.
+class TrainingProcesses:
+    """Processes with an engine each.
 
     Attributes:
         runs: how many.
