@@ -187,10 +187,3 @@ def upright(pixels: Pixels | None) -> Chunk | None:
         return None
     images = np.ascontiguousarray(pixels.transpose(0, 1, 3, 2))
     return chunk_of(images, measure_channels(images))
-
-
-def check_known(statistics: Mapping[str, float], release: Release) -> None:
-    """Raise DataError unless the statistics of the images of `train` are the known ones."""
-    for name, known in release.known.items():
-        if abs(statistics[name] - known) > 1e-6:
-            raise DataError(f"not SVHN: expected {name} {known:.6f}, found {statistics[name]:.6f}")

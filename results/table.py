@@ -147,18 +147,6 @@ def to_columns(table: Sequence[Row]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def to_text(table: Sequence[Row], width: int = 200) -> str:
-    """`to_rich` as plain text, at most `width` characters wide."""
-    import io
-
-    from rich.console import Console
-
-    console = Console(file=io.StringIO(), width=width, color_system=None)
-    with console.capture() as captured:
-        console.print(to_rich(table))
-    return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines() if line.strip())
-
-
 def to_json(table: Sequence[Row]) -> str:
     """The table as a JSON list of objects, numbers unrounded."""
     return json.dumps([row._asdict() for row in table], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
