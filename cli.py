@@ -12,7 +12,7 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,7 +23,6 @@ from benchmarks.errors import EngineError, RecipeError, RunError
 from benchmarks.machine import usable_cores
 from benchmarks.recipe import Recipe, Summary, benchmark_ids, flatten, load_recipe, summaries
 from benchmarks.settings import setting_text
-from benchmarks.side_by_side import Job, carry_out
 from data_prep.errors import DataError
 from results.errors import RegistryError
 
@@ -382,13 +381,12 @@ def reproduce(
     choice = _choose(recipe, engine, device, precision)
     _prepare_if_absent(recipe, data_root)
     if len(seeds) > 1:
-        at_once = min(at_once, len(seeds))
         options = {
             "engine": choice.engine, "device": choice.device, "at_once": 1,
-            "threads": threads or max(1, usable_cores() // at_once),
+            "threads": threads or max(1, usable_cores() // min(at_once, len(seeds))),
         }  # fmt: skip
-        jobs = [Job(f"seed {seed}", _same_command(ctx, seeds=seed, **options)) for seed in seeds]
-        exit_code = _carry_out_all(jobs, at_once, choice.device, as_json)
+        commands = {f"seed {seed}": _same_command(ctx, seeds=seed, **options) for seed in seeds}
+        exit_code = _carry_out_all(commands, at_once, choice.device, as_json)
         if recipe.scoring and not as_json:
             _print_row(benchmark, registry)
         sys.exit(exit_code)
@@ -425,8 +423,8 @@ def resume(
     folders = {folder.name: folder for folder in (find_run(runs_root, run) for run in runs)}
     if len(folders) > 1:
         device = "gpu" if any(folder.manifest().device == "gpu" for folder in folders.values()) else "cpu"
-        jobs = [Job(name, _same_command(ctx, runs=(folder.path,), at_once=1)) for name, folder in folders.items()]
-        sys.exit(_carry_out_all(jobs, at_once, device, as_json))
+        commands = {name: _same_command(ctx, runs=(folder.path,), at_once=1) for name, folder in folders.items()}
+        sys.exit(_carry_out_all(commands, at_once, device, as_json))
     (folder,) = folders.values()
     _carry_out(
         lambda reporter: runner.resume(folder, data_root=data_root, registry=registry, reporter=reporter), as_json
@@ -641,10 +639,12 @@ def _same_command(ctx: click.Context, **changes: object) -> list[str]:
     return words
 
 
-def _carry_out_all(jobs: Sequence[Job], at_once: int, device: str, as_json: bool) -> int:
-    """Carry out runs, each by a command of its own, so many at a time; with --json a list is printed. The exit code."""
+def _carry_out_all(commands: Mapping[str, Sequence[str]], at_once: int, device: str, as_json: bool) -> int:
+    """Carry out runs by commands of their own, by name, so many at a time; --json prints a list. The exit code."""
+    from benchmarks.side_by_side import Job, carry_out
+
     _end_as_by_ctrl_c(signal.SIGTERM, *([] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]))
-    ended = carry_out(jobs, at_once, device, capture=as_json)
+    ended = carry_out([Job(*command) for command in commands.items()], at_once, device, capture=as_json)
     if as_json:
         _print_json([json.loads(end.output) for end in ended if end.output])
     waiting = [end.name for end in ended if end.exit_code in (None, -signal.SIGTERM)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator, Mapping
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -94,11 +95,13 @@ class TrainingProcesses:
         for connection in self._ours:
             connection.close()
         for process in self._processes:
+            process.terminate()
             process.join()
 
 
 def _obey(connection: Connection, recipe: Recipe, steps: int, options: Options) -> None:
     """Train a block whenever it is told to; what is said after each, and when all is ready, is a complaint or None."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends `bench`, which ends its processes
     try:
         name, device, threads, precision, compile = options
         engine = open_engine(name, recipe.model, recipe.image_shape, SEED, device, threads, precision, compile)

@@ -137,13 +137,18 @@ def check_known(
         arrays: with labels, by the names that `class_counts` has.
         found, known: statistics by name.
     """
-    for name, value in known.items():
-        if abs(found[name] - value) > _TOLERANCE:
-            raise DataError(f"not {dataset}: expected {name} {value:.6f}, found {found[name]:.6f}")
+    check_statistics(dataset, found, known)
     for name, counts in class_counts.items():
         counted = tuple(np.bincount(arrays[name], minlength=len(counts)).tolist())
         if counted != counts:
             raise DataError(f"not {dataset}: expected images of each class in {name} {counts}, found {counted}")
+
+
+def check_statistics(dataset: str, found: Mapping[str, float], known: Mapping[str, float]) -> None:
+    """Raise DataError unless the statistics that were found, by name, are the known ones."""
+    for name, value in known.items():
+        if abs(found[name] - value) > _TOLERANCE:
+            raise DataError(f"not {dataset}: expected {name} {value:.6f}, found {found[name]:.6f}")
 
 
 def check_no_folder(dataset: str, source: Path | None) -> None:

@@ -24,7 +24,7 @@ from data_prep import store
 from data_prep.cifar10 import signed, unit
 from data_prep.errors import DamagedDataError, DataError, MissingDataError, preparing
 from data_prep.lazy import LazyImages
-from data_prep.preparation import check_counts, check_known, prepare_once
+from data_prep.preparation import check_counts, check_statistics, prepare_once
 from data_prep.progress import Progress, bar
 from data_prep.svhn_normalized import VARIANTS, Published, Torch7Lcn, Variant, channel_statistics
 from data_prep.svhn_release import OFFICIAL, Release, blocks, fetched, imported, upright
@@ -78,7 +78,7 @@ def _build(dataset: str, root: Path, source: Path | None, progress: Progress, re
         # The chunks of the first file, and none of the others.
         measured = made.measured[: len(ranges([release.train.images]))]
         statistics = channel_statistics(measured, unit=255)
-        check_known("SVHN", {}, statistics, release.known, {})
+        check_statistics("SVHN", statistics, release.known)
         made.complete(np.concatenate(labels), origin, statistics, progress)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import statistics
 
 import msgspec
@@ -115,6 +117,16 @@ def test_several_runs_at_once():
     assert (together.gain.min, together.gain.max) == pytest.approx((min(gains), max(gains)))
     assert together.images_per_second.max == pytest.approx(2 * 20e3 / min(r.together_ms for r in result.rounds))
     assert "2 runs at once, 1 threads each" in to_text(result)
+
+
+def test_runs_beside_each_other_leave_ctrl_c_to_bench_and_end_with_it():
+    options = Options("gluon", "cpu", 1, "float32", "auto")
+    with training_processes(recipe(), 1, options, 1) as others:
+        (process,) = others._processes
+        os.kill(process.pid, signal.SIGINT)
+        others.train()
+        assert process.is_alive()
+    assert not process.is_alive()
 
 
 def test_runs_beside_each_other_that_cannot_be_begun():
