@@ -1,4 +1,4 @@
-"""Products of -1 and +1 on the CPU: as bits, 64 at a time, by exclusive or and the count of what differs.
+"""Products of -1 and +1 on the CPU: as bits, a word at a time, by exclusive or and the count of what differs.
 
 A sum of n such products is n - 2 d, where the signs of d pairs of factors differ: a whole number, and the sum of float
 products comes to the same, because all its partial sums are whole numbers that float32 holds (n <= 2^24). So no result
@@ -10,19 +10,14 @@ from __future__ import annotations
 
 import numba
 import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-_WORD = 64  # bits
+from bnn_gluon import vectors
 
-
-@intrinsic
-def _popcount(typing_context, word):  # type: ignore[no-untyped-def]
-    """Number of bits set in a word, uint64."""
-
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        return builder.ctpop(arguments[0])
-
-    return numba.uint64(numba.uint64), generate
+_REGISTERS = 4  # that units are counted in at a time
+_MAGNITUDE, _ONE = np.int32(0x7FFFFFFF), np.int32(0x3F800000)  # of a float32: all bits but the sign; the bits of 1
 
 
 def dense(x: np.ndarray, weights: np.ndarray, product: np.ndarray) -> bool:
@@ -35,10 +30,7 @@ def dense(x: np.ndarray, weights: np.ndarray, product: np.ndarray) -> bool:
     Returns:
         Whether the product was set.
     """
-    if (bits := _pack(x[:, :, np.newaxis])) is None or (bits_of_weights := _pack(weights[:, :, np.newaxis])) is None:
-        return False
-    _dense(bits, np.ascontiguousarray(bits_of_weights.T), x.shape[1], product)
-    return True
+    return _set_product(x[:, :, None, None], weights[:, :, None, None], 0, product[:, :, None, None])
 
 
 def convolution(x: np.ndarray, weights: np.ndarray, padding: int, product: np.ndarray) -> bool:
@@ -53,112 +45,165 @@ def convolution(x: np.ndarray, weights: np.ndarray, padding: int, product: np.nd
     Returns:
         Whether the product was set.
     """
-    filters, channels, kernel, _ = weights.shape
-    taps = weights.reshape(filters, channels, kernel * kernel)
-    if (bits := _pack_pixels(x)) is None or (bits_of_weights := _pack(taps)) is None:
+    return _set_product(x, weights, padding, product)
+
+
+def _set_product(x: np.ndarray, weights: np.ndarray, padding: int, product: np.ndarray) -> bool:
+    (n, channels, *sides), (filters, _, kernel, _) = x.shape, weights.shape
+    bits, bits_of_weights = _pack(x.reshape(n, channels, -1)), _pack(weights.reshape(filters, channels, -1))
+    if bits is None or bits_of_weights is None:
         return False
-    _convolution(bits, np.ascontiguousarray(bits_of_weights.T), channels, kernel, padding, product)
+    _convolution(bits.reshape(n, *sides, -1), _by_word(bits_of_weights), channels, kernel, padding, product)
     return True
 
 
-def _may_be_signs(values: np.ndarray) -> bool:
-    """Whether the first few values are -1 or +1: so real values cost nothing."""
-    return bool((np.abs(values.reshape(-1)[:_WORD]) == 1).all())
-
-
 def _pack(values: np.ndarray) -> np.ndarray | None:
-    """Signs (N, channels, taps) as uint64 (N, taps * words of 64 channels); None if there are other values."""
-    n, channels, taps = values.shape
-    bits = np.empty((n, taps * -(-channels // _WORD)), np.uint64)
-    return bits if _may_be_signs(values) and not _pack_rows(values, bits) else None
+    """Signs (N, channels, pixels) as bits (N, pixels, words), uint64 or uint32; None if there are other values."""
+    n, channels, pixels = values.shape
+    if (np.abs(values.reshape(-1)[:64]) != 1).any():  # so real values cost nothing
+        return None
+    word = np.dtype(np.uint32 if channels <= 32 else np.uint64)
+    bits = np.empty((n, pixels, -(-channels // (8 * word.itemsize))), word)
+    others = _pack_pixels(values.view(np.int32), bits) if pixels > 1 else _pack_rows(values[:, :, 0], bits[:, 0])
+    return None if others else bits
 
 
-def _pack_pixels(values: np.ndarray) -> np.ndarray | None:
-    """Signs (N, channels, rows, columns) as uint64 (N, rows, columns, words); None if there are other values."""
-    n, channels, rows, columns = values.shape
-    bits = np.empty((n, rows, columns, -(-channels // _WORD)), np.uint64)
-    return bits if _may_be_signs(values) and not _pack_images(values, bits) else None
+def _by_word(bits: np.ndarray) -> np.ndarray:
+    """Bits of weights (filters, taps, words) as (taps * words, filters), where filters fill registers."""
+    filters, taps, words = bits.shape
+    together = _REGISTERS * vectors.REGISTER // bits.itemsize
+    arranged = np.zeros((taps * words, -(-filters // together) * together), bits.dtype)
+    arranged[:, :filters] = bits.reshape(filters, -1).T
+    return arranged
 
 
 # -- compiled ----------------------------------------------------------------------------------------------------------
 
 
 @numba.njit(parallel=True, error_model="numpy", cache=True)
-def _pack_rows(values, bits):  # type: ignore[no-untyped-def]
-    """Set `bits` to the signs; returns the number of values that are neither -1 nor +1."""
-    n, channels, taps = values.shape
-    words = bits.shape[1] // taps
+def _pack_pixels(patterns, bits):  # type: ignore[no-untyped-def]
+    """Set `bits`, (N, pixels, words), to the signs; returns how many images have values that are neither -1 nor +1.
+
+    `patterns`: float32 (N, channels, pixels), seen as int32.
+    """
+    n, channels, pixels = patterns.shape
+    width = 8 * bits.itemsize
+    word_of = bits.dtype.type
     others = 0
     for i in numba.prange(n):
-        for tap in range(taps):
-            for word in range(words):
-                first = word * _WORD
-                packed = np.uint64(0)
-                for c in range(min(_WORD, channels - first)):
-                    value = values[i, first + c, tap]
-                    others += np.abs(value) != np.float32(1)
-                    packed |= np.uint64(value > np.float32(0)) << np.uint64(c)
-                bits[i, tap * words + word] = packed
-    return others
-
-
-@numba.njit(parallel=True, error_model="numpy", cache=True)
-def _pack_images(values, bits):  # type: ignore[no-untyped-def]
-    """As `_pack_rows`."""
-    n, channels, rows, columns = values.shape
-    others = 0
-    for i in numba.prange(n * rows):
-        image, row = i // rows, i % rows
-        packed = np.empty(columns, np.uint64)
-        for word in range(bits.shape[3]):
-            first = word * _WORD
+        packed, other = np.empty(pixels, bits.dtype), np.int32(0)
+        for word in range(bits.shape[2]):
+            first = word * width
             packed[:] = 0
-            for c in range(min(_WORD, channels - first)):
-                source = values[image, first + c, row]
-                for p in range(columns):
-                    others += np.abs(source[p]) != np.float32(1)
-                    packed[p] |= np.uint64(source[p] > np.float32(0)) << np.uint64(c)
-            for p in range(columns):
-                bits[image, row, p, word] = packed[p]
+            for c in range(min(width, channels - first)):
+                source = patterns[i, first + c]
+                for p in range(pixels):
+                    other |= (source[p] & _MAGNITUDE) ^ _ONE
+                    packed[p] |= word_of(source[p] >= 0) << word_of(c)
+            bits[i, :, word] = packed
+        others += other != 0
     return others
 
 
-@numba.njit(error_model="numpy")
-def _count_differing(word, weights, differing):  # type: ignore[no-untyped-def]
-    """Add to `differing`, uint64 (units,), how many bits of a word differ from those of `weights`, uint64 (units,)."""
-    for unit in range(differing.size):
-        differing[unit] += _popcount(word ^ weights[unit])
+@intrinsic
+def _set_to_signs(typing_context, bits, at, values, start):  # type: ignore[no-untyped-def]
+    """bits[at] = which of values[start], values[start + 1], ... are positive, from the lowest bit on. Flat arrays."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        floats = ir.VectorType(ir.FloatType(), signature.args[0].dtype.bitwidth)
+        word = vectors.address(context, builder, signature, arguments, 0, 1)
+        value = vectors.load(builder, vectors.address(context, builder, signature, arguments, 2, 3), floats, 0)
+        builder.store(builder.bitcast(builder.fcmp_ordered(">", value, floats(None)), word.type.pointee), word)
+        return context.get_dummy_value()
+
+    return types.void(bits, types.int64, values, types.int64), generate
 
 
 @numba.njit(parallel=True, error_model="numpy", cache=True)
-def _dense(bits, weights, inputs, product):  # type: ignore[no-untyped-def]
-    n, units = product.shape
+def _pack_rows(values, bits):  # type: ignore[no-untyped-def]
+    """Set `bits`, (N, words), to the signs of (N, channels); returns how many rows have other values than -1 and +1."""
+    n, channels = values.shape
+    width = 8 * bits.itemsize
+    word_of = bits.dtype.type
+    flat_values, flat_bits = values.reshape(-1), bits.reshape(-1)
+    whole = channels // width
+    others = 0
     for i in numba.prange(n):
-        differing = np.zeros(units, np.uint64)
-        for word in range(bits.shape[1]):
-            _count_differing(bits[i, word], weights[word], differing)
-        for unit in range(units):
-            product[i, unit] = inputs - 2 * np.int64(differing[unit])
+        other = False
+        for c in range(channels):
+            other |= np.abs(values[i, c]) != np.float32(1)
+        others += other
+        for word in range(whole):
+            _set_to_signs(flat_bits, i * bits.shape[1] + word, flat_values, i * channels + word * width)
+        if whole < bits.shape[1]:
+            packed = word_of(0)
+            for c in range(channels - whole * width):
+                packed |= word_of(values[i, whole * width + c] > 0) << word_of(c)
+            bits[i, whole] = packed
+    return others
+
+
+@intrinsic
+def _count_differing(typing_context, differing, to, words, at, pitch, weights, start, stride, row, lines, count):  # type: ignore[no-untyped-def]
+    """differing[to + u] = how many bits of `lines` lines of `count` words differ from those of the weights of unit u.
+
+    Line l has words[at + l * pitch] and those next to it; their weights are weights[start + l * stride + u], and from
+    there on every `row`. u goes over what `_REGISTERS` registers hold. Flat arrays of one type.
+    """
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        bits = signature.args[0].dtype.bitwidth
+        vector = ir.VectorType(ir.IntType(bits), 8 * vectors.REGISTER // bits)
+        target, first_word, first_weights = (
+            vectors.address(context, builder, signature, arguments, *at) for at in ((0, 1), (2, 3), (5, 6))
+        )
+        pitch, stride, row, lines, count = (arguments[place] for place in (4, 7, 8, 9, 10))
+        population = vectors.function(builder, "ctpop", vector, 1)
+        sums = [cgutils.alloca_once(builder, vector) for _ in range(_REGISTERS)]
+        for kept in sums:
+            builder.store(vector(None), kept)
+        with cgutils.for_range(builder, lines, intp=vectors.INDEX) as line:
+            word_of_line = builder.gep(first_word, [builder.mul(line.index, pitch)])
+            weights_of_line = builder.gep(first_weights, [builder.mul(line.index, stride)])
+            with cgutils.for_range(builder, count, intp=vectors.INDEX) as inner:
+                word = builder.load(builder.gep(word_of_line, [inner.index]))
+                word = vectors.everywhere(builder, word, vector)
+                of_units = builder.gep(weights_of_line, [builder.mul(inner.index, row)])
+                for number, kept in enumerate(sums):
+                    differing = builder.xor(word, vectors.load(builder, of_units, vector, number))
+                    builder.store(builder.add(builder.load(kept), builder.call(population, [differing])), kept)
+        for number, kept in enumerate(sums):
+            vectors.store(builder, builder.load(kept), target, number)
+        return context.get_dummy_value()
+
+    whole = types.int64
+    return types.void(differing, whole, words, whole, whole, weights, whole, whole, whole, whole, whole), generate
 
 
 @numba.njit(parallel=True, error_model="numpy", cache=True)
 def _convolution(bits, weights, channels, kernel, padding, product):  # type: ignore[no-untyped-def]
+    """Set `product` for bits (N, rows, columns, words) and weights as `_by_word` gives them."""
     _, rows, columns, words = bits.shape
     n, filters, height, width = product.shape
+    units = weights.shape[1]
+    together = _REGISTERS * vectors.REGISTER // weights.itemsize
+    flat_bits, flat_weights = bits.reshape(-1), weights.reshape(-1)
     for i in numba.prange(n * height):
         image, y = i // height, i % height
-        differing = np.empty(filters, np.uint64)
-        row_of_product = np.empty((filters, width), np.float32)
+        differing, taps = np.empty(width * units, weights.dtype), np.empty(width, np.int64)
+        line = max(0, padding - y)
+        lines = max(0, min(kernel, rows + padding - y) - line)  # inside of the image
         for x in range(width):
-            differing[:] = 0
-            taps = 0  # inside of the image
-            for kernel_row in range(max(0, padding - y), min(kernel, rows + padding - y)):
-                for kernel_column in range(max(0, padding - x), min(kernel, columns + padding - x)):
-                    taps += 1
-                    pixel = bits[image, y + kernel_row - padding, x + kernel_column - padding]
-                    first = (kernel_row * kernel + kernel_column) * words
-                    for word in range(words):
-                        _count_differing(pixel[word], weights[first + word], differing)
-            for f in range(filters):
-                row_of_product[f, x] = taps * channels - 2 * np.int64(differing[f])
-        product[image, :, y, :] = row_of_product
+            column = max(0, padding - x)
+            count = max(0, min(kernel, columns + padding - x) - column)
+            taps[x] = lines * count
+            at = ((image * rows + y + line - padding) * columns + x + column - padding) * words
+            tap = (line * kernel + column) * words
+            for unit in range(0, units, together):
+                _count_differing(
+                    differing, x * units + unit, flat_bits, at, columns * words,
+                    flat_weights, tap * units + unit, kernel * words * units, units, lines, count * words,
+                )  # fmt: skip
+        for f in range(filters):
+            for x in range(width):
+                product[image, f, y, x] = taps[x] * channels - 2 * np.int64(differing[x * units + f])

@@ -1,4 +1,4 @@
-"""The linear layers: products of signs, or MXNet's; and their gradients, MXNet's too but below a max pooling."""
+"""The linear layers: MXNet's, but for products of signs, images of one channel and gradients below a max pooling."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from mxnet import context, gluon, nd, symbol
 
 from benchmarks.architecture import Conv, Dense, LayerShape
-from bnn_gluon import binary_products
+from bnn_gluon import binary_products, one_channel
 from bnn_gluon.memory import buffer, view
 from bnn_gluon.padding import fold_edge, pad_edge
 from bnn_gluon.sparse_gradients import SparseGradients, applies_to
@@ -17,8 +17,9 @@ from bnn_gluon.sparse_gradients import SparseGradients, applies_to
 class Linear:
     """A convolution or fully connected layer between NDArrays.
 
-    Its output is computed with bits where all inputs and all weights are -1 or +1, else by MXNet, with the same result;
-    its gradients by MXNet, or by `sparse_gradients` where most of its output's gradient are zeros.
+    Its output is computed with bits where all inputs and all weights are -1 or +1, with the same result, by
+    `one_channel` where its input has one, else by MXNet; its gradients by MXNet, or by `one_channel`, or by
+    `sparse_gradients` where most of its output's gradient are zeros.
 
     Attributes:
         weight, bias: Gluon parameters; bias is None if the layer adds none.
@@ -41,22 +42,26 @@ class Linear:
         self._block.hybridize(static_alloc=True, static_shape=True)
         self.weight, self.bias = self._block.weight, self._block.bias
         self._padded: Any = None
+        self._one_channel = one_channel.applies_to(shape)
         sparse = pooled and not add_bias and applies_to(shape)
         self._sparse_gradients = SparseGradients(self._padding) if sparse else None
 
     def forward(self, x: Any) -> Any:
         """The output in training, made over by the next; `x` must have a gradient if `backward` is to give one."""
         self._take(x)
-        if not self._set_to_product_of_signs(self._padded, self._executor.outputs[0]):
+        if not self._set_product(self._padded, self._executor.outputs[0]):
             self._executor.forward(is_train=True)
         return self._executor.outputs[0]
 
     def backward(self, gradient: Any) -> None:
         """Set the gradients of weights and bias, and that of the input if it has one."""
-        if self._sparse_gradients is None:
-            self._executor.backward([gradient])
-        else:
+        if self._sparse_gradients is not None:
             self._set_sparse_gradients(gradient)
+        elif self._one_channel and self.bias is None and self._padded.grad is None:
+            of_weights = _values(self.weight.grad())
+            one_channel.gradient_of_weights(_values(self._padded), _values(gradient), self._padding, of_weights)
+        else:
+            self._executor.backward([gradient])
         self._fold_edges()
 
     def _set_sparse_gradients(self, gradient: Any) -> None:
@@ -86,7 +91,7 @@ class Linear:
         """The output in evaluation."""
         padded = self._pad(x)
         product = nd.empty((len(x), *self._output_shape))
-        return product if self._set_to_product_of_signs(padded, product) else self._block(padded)
+        return product if self._set_product(padded, product) else self._block(padded)
 
     def _bind(self, x: Any) -> Any:
         """MXNet's executor of the layer for this very input. Its gradients do not need what its forward pass gives."""
@@ -103,14 +108,17 @@ class Linear:
         gradients = {parameter.name: parameter.grad() for parameter in parameters}
         return values, gradients if x.grad is None else gradients | {"x": x.grad}
 
-    def _set_to_product_of_signs(self, x: Any, product: Any) -> bool:
-        """Set `product`, unless there are other factors than -1 and +1; tells whether it did."""
+    def _set_product(self, x: Any, product: Any) -> bool:
+        """Set `product` without MXNet where that can be done; tells whether it was."""
         x.wait_to_read()
-        weights, target = _values(self.weight.data()), _values(product)
+        values, weights, target = _values(x), _values(self.weight.data()), _values(product)
         if weights.ndim == 2:
-            found = binary_products.dense(view(x).reshape(len(x), -1), weights, target)
+            found = binary_products.dense(values.reshape(len(x), -1), weights, target)
         else:
-            found = binary_products.convolution(_values(x), weights, self._padding, target)
+            found = binary_products.convolution(values, weights, self._padding, target)
+        if not found and self._one_channel:
+            one_channel.convolution(values, weights, self._padding, target)
+            found = True
         if found and self.bias is not None:
             target += view(self.bias.data()).reshape(-1, *(1,) * (target.ndim - 2))
         return found

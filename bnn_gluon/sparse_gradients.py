@@ -20,11 +20,14 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from benchmarks.architecture import Conv, LayerShape
+from bnn_gluon import vectors
 from bnn_gluon.memory import buffer, view
 
-_LANES = 8  # floats in a vector register
+_LANES = vectors.REGISTER // 4  # floats in a vector register
 _CHANNELS = 32  # side by side in a row
-_KERNELS = (3, 5)  # whose rows the registers are shared out for
+_KERNELS = (3, 5)
+# Of a row of these kernels, at a time: all of it, but half of a row of 5 where registers are few and short.
+_REGISTERS_OF_3, _REGISTERS_OF_5 = 3 * _CHANNELS // _LANES, min(10, 5 * _CHANNELS // _LANES)
 # What one thread works on at a time stays in its caches.
 _PIXELS_OF_WEIGHTS, _FILTERS_OF_WEIGHTS = 256, 32
 _PIXELS_OF_INPUT, _FILTERS_OF_INPUT = 128, 64
@@ -90,48 +93,34 @@ class SparseGradients:
 
 
 @intrinsic(prefer_literal=True)
-def _add_scaled(typing_context, target, at, rows, start, first, factors, listed, count, vectors):  # type: ignore[no-untyped-def]
-    """target[at : at + n] += the sum over e of factors[e] * rows[k : k + n], where k = start + first[e], n = 8 vectors.
+def _add_scaled(typing_context, target, at, rows, start, first, factors, listed, count, registers):  # type: ignore[no-untyped-def]
+    """target[at : at + n] += the sum over e of factors[e] * rows[k : k + n]; k = start + first[e], n fills `registers`.
 
     e goes from `listed` to `listed + count`. The sum is kept in registers, which loops over arrays are not compiled to.
     Flat arrays with indices, because slices are counted, by all threads in one place: float32 `target`, `rows` and
-    `factors`, int32 `first`; `vectors` is a literal.
+    `factors`, int32 `first`; `registers` is a literal.
     """
-    signature = types.void(target, types.int64, rows, types.int64, first, factors, types.int64, types.int64, vectors)
+    signature = types.void(target, types.int64, rows, types.int64, first, factors, types.int64, types.int64, registers)
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        index = ir.IntType(64)
         vector = ir.VectorType(ir.FloatType(), _LANES)
-
-        def address(array: int, offset: int) -> Any:
-            data = context.make_array(signature.args[array])(context, builder, arguments[array]).data
-            return builder.gep(data, [arguments[offset]])
-
-        to, source, starts, scales = address(0, 1), address(2, 3), address(4, 6), address(5, 6)
-        multiply_add = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fmuladd.v{_LANES}f32"
+        to, source, starts, scales = (
+            vectors.address(context, builder, signature, arguments, *place)
+            for place in ((0, 1), (2, 3), (4, 6), (5, 6))
         )
-
-        def part(pointer: Any, number: int) -> Any:
-            return builder.bitcast(builder.gep(pointer, [index(_LANES * number)]), vector.as_pointer())
-
-        def load(pointer: Any, number: int) -> Any:
-            return builder.load(part(pointer, number), align=4)
-
-        sums = [cgutils.alloca_once(builder, vector) for _ in range(vectors.literal_value)]
+        multiply_add = vectors.function(builder, "fmuladd", vector, 3)
+        sums = [cgutils.alloca_once(builder, vector) for _ in range(registers.literal_value)]
         for number, kept in enumerate(sums):
-            builder.store(load(to, number), kept)
-        with cgutils.for_range(builder, arguments[7], intp=index) as loop:
-            start = builder.sext(builder.load(builder.gep(starts, [loop.index])), index)
+            builder.store(vectors.load(builder, to, vector, number), kept)
+        with cgutils.for_range(builder, arguments[7], intp=vectors.INDEX) as loop:
+            start = builder.sext(builder.load(builder.gep(starts, [loop.index])), vectors.INDEX)
             row = builder.gep(source, [start])
-            scale = builder.load(builder.gep(scales, [loop.index]))
-            alone = builder.insert_element(ir.Constant(vector, ir.Undefined), scale, ir.IntType(32)(0))
-            everywhere = ir.Constant(ir.VectorType(ir.IntType(32), _LANES), [0] * _LANES)
-            factor = builder.shuffle_vector(alone, ir.Constant(vector, ir.Undefined), everywhere)
+            factor = vectors.everywhere(builder, builder.load(builder.gep(scales, [loop.index])), vector)
             for number, kept in enumerate(sums):
-                builder.store(builder.call(multiply_add, [factor, load(row, number), builder.load(kept)]), kept)
+                value = vectors.load(builder, row, vector, number)
+                builder.store(builder.call(multiply_add, [factor, value, builder.load(kept)]), kept)
         for number, kept in enumerate(sums):
-            builder.store(builder.load(kept), part(to, number), align=4)
+            vectors.store(builder, builder.load(kept), to, number)
         return context.get_dummy_value()
 
     return signature, generate
@@ -139,12 +128,12 @@ def _add_scaled(typing_context, target, at, rows, start, first, factors, listed,
 
 @numba.njit(error_model="numpy")
 def _add_rows(target, at, rows, start, first, factors, listed, count, kernel):  # type: ignore[no-untyped-def]
-    """As `_add_scaled`, for whole rows: the 12 vectors of a kernel of 3 columns, or twice 10."""
+    """As `_add_scaled`, for whole rows, in as many parts as fit in the registers."""
     if kernel == 3:
-        _add_scaled(target, at, rows, start, first, factors, listed, count, 12)
+        _add_scaled(target, at, rows, start, first, factors, listed, count, _REGISTERS_OF_3)
     else:
-        _add_scaled(target, at, rows, start, first, factors, listed, count, 10)
-        _add_scaled(target, at + 80, rows, start + 80, first, factors, listed, count, 10)
+        for part in range(0, 5 * _CHANNELS, _REGISTERS_OF_5 * _LANES):
+            _add_scaled(target, at + part, rows, start + part, first, factors, listed, count, _REGISTERS_OF_5)
 
 
 @numba.njit(parallel=True, error_model="numpy", cache=True)
