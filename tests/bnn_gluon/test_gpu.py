@@ -18,6 +18,7 @@ MODELS = {
     "ternary": ("rwth-lenet5-mnist-tern1", LENET),
     "linear output through a ReLU, dropout": ("memorization-cifar10-dropout", "model.architecture=4C3-MP2-2x16FC-10FC"),
 }
+ADDED_IN_ANOTHER_ORDER = ("ternary",)  # than MXNet does: the CPU has its own first layer for images of one channel
 
 
 @pytest.fixture
@@ -50,7 +51,10 @@ def test_products_made_elsewhere_change_nothing(elsewhere, name):
     here, there = (GluonEngine(recipe.model, recipe.image_shape, 5, 2, gpu) for gpu in (None, elsewhere))
     expected, found = (steps_and_scores(engine, recipe.image_shape) for engine in (here, there))
     for one, other in zip(expected, found, strict=True):
-        np.testing.assert_array_equal(one, other)
+        if name in ADDED_IN_ANOTHER_ORDER:
+            np.testing.assert_allclose(other, one, rtol=1e-3, atol=1e-5)
+        else:
+            np.testing.assert_array_equal(one, other)
 
 
 def test_gluoncvs_networks_are_trained_elsewhere(elsewhere):
