@@ -26,8 +26,8 @@ from bnn_gluon.memory import buffer, view
 _LANES = vectors.REGISTER // 4  # floats in a vector register
 _CHANNELS = 32  # side by side in a row
 _KERNELS = (3, 5)
-# Of a row of these kernels, at a time: all of it, but half of a row of 5 where registers are few and short.
-_REGISTERS_OF_3, _REGISTERS_OF_5 = 3 * _CHANNELS // _LANES, min(10, 5 * _CHANNELS // _LANES)
+# Of a row of these kernels, added at a time: all of a row of 3, half of one of 5.
+_REGISTERS_OF_3, _REGISTERS_OF_5 = 3 * _CHANNELS // _LANES, 5 * _CHANNELS // _LANES // 2
 # What one thread works on at a time stays in its caches.
 _PIXELS_OF_WEIGHTS, _FILTERS_OF_WEIGHTS = 256, 32
 _PIXELS_OF_INPUT, _FILTERS_OF_INPUT = 128, 64
@@ -127,13 +127,12 @@ def _add_scaled(typing_context, target, at, rows, start, first, factors, listed,
 
 
 @numba.njit(error_model="numpy")
-def _add_rows(target, at, rows, start, first, factors, listed, count, kernel):  # type: ignore[no-untyped-def]
-    """As `_add_scaled`, for whole rows, in as many parts as fit in the registers."""
+def _add_share(target, at, rows, start, first, factors, listed, count, kernel):  # type: ignore[no-untyped-def]
+    """As `_add_scaled`, for what is added of a kernel's row at a time."""
     if kernel == 3:
         _add_scaled(target, at, rows, start, first, factors, listed, count, _REGISTERS_OF_3)
     else:
-        for part in range(0, 5 * _CHANNELS, _REGISTERS_OF_5 * _LANES):
-            _add_scaled(target, at + part, rows, start + part, first, factors, listed, count, _REGISTERS_OF_5)
+        _add_scaled(target, at, rows, start, first, factors, listed, count, _REGISTERS_OF_5)
 
 
 @numba.njit(parallel=True, error_model="numpy", cache=True)
@@ -145,6 +144,7 @@ def _set_gradient_of_weights(gradient, x, kernel, at_once, sums):  # type: ignor
     pixels, target = x.reshape(-1), sums.reshape(-1)
     band = max(1, _PIXELS_OF_WEIGHTS // width)  # rows of the output
     room = band * width + 1
+    share = (_REGISTERS_OF_3 if kernel == 3 else _REGISTERS_OF_5) * _LANES
     for task in numba.prange((filters + at_once - 1) // at_once):
         low, high = task * at_once, min(filters, (task + 1) * at_once)
         first, factors = np.empty(at_once * room, np.int32), np.empty(at_once * room, np.float32)
@@ -168,7 +168,28 @@ def _set_gradient_of_weights(gradient, x, kernel, at_once, sums):  # type: ignor
                         for line in range(kernel):
                             at = ((f * blocks + block) * kernel + line) * row
                             start = image + line * columns * channels
-                            _add_rows(target, at, pixels, start, first, factors, listed, count, kernel)
+                            for offset in range(0, row, share):
+                                _add_share(
+                                    target, at + offset, pixels, start + offset, first, factors, listed, count, kernel
+                                )
+
+
+@numba.njit(error_model="numpy")
+def _list_by_pixel(gradient, i, top, bottom, row, first, factors, counts):  # type: ignore[no-untyped-def]
+    """List what is not zero in rows of image i's gradient: (parts of the filters, pixels, places), counted by part and
+    pixel; `first` is where the weights of its filter begin among those of the part."""
+    _, filters, _, width = gradient.shape
+    counts[:] = 0
+    for f in range(filters):
+        part, start = f // _FILTERS_OF_INPUT, f % _FILTERS_OF_INPUT * row
+        pixel = 0
+        for y in range(top, bottom):  # a division for each pixel would take longer
+            for column in range(width):
+                value, listed = gradient[i, f, y, column], counts[part, pixel]
+                first[part, pixel, listed] = start
+                factors[part, pixel, listed] = value
+                counts[part, pixel] += value != 0
+                pixel += 1
 
 
 @numba.njit(parallel=True, error_model="numpy", cache=True)
@@ -177,37 +198,29 @@ def _set_gradient_of_input(gradient, weights, kernel, of_x):  # type: ignore[no-
     n, filters, height, width = gradient.shape
     _, blocks, rows, columns, channels = of_x.shape
     row = kernel * channels
-    pixels, rows_of_weights = of_x.reshape(-1), weights.reshape(-1)
+    target, rows_of_weights = of_x.reshape(-1), weights.reshape(-1)
     parts = (filters + _FILTERS_OF_INPUT - 1) // _FILTERS_OF_INPUT
-    room = _FILTERS_OF_INPUT + 1
+    share = (_REGISTERS_OF_3 if kernel == 3 else _REGISTERS_OF_5) * _LANES
     band = max(1, _PIXELS_OF_INPUT // width)
+    shape = (parts, band * width, _FILTERS_OF_INPUT + 1)
     for i in numba.prange(n):
-        first, factors = (
-            np.empty(parts * band * width * room, np.int32),
-            np.empty(parts * band * width * room, np.float32),
-        )
-        counts = np.empty((parts, band * width), np.int64)
+        first, factors, counts = np.empty(shape, np.int32), np.empty(shape, np.float32), np.empty(shape[:2], np.int64)
+        flat_first, flat_factors = first.reshape(-1), factors.reshape(-1)
         of_x[i] = np.float32(0)
         for top in range(0, height, band):
-            band_pixels = min(band, height - top) * width
-            counts[:] = 0
-            for f in range(filters):
-                part = f // _FILTERS_OF_INPUT
-                for pixel in range(band_pixels):
-                    value = gradient[i, f, top + pixel // width, pixel % width]
-                    listed = (part * band * width + pixel) * room + counts[part, pixel]
-                    first[listed] = (f - part * _FILTERS_OF_INPUT) * row
-                    factors[listed] = value
-                    counts[part, pixel] += value != 0
-            for block in range(blocks):
-                for line in range(kernel):
-                    for part in range(parts):
-                        start = ((block * kernel + line) * filters + part * _FILTERS_OF_INPUT) * row
-                        for pixel in range(band_pixels):
-                            y, column = top + pixel // width + line, pixel % width
-                            at = (((i * blocks + block) * rows + y) * columns + column) * channels
-                            listed, count = (part * band * width + pixel) * room, counts[part, pixel]
-                            _add_rows(pixels, at, rows_of_weights, start, first, factors, listed, count, kernel)
+            bottom = min(top + band, height)
+            _list_by_pixel(gradient, i, top, bottom, row, first, factors, counts)
+            for task in range(blocks * kernel * parts):
+                block, line, part = task // parts // kernel, task // parts % kernel, task % parts
+                start = ((block * kernel + line) * filters + part * _FILTERS_OF_INPUT) * row
+                for offset in range(0, row, share):
+                    for pixel in range((bottom - top) * width):
+                        y, column = top + pixel // width + line, pixel % width
+                        _add_share(
+                            target, (((i * blocks + block) * rows + y) * columns + column) * channels + offset,
+                            rows_of_weights, start + offset,
+                            flat_first, flat_factors, (part * shape[1] + pixel) * shape[2], counts[part, pixel], kernel,
+                        )  # fmt: skip
 
 
 @numba.njit(parallel=True, error_model="numpy", cache=True)
