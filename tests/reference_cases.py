@@ -121,9 +121,11 @@ def check_losses_until_a_rounding_error_turns_a_sign(reference: Reference) -> No
     np.testing.assert_allclose(losses, reference.arrays["loss"][: STEPS[reference.name]], rtol=1e-5)
 
 
-def check_parameters_after_the_forced_last_step(reference: Reference) -> None:
+def check_parameters_after_the_forced_last_step(
+    reference: Reference, tolerances: Mapping[str, float] | None = None
+) -> None:
     """From the authors' state before their last step, within twice the distance of their float32 and float64 runs after
-    one step, and the last place of a float32.
+    one step, and the last place of a float32; or within the tolerance of that name.
 
     Biases are left out: their true gradient is zero, and Adam turns its rounding noise into steps.
     """
@@ -144,7 +146,8 @@ def check_parameters_after_the_forced_last_step(reference: Reference) -> None:
             if ".running_" in name:  # made of batch values that alpha makes small
                 largest /= reference.recipe.model.batch_norm_alpha
             last_place = np.spacing(np.float32(largest))
-            assert np.abs(parameters[name] - expected[name]).max() <= 2 * distance[name] + last_place, name
+            tolerance = max(2 * distance[name] + last_place, (tolerances or {}).get(name, 0.0))
+            assert np.abs(parameters[name] - expected[name]).max() <= tolerance, name
 
 
 def check_evaluation_after_the_last_step(reference: Reference) -> None:
