@@ -248,6 +248,10 @@ def show(benchmark: str, overrides: Sequence[str], epochs: str | None, limit_tra
         click.echo(f"  target: {recipe.target.test_error} %{recipe.target.mark} test error; {recipe.target.source}")
         if recipe.target.note:
             click.echo(f"          {recipe.target.note}")
+        if recipe.target.validation_errors:
+            click.echo(
+                f"          Validation error of every epoch of theirs: {recipe.target.validation_errors.source}."
+            )
     published, width = flatten(recipe.published), max(map(len, [*recipe.sources, *recipe.overrides]))
     click.echo("\nsettings")
     absent = []
@@ -690,6 +694,8 @@ def _print_outcome(outcome: Outcome) -> None:
             f"  last epoch {record.results.last.test_error:.{places}f} %, lowest ever seen"
             f" {record.results.best_test.test_error:.{places}f} % (neither is the result)"
         )
+    if outcome.comparison:
+        click.echo(f"  {outcome.comparison}")
     judged = verdict.word not in ("not scored", "no published target")
     provisional = " (provisional)" if verdict.provisional and judged else ""
     click.echo(f"  verdict: {verdict.word}{provisional}: {verdict.explanation}")

@@ -86,14 +86,13 @@ class LiveReporter:
         self._start_epoch()
 
     def _compared(self, row: dict[str, Any]) -> str:
-        """Whether the run is on track, if there were earlier ones."""
+        """Whether the run is on track, if there were earlier ones or the authors publish their curve."""
         band = self._reference.band(row["epoch"])
         if band is None:
             return ""
         place = band.place(row["valid_error"])
         color = {"within": "green", "above": "red", "below": "yellow"}[place]
-        earlier = f"{band.runs} earlier run{'s' if band.runs > 1 else ''}"
-        return f"  [{color}]{place}[/{color}] {band.low:.2f} to {band.high:.2f} % of {earlier}"
+        return f"  [{color}]{place}[/{color}] {band.low:.2f} to {band.high:.2f} % of {band.whose}"
 
     def diverged(self, message: str) -> None:
         self._say(f"[red]diverged:[/red] {message}")

@@ -34,8 +34,8 @@ from results.canonical import digest
 
 __all__ = [
     "CATALOG", "CLASSES", "DATASETS", "DataSettings", "Difference", "ModelSettings", "Paper", "ProtocolSettings",
-    "Recipe", "Settings", "Summary", "Target", "TrainSettings", "apply_overrides", "benchmark_ids", "flatten",
-    "load_recipe", "read_catalog_file", "recipe_from_settings", "summaries",
+    "PublishedErrors", "Recipe", "Settings", "Summary", "Target", "TrainSettings", "apply_overrides", "benchmark_ids",
+    "catalog_folder", "flatten", "load_recipe", "read_catalog_file", "recipe_from_settings", "summaries",
 ]  # fmt: skip
 
 CATALOG = Path(__file__).parent / "catalog"
@@ -50,12 +50,19 @@ class Paper(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     code: str
 
 
+class PublishedErrors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Errors that the authors publish for every epoch: a CSV file beside the benchmark's, and where they are from."""
+
+    file: str
+    source: str
+
+
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The published test error in percent, as printed there ("1.15": its decimals count).
 
     `provenance` is "read" in the place named, "mem" where that could not be checked, "2nd" if seen only in a secondary
     source. `margin_standard_errors` times the binomial standard error of the target on the test set is the margin
-    within which a run reproduces it.
+    within which a run reproduces it. `validation_errors` are those of the run whose error this is.
     """
 
     test_error: str
@@ -63,6 +70,7 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     provenance: Literal["read", "mem", "2nd"]
     note: str = ""
     margin_standard_errors: Positive = 2.0
+    validation_errors: PublishedErrors | None = None
 
     @property
     def percent(self) -> float:
@@ -161,6 +169,11 @@ def _catalog_files() -> dict[str, Path]:
 def benchmark_ids() -> list[str]:
     """Every id of the catalogue, sorted."""
     return sorted(_catalog_files())
+
+
+def catalog_folder(benchmark: str) -> Path:
+    """Where the file of a benchmark of the catalogue lies."""
+    return _catalog_files()[benchmark].parent
 
 
 def summaries() -> list[Summary]:

@@ -18,6 +18,7 @@ from benchmarks.machine import peak_memory_mib, usable_cores
 from benchmarks.protocol import DivergenceError, Progress, evaluate, train
 from benchmarks.provenance import code_version
 from benchmarks.publication import publishable
+from benchmarks.published_curve import CurveComparison, compare_curves, published_curve
 from benchmarks.recipe import CLASSES, Recipe, apply_overrides, recipe_from_settings
 from benchmarks.run_folder import Checkpoint, Manifest, RunFolder, SittingLog, weights_digest
 from benchmarks.verdict import judge_run
@@ -57,11 +58,12 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run's record, and where it was registered if it was."""
+    """A run's record, where it was registered if it was, and how its curve lies to the authors' if they publish it."""
 
     folder: RunFolder
     record: Record
     registered: Path | None
+    comparison: CurveComparison | None = None
 
 
 def reproduce(
@@ -187,6 +189,7 @@ class _Run:
     ) -> None:
         self.folder, self.recipe, self.data, self.engine = folder, recipe, data, engine
         self.seed, self.registry, self.reporter = seed, registry, reporter
+        self.published_curve = published_curve(recipe)
 
     def carry_on(self, checkpoint: Checkpoint | None) -> Outcome:
         """Train what is left, then write the record."""
@@ -203,7 +206,8 @@ class _Run:
         write_atomically(self.folder.record_path, schema.to_bytes(record))
         registered = write_to_registry(record, self.registry, weights) if self.recipe.scoring else None
         self._plot(checkpoint.progress)
-        return Outcome(self.folder, record, registered)
+        comparison = compare_curves(record.curve, self.published_curve) if self.published_curve else None
+        return Outcome(self.folder, record, registered, comparison)
 
     def _train(self, checkpoint: Checkpoint) -> str:
         progress = checkpoint.progress
@@ -228,13 +232,17 @@ class _Run:
         return "finished"
 
     def _reference_curve(self) -> ReferenceCurve:
-        """From the registry and the other runs in the runs folder; what cannot be read there is `verify`'s business."""
+        """From the registry, the other runs in the runs folder and the authors' published curve.
+
+        What cannot be read there is `verify`'s business.
+        """
         paths = [*self.registry.glob(f"{self.recipe.id}/*.json"), *self.folder.path.parent.glob("*/record.json")]
         records = []
         for path in paths:
             with contextlib.suppress(RegistryError):
                 records.append(read_record(path))
-        return ReferenceCurve(records, self.recipe.digest)
+        valid_images = len(self.data.valid.labels)
+        return ReferenceCurve(records, self.recipe.digest, self.published_curve or (), valid_images)
 
     def _store(self, checkpoint: Checkpoint, seconds: float) -> None:
         """Weights first, then the checkpoint that declares them: a kill in between loses nothing."""
@@ -252,7 +260,7 @@ class _Run:
         if progress.epoch:
             target = self.recipe.target.percent if self.recipe.target is not None and self.recipe.scoring else None
             path, declared = self.folder.path / "learning-curve.png", progress.declared_epoch(self.recipe)
-            learning_curve(progress.as_curve(), declared, path, self.recipe.title, target)
+            learning_curve(progress.as_curve(), declared, path, self.recipe.title, target, self.published_curve)
 
     def _published_weights(self, progress: Progress) -> bytes | None:
         """The declared network's weights as they are published with the record of a scoring run, if they are.

@@ -17,15 +17,24 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TRAIN, VALID, TEST, MARK = "#7f7f7f", "#1f77b4", "#d62728", "#2ca02c"
+PUBLISHED = "#ffb55a"  # the authors' own validation curve
 HEIGHTS = (4, 3, 1.2)  # of the panels: errors, losses, learning rate
 FEW_EPOCHS = 30  # up to so many, every epoch is a dot: a line of one point would not be seen
 
 
-def learning_curve(curve: Curve, declared: int, path: Path, title: str, target: float | None) -> None:
+def learning_curve(
+    curve: Curve,
+    declared: int,
+    path: Path,
+    title: str,
+    target: float | None,
+    published: list[float] | None = None,
+) -> None:
     """Draw errors (percent), losses and learning rate against the epoch into the PNG `path`, replaced atomically.
 
-    The `declared` epoch is marked, and `target`, the published test error in percent, is a line. Raises StorageError if
-    the file cannot be written.
+    The `declared` epoch is marked, and `target`, the published test error in percent, is a line. `published` are the
+    authors' validation errors in percent, epoch by epoch: drawn behind the run's, as far as it has come. Raises
+    StorageError if the file cannot be written.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -39,8 +48,9 @@ def learning_curve(curve: Curve, declared: int, path: Path, title: str, target: 
         axes.set_ylabel(name)
         axes.grid(True, alpha=0.3)
     colors = {"training": TRAIN, "validation": VALID, "test": TEST}
+    theirs = {"validation, authors": (published[: len(curve.epoch)], PUBLISHED)} if published else {}
     error_columns = {"training": curve.train_error, "validation": curve.valid_error, "test": curve.test_error}
-    _draw(errors, curve.epoch, _lines(error_columns, colors))
+    _draw(errors, curve.epoch, theirs | _lines(error_columns, colors))
     _mark(errors, curve, declared, target)
     loss_columns = {"training": curve.train_loss, "validation": curve.valid_loss, "test": curve.test_loss}
     _draw(losses, curve.epoch, _lines(loss_columns, colors))
@@ -74,10 +84,10 @@ def _mark(axes: Axes, curve: Curve, declared: int, target: float | None) -> None
 
 
 def _draw(axes: Axes, epochs: list[int], lines: dict[str, tuple[list[float], str]]) -> None:
-    """Lines by label, on a log axis wherever that is possible: the end of a run is where the interest is."""
+    """Lines by label, each from the first epoch on; on a log axis wherever that is possible: the end is of interest."""
     marker = "." if len(epochs) <= FEW_EPOCHS else ""
     for label, (values, color) in lines.items():
-        axes.plot(epochs, values, color=color, linewidth=1.2, marker=marker, label=label)
+        axes.plot(epochs[: len(values)], values, color=color, linewidth=1.2, marker=marker, label=label)
     if epochs and min(min(values) for values, _ in lines.values()) > 0:
         axes.set_yscale("log")
 

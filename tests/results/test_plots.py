@@ -10,7 +10,7 @@ from matplotlib.image import imread
 from record_factory import make_curve, without_validation
 
 from results.errors import StorageError
-from results.plots import MARK, VALID, learning_curve
+from results.plots import MARK, PUBLISHED, VALID, learning_curve
 
 
 def has_color(path: Path, color: str) -> bool:
@@ -38,6 +38,14 @@ def test_a_curve_without_validation_images_has_no_line_of_them(tmp_path: Path) -
 def test_the_target_line_is_there_only_with_a_target(tmp_path: Path) -> None:
     learning_curve(make_curve(1, 6), 6, tmp_path / "curve.png", "a run", None)
     assert not has_color(tmp_path / "curve.png", MARK)
+
+
+@pytest.mark.parametrize("epochs", [1, 3, 9])
+def test_the_authors_curve_is_drawn_if_there_is_one(tmp_path: Path, epochs: int) -> None:
+    for name, published in (("with", [90.0, 20.0, 15.0, 12.0, 11.0, 10.0]), ("without", None)):
+        learning_curve(make_curve(1, epochs), epochs, tmp_path / name, "a run", 1.15, published)
+    assert has_color(tmp_path / "with", PUBLISHED)
+    assert not has_color(tmp_path / "without", PUBLISHED)
 
 
 def test_an_error_of_zero_can_be_drawn(tmp_path: Path) -> None:

@@ -33,6 +33,24 @@ def test_without_validation_images_there_is_no_band() -> None:
     assert ReferenceCurve([record], record.recipe.digest).band(1) is None
 
 
+def test_the_authors_own_run_counts_as_one_more() -> None:
+    record = make_record(epochs=2)
+    images = record.data.valid.images
+    theirs = [100 * wrong / images for wrong in (150, 1, 20)]
+    alone = ReferenceCurve([], record.recipe.digest, theirs, images)
+    margin = 2 * standard_error(20, images)
+    assert alone.band(3) == Band(theirs[2] - margin, theirs[2] + margin, 0, True)
+    assert alone.band(4) is None
+    both = ReferenceCurve([record], record.recipe.digest, theirs, images)
+    for epoch in (1, 2):
+        band = both.band(epoch)
+        assert band is not None
+        assert {band.place(theirs[epoch - 1]), band.place(record.curve.valid_error[epoch - 1])} == {"within"}
+    assert both.band(3) == alone.band(3)
+    whose = [band.whose for band in (alone.band(1), both.band(1), Band(0, 1, 2), Band(0, 1, 1)) if band]
+    assert whose == ["the authors' run", "1 earlier run and the authors' run", "2 earlier runs", "1 earlier run"]
+
+
 def test_other_recipes_and_repetitions_do_not_count() -> None:
     record = make_record()
     other = msgspec.structs.replace(record, recipe=msgspec.structs.replace(record.recipe, digest="0" * 64))
