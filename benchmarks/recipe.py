@@ -336,8 +336,13 @@ def _replace(settings: Settings, key: str, text: str) -> Settings:
     group, name = key.split(".")
     part = getattr(settings, group)
     field_type = get_type_hints(type(part), include_extras=True)[name]
-    lists = any(isinstance(kind, msgspec.inspect.VarTupleType) for kind in _kinds(field_type))
-    given = text.split(",") if lists and text != "null" else text
+    kinds = tuple(map(type, _kinds(field_type)))
+    given: str | float | list[str] = text
+    if msgspec.inspect.VarTupleType in kinds and text != "null":
+        given = text.split(",")
+    elif msgspec.inspect.FloatType in kinds:
+        with contextlib.suppress(ValueError):  # what is no number is refused below
+            given = float(text)  # ".1" and "1." too, which JSON has not
     try:
         value = msgspec.convert(given, field_type, strict=False)
     except msgspec.ValidationError as error:

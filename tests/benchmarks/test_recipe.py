@@ -252,6 +252,11 @@ def test_stored_settings_give_the_same_recipe():
     assert again.differences == recipe.differences
 
 
+@pytest.mark.parametrize("text", ["0.1", ".1", "1e-1", "+.1", " .10 "])
+def test_a_number_may_be_written_as_python_reads_it(text):
+    assert load_recipe("binarynet-torch7-mnist", [f"train.lr_start={text}"]).train.lr_start == 0.1
+
+
 def change_catalog(tmp_path, change):
     source = CATALOG / "binaryconnect" / "binaryconnect-mnist.yaml"
     content = yaml.safe_load(source.read_text())
