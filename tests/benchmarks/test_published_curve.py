@@ -147,7 +147,7 @@ def test_a_run_beside_the_authors(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with LiveReporter(console) as reporter:
         outcome = runner.reproduce(
             recipe, data_root=small_data_root, runs_root=tmp_path / "runs", registry=tmp_path / "registry", seed=1,
-            engine="gluon", device="cpu", threads=1, reporter=reporter,
+            engine="gluon", device="cpu", threads=None, reporter=reporter,
         )  # fmt: skip
     lines = [line for line in console.file.getvalue().splitlines() if line.startswith("epoch ")]
     assert lines[0].endswith("above 0.00 to 0.00 % of the authors' run")
