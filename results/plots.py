@@ -58,7 +58,8 @@ def learning_curve(
     for axes, height in zip((errors, losses, rate), HEIGHTS, strict=True):
         _plain_ticks(axes, height / HEIGHTS[0])
     for axes in (errors, losses):  # above the axes, where no curve can be hidden
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False, borderaxespad=0.1)
+        columns = 4 if len(axes.get_lines()) <= 5 else 3  # wider, it would push the axes aside
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, frameon=False, borderaxespad=0.1)
     rate.set_xlabel("epoch")
     rate.set_xlim(0.5, max(curve.epoch, default=1) + 0.5)
     rate.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
