@@ -2,14 +2,13 @@
 
 A published test error is one network on one set of images. Their curve is hundreds of networks: it shows, with a
 fraction of the noise and after a tenth of the training, whether a run is on the authors' way. It is shown, and judges
-nothing: of another seed's curve nobody knows how far it lies from this one.
+nothing: how far the curves of two seeds may lie apart, two curves do not tell.
 """
 
 from __future__ import annotations
 
 import csv
 import statistics
-from itertools import islice
 from typing import NamedTuple
 
 from msgspec import UNSET
@@ -43,9 +42,9 @@ class CurveComparison(NamedTuple):
 
 
 def published_curve(recipe: Recipe) -> list[float] | None:
-    """The authors' validation error (percent) after each epoch; None if they publish none, or do not do what is done.
+    """The authors' validation error (percent) after each epoch; None if they publish none, or trained otherwise.
 
-    A run of fewer epochs does what they do, if its learning rates are theirs as far as it goes.
+    A run of another number of epochs trains as they did, if its learning rates are theirs in the epochs of both.
 
     Raises:
         RecipeError: the file that the catalogue names is not there, or holds anything else.
@@ -80,5 +79,5 @@ def _stretch(errors: list[float], first: int, last: int) -> Stretch:
 def _as_published(recipe: Recipe) -> bool:
     if any(difference.key != "train.epochs" for difference in recipe.differences):
         return False
-    theirs = islice(learning_rates(recipe.published.train), recipe.train.epochs)
-    return all(here == there for here, there in zip(learning_rates(recipe.train), theirs, strict=False))
+    rates = zip(learning_rates(recipe.train), learning_rates(recipe.published.train), strict=False)
+    return all(here == theirs for here, theirs in rates)

@@ -1,4 +1,4 @@
-"""The reference curve: where earlier runs of the same recipe were at each epoch, to see whether a run is on track."""
+"""The reference curve: where earlier runs, and the authors', were at each epoch, to see whether a run is on track."""
 
 from __future__ import annotations
 
@@ -46,17 +46,14 @@ class ReferenceCurve:
         }
         curves = [(record.curve, record.data.valid.images) for record in fitting.values()]
         self._runs = [(curve.valid_wrong, images) for curve, images in curves if curve.valid_wrong is not UNSET]
-        self._published = [round(error / 100 * valid_images) for error in published]
-        self._published_images = valid_images
+        self._published = [(round(error / 100 * valid_images), valid_images) for error in published]
 
     def band(self, epoch: int) -> Band | None:
-        """The band of an epoch (from 1); None if no earlier run got there."""
-        counts = [(wrong[epoch - 1], images) for wrong, images in self._runs if epoch <= len(wrong)]
-        runs, authors = len(counts), epoch <= len(self._published)
-        if authors:
-            counts.append((self._published[epoch - 1], self._published_images))
-        if not counts:
+        """The band of an epoch (from 1); None if no run got there."""
+        earlier = [(wrong[epoch - 1], images) for wrong, images in self._runs if epoch <= len(wrong)]
+        authors = self._published[epoch - 1 : epoch]
+        errors = [(error_percent(*count), 2 * standard_error(*count)) for count in earlier + authors]
+        if not errors:
             return None
-        errors = [(error_percent(*count), 2 * standard_error(*count)) for count in counts]
         low, high = min(error - margin for error, margin in errors), max(error + margin for error, margin in errors)
-        return Band(max(0.0, low), high, runs, authors)
+        return Band(max(0.0, low), high, len(earlier), bool(authors))
