@@ -57,7 +57,7 @@ def cli(environment: dict[str, str]) -> Callable[..., subprocess.CompletedProces
     def run(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(REPOSITORY / "cli.py"), *arguments]
         return subprocess.run(
-            command, env=environment | changes, capture_output=True, text=True, timeout=300, check=False
+            command, env=environment | changes, capture_output=True, text=True, timeout=600, check=False
         )
 
     return run

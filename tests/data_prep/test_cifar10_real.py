@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import random
-import signal
 import subprocess
 import sys
 import tarfile
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from kills import killed_after, seconds_to_the_end
 from mirror_server import Mirror, artifact_of
 
 import data_prep
@@ -143,17 +142,17 @@ def test_kills_at_random_moments_do_no_harm(tmp_path, folder):
     root = tmp_path / "data"
     code = "import sys; from pathlib import Path; import data_prep.cifar10, h5py; print(flush=True)\n"
     code += "data_prep.prepare('cifar10', Path(sys.argv[1]), source=Path(sys.argv[2]))"
-    moments, path = random.Random(5), store.path_of("cifar10", root)
-    killed = 0
+    command = [sys.executable, "-c", code, str(root), str(folder)]
+
+    def child() -> subprocess.Popen[str]:
+        return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    path = store.path_of("cifar10", root)
+    seconds = seconds_to_the_end(child())
+    path.unlink()
+    moments, killed = random.Random(5), 0
     for _ in range(20):
-        command = [sys.executable, "-c", code, str(root), str(folder)]
-        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(moments.uniform(0, 3.0))
-        process.kill()
-        process.communicate()
-        killed += process.returncode == -signal.SIGKILL
+        killed += killed_after(child(), moments.uniform(0, seconds))
         if path.exists():
             data_prep.check("cifar10", root)
             path.unlink()

@@ -21,9 +21,8 @@ FILE = artifact_of("images.gz", DATA)
 
 
 @pytest.fixture(autouse=True)
-def _impatient(monkeypatch):
+def _no_pauses(monkeypatch):
     monkeypatch.setattr(download, "RETRY_PAUSES", (0.0, 0.0, 0.0))
-    monkeypatch.setattr(download, "TIMEOUT_SECONDS", 0.3)
 
 
 def fetch(mirror: Mirror, folder: Path) -> Path:
@@ -81,7 +80,8 @@ def test_a_connection_that_breaks_off_is_taken_up_again(tmp_path, declare_length
     assert [asked for _, asked in mirror.asked] == [None, "bytes=100000-", "bytes=200000-"]
 
 
-def test_a_connection_that_stalls_is_taken_up_again(tmp_path):
+def test_a_connection_that_stalls_is_taken_up_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "TIMEOUT_SECONDS", 3.0)  # the second answer has to come in it
     with Mirror({FILE.name: DATA}, stall_after=150_000) as mirror:
         assert fetch(mirror, tmp_path).read_bytes() == DATA
     assert [asked for _, asked in mirror.asked] == [None, "bytes=150000-"]
@@ -145,7 +145,8 @@ def test_a_dead_server_is_reported_at_once(tmp_path):
             download.download(url, tmp_path / FILE.name, FILE, Silent())
 
 
-def test_a_server_that_never_answers_is_given_up(tmp_path):
+def test_a_server_that_never_answers_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "TIMEOUT_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/images.gz"
         with pytest.raises(SourceError, match="timed out"):

@@ -6,15 +6,14 @@ import gzip
 import hashlib
 import random
 import shutil
-import signal
 import struct
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from kills import killed_after, seconds_to_the_end
 from mirror_server import Mirror
 
 import data_prep
@@ -172,18 +171,17 @@ def test_kills_at_random_moments_do_no_harm(tmp_path, folder):
     root = tmp_path / "data"
     code = "import sys; from pathlib import Path; import data_prep.mnist, h5py; print(flush=True)\n"
     code += "data_prep.prepare('mnist', Path(sys.argv[1]), source=Path(sys.argv[2]))"
-    moments = random.Random(5)
+    command = [sys.executable, "-c", code, str(root), str(folder)]
+
+    def child() -> subprocess.Popen[str]:
+        return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
     path = store.path_of("mnist", root)
-    killed = 0
+    seconds = seconds_to_the_end(child())
+    path.unlink()
+    moments, killed = random.Random(5), 0
     for _ in range(20):
-        command = [sys.executable, "-c", code, str(root), str(folder)]
-        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(moments.uniform(0, 1.2))
-        process.kill()
-        process.communicate()
-        killed += process.returncode == -signal.SIGKILL
+        killed += killed_after(child(), moments.uniform(0, seconds))
         if path.exists():
             data_prep.check("mnist", root)
             path.unlink()

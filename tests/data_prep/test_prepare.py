@@ -114,7 +114,7 @@ def test_damaged_data_is_refused_and_prepared_again(tmp_path, damage):
 
 def test_many_processes_at_once_do_no_harm(tmp_path):
     children = [child(tmp_path) for _ in range(4)]
-    outputs = [process.communicate(timeout=60) for process in children]
+    outputs = [process.communicate(timeout=600) for process in children]
     assert [process.returncode for process in children] == [0] * 4, outputs
     data_prep.check("mnist-small", tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".mnist-small.lock", "mnist-small.h5"]
@@ -129,7 +129,7 @@ def test_a_second_process_waits_says_so_and_finds_the_work_done(tmp_path):
         assert second.stdout.readline() == waiting
         prepared = store.path_of("mnist-small", tmp_path)
         mnist.DATA_SETS["mnist-small"].build(tmp_path, None, Silent())
-    rest, errors = second.communicate(timeout=60)
+    rest, errors = second.communicate(timeout=600)
     assert (rest, errors) == (f"mnist-small has been prepared by the other process: {prepared}\n", "")
 
 
@@ -140,7 +140,7 @@ from pathlib import Path
 from data_prep.files import locked
 with locked(Path(sys.argv[1]) / ".mnist-small.lock", lambda: None):
     print("locked", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
     holder = child(tmp_path, holder_code)
     assert holder.stdout is not None
@@ -151,7 +151,7 @@ with locked(Path(sys.argv[1]) / ".mnist-small.lock", lambda: None):
     assert waiting.stdout.readline().endswith("waiting for it\n")
     holder.kill()
     holder.communicate()
-    waiting.communicate(timeout=60)
+    waiting.communicate(timeout=600)
     assert waiting.returncode == 0
     data_prep.check("mnist-small", tmp_path)
 
@@ -160,7 +160,7 @@ def test_a_kill_before_any_file_operation_leaves_nothing_that_is_taken_for_whole
     root = tmp_path / "data"
     for when in range(1, 50):
         killed = child(root, KILLED_CHILD, str(when))
-        _, errors = killed.communicate(timeout=60)
+        _, errors = killed.communicate(timeout=600)
         if killed.returncode == 0:
             break
         assert killed.returncode == -signal.SIGKILL, errors

@@ -7,10 +7,8 @@ import functools
 import hashlib
 import json
 import random
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kills import killed_after, seconds_to_the_end
 from mirror_server import Mirror
 from scipy.io import loadmat, savemat
 from svhn_files import artifact_of, digits, images, release_of, write, write_mat
@@ -529,26 +528,21 @@ def test_a_chunk_that_changed_on_the_disk_is_found_before_the_file_is_taken_for_
 @pytest.mark.parametrize("variant", ["", "gcn_lcn_red"])
 def test_kills_at_random_moments_do_no_harm(tmp_path, folder, release, root, variant):
     """SIGKILL twenty times, at moments spread over the whole preparation; then the same bytes as without any."""
+    name = f"svhn-{variant}.h5" if variant else "svhn.h5"
     if variant:
         (tmp_path / "svhn.h5").write_bytes((root / "svhn.h5").read_bytes())
-    name = f"svhn-{variant}.h5" if variant else "svhn.h5"
+    seconds = seconds_to_the_end(child(folder, tmp_path, variant))
+    (tmp_path / name).unlink()
     moments, killed, finished = random.Random(7), 0, []
     while killed < 20:
-        process = child(folder, tmp_path, variant)
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(moments.uniform(0, 0.12))
-        process.kill()
-        process.communicate()
-        killed += process.returncode == -signal.SIGKILL
-        assert process.returncode in (-signal.SIGKILL, 0)
+        killed += killed_after(child(folder, tmp_path, variant), moments.uniform(0, seconds))
         if (tmp_path / name).exists():
             assert (tmp_path / name).read_bytes() == (root / name).read_bytes()
             (tmp_path / name).unlink()
         journal = tmp_path / f"{name}.journal"
         finished.append(len(journal.read_bytes().splitlines()) if journal.exists() else 0)
     assert len(set(finished)) > 3  # they did hit in the middle, and what they left was gone on with
-    _, errors = child(folder, tmp_path, variant).communicate(timeout=60)
+    _, errors = child(folder, tmp_path, variant).communicate(timeout=600)
     assert errors == ""
     assert contents(tmp_path)[name] == contents(root)[name]
     assert set(contents(tmp_path)) == {"svhn.h5", name}
@@ -591,7 +585,7 @@ def test_a_disk_that_is_full_from_the_beginning_is_one_clear_line(tmp_path, fold
 def test_a_disk_that_fills_on_the_way_is_one_clear_line_and_costs_no_finished_chunk(
     tmp_path, folder, release, root, limit
 ):
-    _, errors = (process := child(folder, tmp_path, "", limit)).communicate(timeout=60)
+    _, errors = (process := child(folder, tmp_path, "", limit)).communicate(timeout=600)
     assert process.returncode == 1
     assert errors.startswith("error: ")
     assert "svhn.h5.part" in errors
@@ -605,7 +599,7 @@ def test_a_disk_that_fills_on_the_way_is_one_clear_line_and_costs_no_finished_ch
 
 def test_many_processes_at_once_do_no_harm(tmp_path, folder, root):
     children = [child(folder, tmp_path, "gcn_lcn_red") for _ in range(3)]
-    outputs = [process.communicate(timeout=120) for process in children]
+    outputs = [process.communicate(timeout=600) for process in children]
     assert [process.returncode for process in children] == [0] * 3, outputs
     assert contents(tmp_path) == {name: contents(root)[name] for name in ("svhn.h5", "svhn-gcn_lcn_red.h5")}
 

@@ -106,7 +106,7 @@ for seed in range(20):
     registry.write(make_record(seed), Path(sys.argv[1]))
 """
     processes = [start(code, tmp_path, time.time() + 1) for _ in range(3)]
-    assert [(process.wait(60), process.communicate()[1]) for process in processes] == [(0, "")] * 3
+    assert [(process.wait(600), process.communicate()[1]) for process in processes] == [(0, "")] * 3
     assert len(registry.read_all(tmp_path)) == len(list(tmp_path.rglob("*.*"))) == 20
     assert registry.verify(tmp_path) == []
 
@@ -148,7 +148,7 @@ except RegistryError as error:
     sys.exit(error.exit_code)
 """
     process = start(code, tmp_path)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=600)
     assert (process.returncode, errors) == (1, "")
     assert re.fullmatch(r".*\.json: cannot be written: .*\n", output)
     assert not list(tmp_path.rglob("*.*"))
