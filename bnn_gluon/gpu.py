@@ -49,10 +49,8 @@ def usable_gpu(capabilities: Iterable[str]) -> Any:
 class LinearOnGpu(Linear):
     """A linear layer whose products are made on a GPU. All that it is given, and gives, is in the host's memory."""
 
-    def __init__(
-        self, gpu: Any, shape: LayerShape, *, add_bias: bool, edge: bool = False, pooled: bool = False
-    ) -> None:
-        super().__init__(shape, add_bias=add_bias, edge=edge, pooled=pooled)
+    def __init__(self, gpu: Any, shape: LayerShape, *, add_bias: bool, edge: bool = False) -> None:
+        super().__init__(shape, add_bias=add_bias, edge=edge)
         self._gpu = gpu
 
     def forward(self, x: Any) -> Any:

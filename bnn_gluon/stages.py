@@ -252,15 +252,11 @@ def stages_of(layer: Layer, model: ModelSettings, gpu: Any | None = None) -> lis
         assert norm is not None
         first = norm._replace(affine=True)
     moves_mean = layer.biases and first is not None and isinstance(layer.shape.layer, Conv)
-    linear_class = Linear if gpu is None else functools.partial(LinearOnGpu, gpu)
     pool = None if layer.pool is None else Pool(layer.pool, every=model.max_pool_gradient == "all")
     pools_last = model.layer_order == "CBAP"
-    linear = linear_class(
-        layer.shape,
-        add_bias=layer.biases and not moves_mean,
-        edge=model.padding == "edge",
-        pooled=pool is not None and not pools_last and layer.linear_output == "none",
-    )
+    pools_next = pool is not None and not pools_last and layer.linear_output == "none"
+    linear_class = functools.partial(Linear, pooled=pools_next) if gpu is None else functools.partial(LinearOnGpu, gpu)
+    linear = linear_class(layer.shape, add_bias=layer.biases and not moves_mean, edge=model.padding == "edge")
     activated = functools.partial(
         Stage,
         pool=pool,
