@@ -138,7 +138,7 @@ def test_a_wrong_file_is_refused_and_replaces_nothing(tmp_path, folder, name):
 
 @pytest.mark.slow
 def test_kills_at_random_moments_do_no_harm(tmp_path, folder):
-    """Twenty times SIGKILL while importing 184 MB, at moments spread over all of it; then it works."""
+    """Ten times SIGKILL while importing 184 MB, at moments spread over all of it; then it works."""
     root = tmp_path / "data"
     code = "import sys; from pathlib import Path; import data_prep.cifar10, h5py; print(flush=True)\n"
     code += "data_prep.prepare('cifar10', Path(sys.argv[1]), source=Path(sys.argv[2]))"
@@ -151,12 +151,12 @@ def test_kills_at_random_moments_do_no_harm(tmp_path, folder):
     seconds = seconds_to_the_end(child())
     path.unlink()
     moments, killed = random.Random(5), 0
-    for _ in range(20):
+    for _ in range(10):
         killed += killed_after(child(), moments.uniform(0, seconds))
         if path.exists():
             data_prep.check("cifar10", root)
             path.unlink()
-    assert killed >= 10
+    assert killed >= 5
     data_prep.prepare("cifar10", root, source=folder)
     assert sorted(entry.name for entry in root.iterdir()) == [".cifar10.lock", "cifar10.h5"]
 
