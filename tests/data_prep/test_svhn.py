@@ -21,6 +21,7 @@ from kills import killed_after, seconds_to_the_end
 from mirror_server import Mirror
 from scipy.io import loadmat, savemat
 from svhn_files import artifact_of, digits, images, release_of, write, write_mat
+from writing import last_writing
 
 import data_prep
 from data_prep import DamagedDataError, DataError, MissingDataError, Silent, StorageError, store, svhn, svhn_store
@@ -343,10 +344,10 @@ def test_a_picture_is_written_like_that_of_any_data_set(root, release, tmp_path,
 
 
 def test_preparing_again_does_nothing(root, folder, release):
-    before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in root.iterdir()}
+    before = {path: last_writing(path) for path in root.iterdir()}
     for variant in ("", *VARIANTS):
         prepare(root, folder, release, variant)
-    assert {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in root.iterdir()} == before
+    assert {path: last_writing(path) for path in root.iterdir()} == before
 
 
 def test_a_changed_setting_is_another_file(tmp_path, root, folder, release):
