@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# The same examples every time, and no time limit: a slow machine is no failure.
-settings.register_profile("project", deadline=None, derandomize=True)
+# The same examples every time, and no time limit of any kind: a slow machine is no failure.
+settings.register_profile("project", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("project")
 
 REPOSITORY = Path(__file__).parents[1]

@@ -73,7 +73,7 @@ SINGLE_VALUES = [field for field, _ in leaves(json.loads(OURS)) if "[" not in fi
 GROUPS = ["recipe.settings", *(f"recipe.settings.{group}" for group in json.loads(OURS)["recipe"]["settings"])]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], max_examples=200)
 @given(
     field=st.sampled_from(SINGLE_VALUES + GROUPS),
     value=st.sampled_from([None, 0, -1, 10**9, 0.5, "x", True]) | st.builds(list) | st.builds(dict),

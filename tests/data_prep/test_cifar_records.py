@@ -29,7 +29,6 @@ def sheet_bytes(images: np.ndarray, kind: str = "PNG") -> bytes:
     return stream.getvalue()
 
 
-@settings(deadline=None)  # other work may share the machine
 @given(batches)
 def test_what_was_written_is_read(batch):
     images, labels = batch
@@ -38,7 +37,7 @@ def test_what_was_written_is_read(batch):
     np.testing.assert_array_equal(parsed_labels, labels)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(batches, st.sampled_from(["PNG", "WEBP"]))
 def test_a_sheet_and_a_list_of_labels_become_the_batch(batch, kind):
     images, labels = batch
@@ -116,7 +115,6 @@ def test_a_picture_that_unpacks_to_gigabytes_is_refused_unpacked():
             parse_sheet(bomb, "sheet", 3)
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_a_damaged_sheet_is_refused_or_read_whole(data):
     images = np.random.default_rng(4).integers(0, 256, (3, 3, 32, 32), np.uint8)

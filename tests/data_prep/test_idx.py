@@ -4,7 +4,7 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
@@ -18,7 +18,6 @@ def idx_bytes(array: np.ndarray) -> bytes:
     return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
-@settings(deadline=None)  # other work may share the machine
 @given(small_arrays)
 def test_what_was_written_is_read(array):
     parsed = parse_idx(idx_bytes(array), "file")
@@ -26,7 +25,6 @@ def test_what_was_written_is_read(array):
     np.testing.assert_array_equal(parsed, array)
 
 
-@settings(deadline=None)
 @given(small_arrays, st.data())
 def test_a_file_of_any_other_length_is_refused(array, data):
     whole = idx_bytes(array)
@@ -37,7 +35,6 @@ def test_a_file_of_any_other_length_is_refused(array, data):
         parse_idx(whole + data.draw(st.binary(min_size=1, max_size=9)), "some-file")
 
 
-@settings(deadline=None)
 @given(small_arrays, st.data())
 def test_a_header_with_one_byte_changed_is_refused(array, data):
     whole = bytearray(idx_bytes(array))
@@ -47,7 +44,6 @@ def test_a_header_with_one_byte_changed_is_refused(array, data):
         parse_idx(bytes(whole), "some-file")
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=40))
 def test_arbitrary_bytes_are_parsed_or_refused(data):
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep import DamagedDataError, DataError, MissingDataError, StorageError, files, store
@@ -89,7 +89,6 @@ def test_the_digest_depends_on_name_dtype_shape_and_every_byte():
     assert store.digest_of({"a": zeros, "b": others[3]["a"]}) == store.digest_of({"b": others[3]["a"], "a": zeros})
 
 
-@settings(deadline=None)
 @given(data=st.data())
 def test_any_changed_byte_is_found(whole, scratch, data):
     content = bytearray(whole)
@@ -97,7 +96,6 @@ def test_any_changed_byte_is_found(whole, scratch, data):
     refused(scratch, bytes(content))
 
 
-@settings(deadline=None)
 @given(data=st.data())
 def test_any_truncation_is_found(whole, scratch, data):
     cut = whole[: data.draw(st.integers(0, len(whole) - 1))]

@@ -742,7 +742,7 @@ def test_images_with_other_statistics_are_not_svhn(tmp_path, folder, release):
 
 
 @pytest.mark.slow
-def test_a_twentieth_of_svhn_needs_little_time_and_memory(tmp_path):
+def test_a_twentieth_of_svhn_needs_little_memory(tmp_path):
     """31,521 images in chunks of the true size, in a process of their own; the whole of it is in docs/data.md."""
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, 'tests/data_prep'); import svhn_files\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mirror_server import artifact_of
 
@@ -123,7 +123,6 @@ def whole(tmp_path_factory) -> Path:
     return archive(tmp_path_factory.mktemp("whole"))
 
 
-@settings(deadline=None)
 @given(data=st.data())
 def test_a_damaged_archive_is_refused_or_gives_the_right_bytes(whole, data):
     content = bytearray(whole.read_bytes())

@@ -44,7 +44,6 @@ def test_gcn_is_that_of_the_original_code_to_the_last_bit(golden, raw, name):
     np.testing.assert_array_equal(normalized[:8], golden[f"gcn_{name}_first8"])
 
 
-@settings(deadline=None)  # other work may share the machine
 @given(
     images=arrays(np.uint8, (5, 12)),
     scale=st.sampled_from([1.0, 55.0]),
@@ -118,7 +117,7 @@ def test_zca_is_its_formula_in_float64(bias, ddof):
     np.testing.assert_allclose(whitened, (images - mean) @ matrix, atol=1e-2)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(features=st.integers(1, 12), seed=st.integers(0, 1000), bias=st.sampled_from([1e-3, 0.1, 5.0]))
 def test_whitened_images_are_uncorrelated_but_for_the_bias(features, seed, bias):
     """Each eigenvector of the covariance keeps its direction and gets the variance v / (v + bias)."""

@@ -27,7 +27,7 @@ from results.record import from_bytes, record_id, seal, to_bytes
 HERE = Path(__file__).parent
 INTACT = to_bytes(seal(make_record()))
 
-same_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+same_folder = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 
 
 def record_file(root: Path) -> Path:
