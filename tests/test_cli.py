@@ -239,7 +239,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_record(finished, cli,
     killed, whole = read_record(run_folder(tmp_path)), read_record(finished[0])
     assert comparable(killed) == comparable(whole)
     assert killed.weights_sha256 == whole.weights_sha256
-    assert killed.restarts >= 1
+    assert killed.restarts >= 2
 
 
 def test_a_killed_memorization_run_goes_on_with_the_same_random_labels(cli, environment):

@@ -2,9 +2,40 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import subprocess
+import sys
 import time
+from pathlib import Path
+
+import data_prep
+from data_prep import store
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def kill_imports_at_random_moments(dataset: str, folder: Path, root: Path) -> None:
+    """SIGKILL twenty times while a folder's files are imported, at moments spread over all of it; then it works."""
+    code = f"import sys; from pathlib import Path; import data_prep.{dataset}, h5py; print(flush=True)\n"
+    code += f"data_prep.prepare('{dataset}', Path(sys.argv[1]), source=Path(sys.argv[2]))"
+    command = [sys.executable, "-c", code, str(root), str(folder)]
+
+    def child() -> subprocess.Popen[str]:
+        return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    path = store.path_of(dataset, root)
+    seconds = seconds_to_the_end(child())
+    path.unlink()
+    moments, killed = random.Random(5), 0
+    for _ in range(20):
+        killed += killed_after(child(), moments.uniform(0, seconds))
+        if path.exists():
+            data_prep.check(dataset, root)
+            path.unlink()
+    assert killed >= 10
+    data_prep.prepare(dataset, root, source=folder)
+    assert sorted(entry.name for entry in root.iterdir()) == [f".{dataset}.lock", f"{dataset}.h5"]
 
 
 def seconds_to_the_end(process: subprocess.Popen[str]) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import random
 import subprocess
 import sys
 import tarfile
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kills import killed_after, seconds_to_the_end
+from kills import kill_imports_at_random_moments
 from mirror_server import Mirror, artifact_of
 
 import data_prep
@@ -138,27 +137,7 @@ def test_a_wrong_file_is_refused_and_replaces_nothing(tmp_path, folder, name):
 
 @pytest.mark.slow
 def test_kills_at_random_moments_do_no_harm(tmp_path, folder):
-    """Ten times SIGKILL while importing 184 MB, at moments spread over all of it; then it works."""
-    root = tmp_path / "data"
-    code = "import sys; from pathlib import Path; import data_prep.cifar10, h5py; print(flush=True)\n"
-    code += "data_prep.prepare('cifar10', Path(sys.argv[1]), source=Path(sys.argv[2]))"
-    command = [sys.executable, "-c", code, str(root), str(folder)]
-
-    def child() -> subprocess.Popen[str]:
-        return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-    path = store.path_of("cifar10", root)
-    seconds = seconds_to_the_end(child())
-    path.unlink()
-    moments, killed = random.Random(5), 0
-    for _ in range(10):
-        killed += killed_after(child(), moments.uniform(0, seconds))
-        if path.exists():
-            data_prep.check("cifar10", root)
-            path.unlink()
-    assert killed >= 5
-    data_prep.prepare("cifar10", root, source=folder)
-    assert sorted(entry.name for entry in root.iterdir()) == [".cifar10.lock", "cifar10.h5"]
+    kill_imports_at_random_moments("cifar10", folder, tmp_path / "data")
 
 
 # --- GCN and ZCA

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import random
 import shutil
 import struct
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from kills import killed_after, seconds_to_the_end
+from kills import kill_imports_at_random_moments
 from mirror_server import Mirror
 
 import data_prep
@@ -167,24 +165,4 @@ def test_a_wrong_file_is_refused_and_replaces_nothing(tmp_path, folder, name):
 
 @pytest.mark.slow
 def test_kills_at_random_moments_do_no_harm(tmp_path, folder):
-    """Twenty times SIGKILL while importing 55 MB, at moments spread over all of it; then it works."""
-    root = tmp_path / "data"
-    code = "import sys; from pathlib import Path; import data_prep.mnist, h5py; print(flush=True)\n"
-    code += "data_prep.prepare('mnist', Path(sys.argv[1]), source=Path(sys.argv[2]))"
-    command = [sys.executable, "-c", code, str(root), str(folder)]
-
-    def child() -> subprocess.Popen[str]:
-        return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-    path = store.path_of("mnist", root)
-    seconds = seconds_to_the_end(child())
-    path.unlink()
-    moments, killed = random.Random(5), 0
-    for _ in range(20):
-        killed += killed_after(child(), moments.uniform(0, seconds))
-        if path.exists():
-            data_prep.check("mnist", root)
-            path.unlink()
-    assert killed >= 10
-    data_prep.prepare("mnist", root, source=folder)
-    assert sorted(entry.name for entry in root.iterdir()) == [".mnist.lock", "mnist.h5"]
+    kill_imports_at_random_moments("mnist", folder, tmp_path / "data")
