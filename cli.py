@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from benchmarks import environment
 from benchmarks.engine import AUTO, COMPILE, DEVICES, ENGINES, PRECISIONS, Choice, check_engine, choose
 from benchmarks.errors import EngineError, RecipeError, RunError
 from benchmarks.machine import usable_cores
@@ -79,6 +80,7 @@ def cli() -> None:
 
     Exit codes: 0 done, 1 failed, 2 wrong usage, 7 registry invalid, 130 interrupted.
     """
+    environment.clear()  # before any command loads a library that computes
 
 
 def data_option(command: Command) -> Command:
@@ -501,7 +503,7 @@ def bench(
 ) -> None:  # fmt: skip
     """Measure the speed of training and evaluation, beside what this machine's processor and memory allow."""
     # NumPy's matrix products, the yardstick, read their number of threads when they are first used.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(threads or usable_cores()))
+    environment.put("OPENBLAS_NUM_THREADS", str(threads or usable_cores()))
     from benchmarks import bench as measuring
 
     recipe = _recipe(benchmark, overrides, epochs, limit_train)

@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from benchmarks import environment
 from benchmarks.engine import ENGINES, PACKAGES, installed_engines, open_engine
 from benchmarks.machine import Gpu, GpuError, has_code, list_gpus, usable_cores
 from benchmarks.provenance import code_version
@@ -67,6 +68,7 @@ def examine(data_root: Path, runs_root: Path, *, verify: bool = False) -> list[F
         examine_packages(LOCKS["torch" if installed_engines() == ["torch"] else "gluon"]),
         *(examine_engine(name) for name in ENGINES),
         examine_threads(),
+        examine_environment(),
         *examine_gpus(),
         examine_folder("data folder", data_root, "--data", needed=False),
         *(examine_data(name, data_root, verify, variant) for name, variant in data_prep.with_variants(data_root)),
@@ -188,12 +190,28 @@ def _mend_engine(complaint: str, name: str) -> str:
 
 
 def examine_threads() -> Finding:
-    """How many threads runs use, and whether the environment seems to ask for another number."""
-    cores, wanted = usable_cores(), os.environ.get("OMP_NUM_THREADS")
+    """How many threads runs use, and whether something else uses the cores already."""
+    cores = usable_cores()
     detail = f"runs use {cores} threads, one for each usable core"
-    if wanted in (None, str(cores)):
+    load = os.getloadavg()[0]
+    if load < cores:
         return Finding("threads", "ok", detail)
-    return Finding("threads", "warn", f"{detail}, whatever OMP_NUM_THREADS={wanted} says", "pass --threads N to a run")
+    return Finding(
+        "threads", "warn", f"{detail}, but the load is {load:.1f}: they would share them", "pass --threads N to a run"
+    )
+
+
+def examine_environment() -> Finding:
+    """Whether variables are set that would change numbers, were they not taken out."""
+    ignored, factors = environment.taken_out(), environment.bit_factors()
+    still_there = [f"{name.partition(' ')[2]}={value}" for name, value in factors.items() if " " in name]
+    if not ignored + still_there:
+        return Finding("environment", "ok", "no variable is set that could change a number")
+    parts = {"not used by runs": ignored, "may change the last bits, and is recorded": still_there}
+    detail = "; ".join(f"{what}: {', '.join(variables)}" for what, variables in parts.items() if variables)
+    return Finding(
+        "environment", "warn", detail, f"unset {' '.join(v.partition('=')[0] for v in ignored + still_there)}"
+    )
 
 
 def examine_gpus() -> list[Finding]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from benchmarks import environment
 from benchmarks.errors import EngineError
 from benchmarks.machine import nvidia_gpus
 from benchmarks.networks import NETWORKS
@@ -196,6 +199,8 @@ def open_engine(
         EngineError: unknown engine, one that is not installed, or a device or precision that it cannot use.
     """
     check_engine(name, precision)
+    environment.clear()
+    _say_what_was_ignored()
     options = {"precision": precision, "compile": compile} if name == "torch" else {}
     try:
         module = importlib.import_module(ENGINES[name])
@@ -203,6 +208,13 @@ def open_engine(
         raise EngineError(f"engine {name!r} is not installed ({error}): run `{PACKAGES[name][1]}`") from error
     engine: Engine = module.open(model, input_shape, seed, device, threads, **options)
     return engine
+
+
+@functools.cache
+def _say_what_was_ignored() -> None:
+    """Once a process."""
+    if ignored := environment.taken_out():
+        print(f"note: not used, a run is defined by its options alone: {', '.join(ignored)}", file=sys.stderr)
 
 
 def compile_option(engine: Engine) -> str:

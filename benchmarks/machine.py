@@ -14,6 +14,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 CPUINFO = Path("/proc/cpuinfo")
+_INSTRUCTION_SETS = {
+    *("sse4_1", "sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512dq", "avx512bw", "avx512vl"),
+    *("avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8"),
+    *("asimd", "asimdhp", "asimddp", "bf16", "sve", "sve2"),
+}
 
 
 class Gpu(NamedTuple):
@@ -84,10 +89,23 @@ def cpu_model() -> str:
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
+def instruction_sets() -> str:
+    """Of those that math libraries choose among, the ones that this processor has, with spaces between them.
+
+    Which of them computes decides in which order a sum is taken, and so its last bits.
+    """
+    return " ".join(sorted(_INSTRUCTION_SETS.intersection(_features()))) or platform.machine()
+
+
 def multiplies_bf16() -> bool:
     """Whether the processor has instructions for products of bfloat16; also where that is not known."""
-    features = (_cpuinfo("flags") or _cpuinfo("Features")).split()  # x86, Arm
+    features = _features()
     return not features or not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(features)
+
+
+def _features() -> list[str]:
+    """What the processor can do, by Linux's names; none where it does not say."""
+    return (_cpuinfo("flags") or _cpuinfo("Features")).split()  # x86, Arm
 
 
 def _cpuinfo(key: str) -> str:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
+from bnn_gluon.compiled import parallel_loop
 from bnn_gluon.fused import (
     BINARY_SIGMOID,
     BINARY_TANH,
@@ -73,7 +74,7 @@ def ternarize(y: np.ndarray) -> None:
     _ternarize(flat, np.float32(_TERNARY_SHARE * mean_absolute(flat)))
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@parallel_loop
 def mean_absolute(x):  # type: ignore[no-untyped-def]
     """mean|x| of float32 (n,), float64; in pieces of fixed size, so it does not depend on the number of threads."""
     piece = 4096
@@ -86,7 +87,7 @@ def mean_absolute(x):  # type: ignore[no-untyped-def]
     return totals.sum() / x.size
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@parallel_loop
 def _ternarize(y, threshold):  # type: ignore[no-untyped-def]
     for i in numba.prange(y.size):
         y[i] = _ONE if y[i] > threshold else (-_ONE if y[i] < -threshold else _ZERO)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import mxnet
 import numpy as np
 
+from benchmarks import environment
 from benchmarks.engine import epoch_batches
 from benchmarks.machine import Gpu, cpu_model, nvidia_gpus
 from benchmarks.optimizers import rule_of, update_of
@@ -115,7 +116,10 @@ class BaseEngine(ABC):
             "versions": {"mxnet": mxnet.__version__} | {n: importlib.metadata.version(n) for n in ("numpy", "numba")},
             "features": sorted(name for name in features if features.is_enabled(name)),
             "driver": None if gpu is None else gpu.driver,
-            "determinism": {"bit_exact_resume": True if gpu is None else "on the same GPU and driver"},
+            "determinism": {
+                "bit_exact_resume": True if gpu is None else "on the same GPU and driver",
+                **environment.bit_factors(),
+            },
         }
 
     # -- training ------------------------------------------------------------------------------------------------------

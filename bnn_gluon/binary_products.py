@@ -15,6 +15,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from bnn_gluon import vectors
+from bnn_gluon.compiled import parallel_loop
 
 _REGISTERS = 4  # that units are counted in at a time
 _MAGNITUDE, _ONE = np.int32(0x7FFFFFFF), np.int32(0x3F800000)  # of a float32: all bits but the sign; the bits of 1
@@ -80,7 +81,7 @@ def _by_word(bits: np.ndarray) -> np.ndarray:
 # -- compiled ----------------------------------------------------------------------------------------------------------
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@parallel_loop
 def _pack_pixels(patterns, bits):  # type: ignore[no-untyped-def]
     """Set `bits`, (N, pixels, words), to the signs; returns how many images have values that are neither -1 nor +1.
 
@@ -119,7 +120,7 @@ def _set_to_signs(typing_context, bits, at, values, start):  # type: ignore[no-u
     return types.void(bits, types.int64, values, types.int64), generate
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@parallel_loop
 def _pack_rows(values, bits):  # type: ignore[no-untyped-def]
     """Set `bits`, (N, words), to the signs of (N, channels); returns how many rows have other values than -1 and +1."""
     n, channels = values.shape
@@ -180,7 +181,7 @@ def _count_differing(typing_context, differing, to, words, at, pitch, weights, s
     return types.void(differing, whole, words, whole, whole, weights, whole, whole, whole, whole, whole), generate
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@parallel_loop
 def _convolution(bits, weights, channels, kernel, padding, product):  # type: ignore[no-untyped-def]
     """Set `product` for bits (N, rows, columns, words) and weights as `_by_word` gives them."""
     _, rows, columns, words = bits.shape

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import sys
 from builtins import open as open_file
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import environment
 from benchmarks.engine import Engine
 from benchmarks.errors import EngineError
 from benchmarks.machine import usable_cores
 from benchmarks.networks import NETWORKS
+from benchmarks.openmp import check_threads
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings
@@ -26,12 +29,15 @@ def open(
 ) -> Engine:
     """Open the engine: see `benchmarks.engine.open_engine`."""
     threads = threads or usable_cores()
+    environment.clear_before("mxnet")
     try:
         _set_threads(threads)
         _import_mxnet()
     except (ImportError, OSError, AttributeError, ValueError) as error:
         raise EngineError(f"mxnet cannot be loaded ({error}): `python cli.py doctor` says what is missing") from error
+    check_threads(threads)
     gpu = _gpu() if device == "gpu" else None
+    _check_products(gpu)
     if model.architecture in NETWORKS:
         from bnn_gluon.zoo import ZooEngine
 
@@ -49,7 +55,7 @@ def _gpu() -> Any:
         ("MXNET_CUDNN_AUTOTUNE_DEFAULT", "0"),
         ("NVIDIA_TF32_OVERRIDE", "0"),
     ):
-        os.environ.setdefault(name, value)
+        environment.put(name, value)
     from bnn_gluon.gpu import usable_gpu
 
     try:
@@ -67,10 +73,10 @@ def _set_threads(threads: int) -> None:
     already = os.environ.get("OMP_NUM_THREADS")
     if "mxnet" in sys.modules and already != str(threads):
         raise EngineError(f"mxnet already runs with {already} threads in this process: cannot change them to {threads}")
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    os.environ.setdefault("NUMBA_THREADING_LAYER", "omp")
-    os.environ.setdefault("MXNET_STORAGE_FALLBACK_LOG_VERBOSE", "0")
-    os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")
+    environment.put("OMP_NUM_THREADS", str(threads))
+    environment.put("NUMBA_THREADING_LAYER", "omp")
+    environment.put("MXNET_STORAGE_FALLBACK_LOG_VERBOSE", "0")
+    environment.put("MXNET_SUBGRAPH_VERBOSE", "0")
     import numba
 
     if threads > numba.config.NUMBA_NUM_THREADS:
@@ -90,7 +96,7 @@ def _import_mxnet() -> None:
     binaryconnect-mnist took 1.15 times as long (docs/performance.md). MXNet announces any other engine on the standard
     error stream.
     """
-    os.environ["MXNET_ENGINE_TYPE"] = "NaiveEngine"
+    environment.put("MXNET_ENGINE_TYPE", "NaiveEngine")
     with open_file(os.devnull, "wb") as nowhere:
         sys.stderr.flush()
         kept = os.dup(2)
@@ -102,3 +108,31 @@ def _import_mxnet() -> None:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+
+
+@functools.cache
+def _check_products(gpu: Any) -> None:
+    """Once a process: see `benchmarks.self_test`."""
+    from mxnet import autograd, nd
+
+    from benchmarks.self_test import Products, check_products
+
+    def dense(x: Any, w: Any) -> Any:
+        return nd.FullyConnected(x, w, num_hidden=w.shape[0], no_bias=True)
+
+    def convolution(x: Any, w: Any) -> Any:
+        return nd.Convolution(x, w, kernel=w.shape[2:], num_filter=w.shape[0], no_bias=True)
+
+    def multiplied_by(operation: Any) -> Any:
+        def multiply(*operands: Any) -> Products:
+            x, w, g = (nd.array(operand, ctx=gpu, dtype="float32") for operand in operands)
+            x.attach_grad()
+            w.attach_grad()
+            with autograd.record():
+                product = operation(x, w)
+            product.backward(g)
+            return Products(product.asnumpy(), x.grad.asnumpy(), w.grad.asnumpy())
+
+        return multiply
+
+    check_products("mxnet", multiplied_by(dense), multiplied_by(convolution))

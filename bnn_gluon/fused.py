@@ -17,6 +17,7 @@ import numba
 import numpy as np
 
 from bnn_gluon.ap2 import ap2
+from bnn_gluon.compiled import parallel_loop
 
 NONE, RELU, BINARY_TANH, BINARY_SIGMOID, STOCHASTIC_SIGN, TORCH_SIGN, SIGN, HARDTANH, BIREAL, SWISH, POSITIVE = range(
     11
@@ -176,7 +177,7 @@ def normalize(
         _normalize_pixels(x, mean, scale, beta, activation, thresholds, steepness, y)
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@parallel_loop
 def _moments_of_columns(x, rounded, mean, variance):  # type: ignore[no-untyped-def]
     n, channels = x.shape
     for block in numba.prange((channels + _BLOCK - 1) // _BLOCK):
@@ -201,7 +202,7 @@ def _moments_of_columns(x, rounded, mean, variance):  # type: ignore[no-untyped-
             variance[first + c] = np.float32(total[c] / n)
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@parallel_loop
 def _moments_of_pixels(x, rounded, mean, variance):  # type: ignore[no-untyped-def]
     n, channels, pixels = x.shape
     for c in numba.prange(channels):
@@ -223,7 +224,7 @@ def _moments_of_pixels(x, rounded, mean, variance):  # type: ignore[no-untyped-d
         variance[c] = np.float32(total / (n * pixels))
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@parallel_loop
 def _normalize_columns(x, mean, scale, beta, activation, thresholds, steepness, y):  # type: ignore[no-untyped-def]
     n, channels = x.shape
     for i in numba.prange(n):
@@ -232,7 +233,7 @@ def _normalize_columns(x, mean, scale, beta, activation, thresholds, steepness, 
         activate(y[i], activation, thresholds[i * channels : (i + 1) * channels], steepness)
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@parallel_loop
 def _normalize_pixels(x, mean, scale, beta, activation, thresholds, steepness, y):  # type: ignore[no-untyped-def]
     n, channels, pixels = x.shape
     for row in numba.prange(n * channels):
@@ -285,7 +286,7 @@ def gradient_of_input(
         _input_of_pixels(x, g, mean, scale, mean_g, slope, rounded)
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@parallel_loop
 def _sums_of_columns(x, dy, mean, scale, beta, activation, steepness, rounded, sum_g, sum_gc):  # type: ignore[no-untyped-def]
     n, channels = x.shape
     for block in numba.prange((channels + _BLOCK - 1) // _BLOCK):
@@ -304,7 +305,7 @@ def _sums_of_columns(x, dy, mean, scale, beta, activation, steepness, rounded, s
                 sum_gc[first + c] += g[c] * centred[c]
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@parallel_loop
 def _sums_of_pixels(x, dy, mean, scale, beta, activation, steepness, rounded, sum_g, sum_gc):  # type: ignore[no-untyped-def]
     n, channels, pixels = x.shape
     for c in numba.prange(channels):
@@ -324,7 +325,7 @@ def _sums_of_pixels(x, dy, mean, scale, beta, activation, steepness, rounded, su
         sum_g[c], sum_gc[c] = total_g, total_gc
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@parallel_loop
 def _input_of_columns(x, g, mean, scale, mean_g, slope, rounded):  # type: ignore[no-untyped-def]
     for i in numba.prange(x.shape[0]):
         if rounded:
@@ -335,7 +336,7 @@ def _input_of_columns(x, g, mean, scale, mean_g, slope, rounded):  # type: ignor
                 g[i, c] = scale[c] * (g[i, c] - mean_g[c]) - slope[c] * (x[i, c] - mean[c])
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@parallel_loop
 def _input_of_pixels(x, g, mean, scale, mean_g, slope, rounded):  # type: ignore[no-untyped-def]
     n, channels, pixels = x.shape
     for row in numba.prange(n * channels):
@@ -356,7 +357,7 @@ def channel_sums(x: np.ndarray) -> np.ndarray:
     return sums
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@parallel_loop
 def _channel_sums(x, sums):  # type: ignore[no-untyped-def]
     for c in numba.prange(x.shape[1]):
         total = 0.0

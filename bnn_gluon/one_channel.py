@@ -15,6 +15,7 @@ from numba.extending import intrinsic
 
 from benchmarks.architecture import Conv, LayerShape
 from bnn_gluon import vectors
+from bnn_gluon.compiled import parallel_loop
 
 _LANES = vectors.REGISTER // 4  # floats in a register
 _KERNELS = (3, 5)  # that are compiled
@@ -107,7 +108,7 @@ def _set_rows(product, to, x, at, pitch, weights, first, height, width, filters,
             )  # fmt: skip
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@parallel_loop
 def _convolution(x, weights, product):  # type: ignore[no-untyped-def]
     """Set `product`, (N, filters, height, width), for x (N, rows, pitch) and weights (filters, 1, kernel, kernel)."""
     _, rows, pitch = x.shape
@@ -178,7 +179,7 @@ def _add_products(typing_context, sums, to, gradient, at, x, start, pitch, heigh
     return types.void(sums, whole, gradient, whole, x, whole, whole, whole, whole, filters, kernel), generate
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@parallel_loop
 def _gradient_of_weights(x, gradient, sums):  # type: ignore[no-untyped-def]
     """Set `sums`, (filters, kernel, kernel, lanes), which are to be added up over the lanes."""
     _, rows, pitch = x.shape

@@ -12,6 +12,7 @@ import numpy as np
 
 from benchmarks.optimizers import BETA1, BETA2, EPSILON, REST1, REST2, SHIFT_EPSILON
 from bnn_gluon.ap2 import ap2
+from bnn_gluon.compiled import parallel_loop
 
 # update(parameter, gradient, *moments, limit, *sizes): one update in place, then clipping to +-limit. Arrays are
 # float32 (n,), of any one n; limit and sizes are float32.
@@ -25,14 +26,14 @@ _REST1, _REST2, _SHIFT_EPSILON = np.float32(REST1), np.float32(REST2), np.float3
 _ap2 = numba.njit(inline="always")(ap2)
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@parallel_loop
 def add_penalty(gradient, parameter, quantised, of_parameter, of_quantised):  # type: ignore[no-untyped-def]
     """gradient += of_parameter * parameter + of_quantised * quantised; arrays float32 (n,), the others float32."""
     for i in numba.prange(gradient.size):
         gradient[i] += of_parameter * parameter[i] + of_quantised * quantised[i]
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@parallel_loop
 def _torch_adam(parameter, gradient, mean, square, limit, step_size, correction):  # type: ignore[no-untyped-def]
     for i in numba.prange(parameter.size):
         g = gradient[i]
@@ -43,13 +44,13 @@ def _torch_adam(parameter, gradient, mean, square, limit, step_size, correction)
         parameter[i] = min(max(parameter[i] - step_size * (m / (np.sqrt(v) * correction + _EPSILON)), -limit), limit)
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@parallel_loop
 def _sgd(parameter, gradient, limit, step_size):  # type: ignore[no-untyped-def]
     for i in numba.prange(parameter.size):
         parameter[i] = min(max(parameter[i] - step_size * gradient[i], -limit), limit)
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@parallel_loop
 def _momentum_sgd(momentum, nesterov, parameter, gradient, velocity, limit, step_size):  # type: ignore[no-untyped-def]
     for i in numba.prange(parameter.size):
         v = momentum * velocity[i] + gradient[i]
@@ -58,7 +59,7 @@ def _momentum_sgd(momentum, nesterov, parameter, gradient, velocity, limit, step
         parameter[i] = min(max(parameter[i] - step_size * direction, -limit), limit)
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@parallel_loop
 def _shift_adamax(parameter, gradient, mean, maximum, limit, step_size):  # type: ignore[no-untyped-def]
     for i in numba.prange(parameter.size):
         g = gradient[i]

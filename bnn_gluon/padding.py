@@ -5,8 +5,10 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from bnn_gluon.compiled import parallel_loop
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+
+@parallel_loop
 def pad_edge(x, padding, y):  # type: ignore[no-untyped-def]
     """y = x with its outermost pixels repeated `padding` times on each side; float32 (N, channels, rows, columns).
 
@@ -22,7 +24,7 @@ def pad_edge(x, padding, y):  # type: ignore[no-untyped-def]
             target[padding + columns :] = source[columns - 1]
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@parallel_loop
 def fold_edge(dy, padding, dx):  # type: ignore[no-untyped-def]
     """Set dx to the gradient of x in `pad_edge`: the sum over all copies of a pixel."""
     n, channels, rows, columns = dx.shape

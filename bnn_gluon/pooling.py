@@ -10,6 +10,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from bnn_gluon.compiled import parallel_loop
+
 _ONE, _ZERO = np.float32(1), np.float32(0)
 
 
@@ -37,7 +39,7 @@ def _spread(x, y, dy, size, every, dx):  # type: ignore[no-untyped-def]
                         left = min(left, _ONE - wins)
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@parallel_loop
 def max_pool(x, size, y):  # type: ignore[no-untyped-def]
     """y = max over each window of x."""
     n, channels = y.shape[:2]
@@ -49,7 +51,7 @@ def max_pool(x, size, y):  # type: ignore[no-untyped-def]
             _pool(x[i, c], size, y[i, c])
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@parallel_loop
 def gradient_of_max_pool(x, y, dy, size, every, dx):  # type: ignore[no-untyped-def]
     """Set dx to the gradient of x: dy where x is the maximum y of its window, else 0.
 

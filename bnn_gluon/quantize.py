@@ -12,6 +12,7 @@ import numba
 import numpy as np
 
 from bnn_gluon.activations import mean_absolute
+from bnn_gluon.compiled import parallel_loop
 
 CHUNK = 4096  # weights a thread handles at a time: their uniforms (16 KiB) stay in the first-level cache
 _LANE = CHUNK // 4  # a Philox block yields four words; word k of block j is uniform k * _LANE + j of its chunk
@@ -98,7 +99,7 @@ def probability_of_plus(weight, limit):  # type: ignore[no-untyped-def]
     return min(max((weight / limit + np.float32(1)) * np.float32(0.5), np.float32(0)), np.float32(1))
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@parallel_loop
 def binarize_deterministic(weights, limit, binary):  # type: ignore[no-untyped-def]
     """binary = H if W >= 0 else -H.
 
@@ -114,7 +115,7 @@ def binarize_deterministic(weights, limit, binary):  # type: ignore[no-untyped-d
         binary[i] = limit if probability_of_plus(weights[i], limit) >= np.float32(0.5) else -limit
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@parallel_loop
 def binarize_zero_to_minus(weights, limit, binary):  # type: ignore[no-untyped-def]
     """binary = H if W > 0 else -H: the original rounds half to even, so W = 0, and a W up to 5.96e-8 H, gives -H.
 
@@ -134,7 +135,7 @@ def ternarize(weights: np.ndarray, limit: np.float32, ternary: np.ndarray) -> No
     _compare_with_threshold(weights, np.float32(0.7 * mean_absolute(weights)), limit, ternary)
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@parallel_loop
 def _compare_with_threshold(weights, threshold, limit, ternary):  # type: ignore[no-untyped-def]
     for i in numba.prange(weights.size):
         inside = limit if weights[i] > threshold else np.float32(0)
@@ -148,7 +149,7 @@ def compare_with_uniforms(weights, limit, uniforms, binary):  # type: ignore[no-
         binary[i] = limit if uniforms[i] < probability_of_plus(weights[i], limit) else -limit
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@parallel_loop
 def binarize_stochastic(weights, limit, tensor, step, k0, k1, binary):  # type: ignore[no-untyped-def]
     """binary = H with probability clip((W / H + 1) / 2, 0, 1), else -H (arXiv 1511.00363, equation 2).
 
@@ -166,7 +167,7 @@ def binarize_stochastic(weights, limit, tensor, step, k0, k1, binary):  # type: 
         compare_with_uniforms(weights[start:stop], limit, uniforms, binary[start:stop])
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@parallel_loop
 def draw_dropout_mask(keep, scale, tensor, step, k0, k1, mask):  # type: ignore[no-untyped-def]
     """mask = `scale` with probability `keep`, else 0: both float32, see `benchmarks.parameters.keep_and_scale`.
 
@@ -182,7 +183,7 @@ def draw_dropout_mask(keep, scale, tensor, step, k0, k1, mask):  # type: ignore[
             mask[start + j] = scale if uniforms[j] < keep else np.float32(0)
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@parallel_loop
 def draw_thresholds(tensor, step, k0, k1, thresholds):  # type: ignore[no-untyped-def]
     """thresholds = odd multiples of 2^-24 in (-1, 1), uniform: of `fused.STOCHASTIC_SIGN`.
 

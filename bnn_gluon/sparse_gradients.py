@@ -21,6 +21,7 @@ from numba.extending import intrinsic
 
 from benchmarks.architecture import Conv, LayerShape
 from bnn_gluon import vectors
+from bnn_gluon.compiled import parallel_loop
 from bnn_gluon.memory import buffer, view
 
 _LANES = vectors.REGISTER // 4  # floats in a vector register
@@ -135,7 +136,7 @@ def _add_share(target, at, rows, start, first, factors, listed, count, kernel): 
         _add_scaled(target, at, rows, start, first, factors, listed, count, _REGISTERS_OF_5)
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@parallel_loop
 def _set_gradient_of_weights(gradient, x, kernel, at_once, sums):  # type: ignore[no-untyped-def]
     """Set `sums`, (filters, blocks, kernel, row), for x, (N, blocks, rows, columns, channels of a block)."""
     n, filters, height, width = gradient.shape
@@ -192,7 +193,7 @@ def _list_by_pixel(gradient, i, top, bottom, row, first, factors, counts):  # ty
                 pixel += 1
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@parallel_loop
 def _set_gradient_of_input(gradient, weights, kernel, of_x):  # type: ignore[no-untyped-def]
     """Set `of_x`, (N, blocks, rows, columns, channels of a block), for weights, (blocks, kernel, filters, row)."""
     n, filters, height, width = gradient.shape
@@ -223,7 +224,7 @@ def _set_gradient_of_input(gradient, weights, kernel, of_x):  # type: ignore[no-
                         )  # fmt: skip
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@parallel_loop
 def _block(x, padding, blocked):  # type: ignore[no-untyped-def]
     """Set `blocked`, (N, blocks, rows, columns, channels of a block), to x padded with zeros."""
     n, _, rows, columns = x.shape
@@ -242,7 +243,7 @@ def _block(x, padding, blocked):  # type: ignore[no-untyped-def]
                     row[padding + column, c] = x[i, block * channels + c, y - padding, column]
 
 
-@numba.njit(parallel=True, error_model="numpy", cache=True)
+@parallel_loop
 def _unblock(blocked, padding, x):  # type: ignore[no-untyped-def]
     """Set x to what `blocked` holds, without the padding."""
     n, _, rows, columns = x.shape

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import os
+import functools
 import sys
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import environment
 from benchmarks.engine import PRECISIONS
 from benchmarks.errors import EngineError
 from benchmarks.machine import multiplies_bf16, nvidia_gpus, usable_cores
 from benchmarks.networks import NETWORKS
+from benchmarks.openmp import check_threads
 from bnn_torch.memory import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ def open(
     threads = threads or usable_cores()
     _check_device(import_torch(threads), device, precision)
     keep_freed_memory()
+    _check_products(device, precision)
     from bnn_torch.torch_engine import TorchEngine
 
     engine = TorchEngine(model, input_shape, seed, device, threads, precision, compile)
@@ -49,15 +52,17 @@ def import_torch(threads: int) -> Any:
     Raises:
         EngineError: it cannot be loaded.
     """
+    environment.clear_before("torch")
     if "torch" not in sys.modules:
-        os.environ["OMP_NUM_THREADS"] = str(threads)
+        environment.put("OMP_NUM_THREADS", str(threads))
         # Without it cuBLAS may choose how it sums by what else runs on the GPU. Read when CUDA starts.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        environment.put("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     try:
         import torch
     except (ImportError, OSError) as error:
         raise EngineError(f"torch cannot be loaded ({error}): `python cli.py doctor` says what is missing") from error
     torch.set_num_threads(threads)
+    check_threads(threads)
     return torch
 
 
@@ -81,3 +86,32 @@ def _check_device(torch: Any, device: str, precision: str) -> None:
             f"precision {precision!r} needs a GPU of compute capability 8.0 or later, this one has"
             f" {capability[0]}.{capability[1]}: use --precision float32"
         )
+
+
+@functools.cache
+def _check_products(device: str, precision: str) -> None:
+    """Once a process: see `benchmarks.self_test`."""
+    import torch
+    from torch.nn.functional import conv2d, linear
+
+    from benchmarks.self_test import Products, check_products
+    from bnn_torch.convolution import convolution_gradients
+
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    place = torch.device("cuda" if device == "gpu" else "cpu")
+
+    def tensors(*operands: Any) -> Any:
+        return (torch.from_numpy(operand).to(place, dtype) for operand in operands)
+
+    def products(*results: Any) -> Products:
+        return Products(*(result.float().cpu().numpy() for result in results))
+
+    def dense(*operands: Any) -> Products:
+        x, w, g = tensors(*operands)
+        return products(linear(x, w), g @ w, g.t() @ x)
+
+    def convolution(*operands: Any) -> Products:
+        x, w, g = tensors(*operands)
+        return products(conv2d(x, w), *convolution_gradients(g, x, w, 0, of_input=True))
+
+    check_products("torch", dense, convolution, precision)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks import environment
 from benchmarks.engine import epoch_batches
 from benchmarks.machine import cpu_model, nvidia_gpus
 from benchmarks.mps import PIPES
@@ -129,7 +130,7 @@ class TorchEngine:
         packages = ["torch", "numpy", *(["triton"] if self._gpu and self._compiled else [])]
         versions = {name: importlib.metadata.version(name) for name in packages}
         features = [f"CPU {torch.backends.cpu.get_cpu_capability()}"]
-        determinism: dict[str, bool | str] = {"bit_exact_resume": True}
+        determinism = {"bit_exact_resume": True} | environment.bit_factors()
         device_name, driver = cpu_model(), None
         if self._gpu:
             versions |= {"cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version())}
@@ -138,7 +139,7 @@ class TorchEngine:
             features += ["MPS"] if PIPES in os.environ else []  # beside other runs: its speed is not one alone
             device_name = torch.cuda.get_device_name()
             driver = next((gpu.driver for gpu in nvidia_gpus() if gpu.name == device_name), None)
-            determinism = {
+            determinism |= {
                 "bit_exact_resume": "on the same GPU and driver, with these versions",
                 "cudnn_deterministic": True,
                 "cudnn_benchmark": False,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import doctor
+from benchmarks import doctor, environment
 from benchmarks.engine import ENGINES
 from benchmarks.machine import usable_cores
 from data_prep import DATASETS
@@ -187,20 +187,18 @@ def test_a_build_for_gpus_is_the_package(monkeypatch, tmp_path):
     assert doctor.examine_packages(lock(tmp_path, f"no-such-package-anywhere=={version}")).status == "ok"
 
 
-@pytest.mark.parametrize("value", [None, str(usable_cores())])
-def test_threads_as_many_as_cores(monkeypatch, value):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    if value is not None:
-        monkeypatch.setenv("OMP_NUM_THREADS", value)
-    assert doctor.examine_threads().status == "ok"
+@pytest.mark.parametrize(("load", "status"), [(0.9, "ok"), (1.0, "warn")])
+def test_a_machine_that_is_busy_is_told(monkeypatch, load, status):
+    monkeypatch.setattr(doctor.os, "getloadavg", lambda: (load * usable_cores(), 0.0, 0.0))
+    assert doctor.examine_threads().status == status
 
 
-@pytest.mark.parametrize("value", [str(usable_cores() + 1), "many"])
-def test_environment_that_asks_for_other_threads(monkeypatch, value):
-    monkeypatch.setenv("OMP_NUM_THREADS", value)
-    finding = doctor.examine_threads()
-    assert finding.status == "warn"
-    assert f"OMP_NUM_THREADS={value}" in finding.detail
+def test_variables_that_could_change_numbers_are_told(monkeypatch):
+    monkeypatch.setattr(environment, "_taken", {"OMP_THREAD_LIMIT": "1"})
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.cpu.hwcaps=-AVX2")
+    finding = doctor.examine_environment()
+    assert (finding.status, finding.mend) == ("warn", "unset OMP_THREAD_LIMIT GLIBC_TUNABLES")
+    assert "not used by runs: OMP_THREAD_LIMIT=1; may change the last bits" in finding.detail
 
 
 # -- folders, data, everything -----------------------------------------------------------------------------------------
@@ -264,7 +262,18 @@ def test_examine_names_everything_once(tmp_path, small_data_root, monkeypatch):
     findings = {finding.name: finding for finding in doctor.examine(data_root, tmp_path / "runs")}
     engines, data = [f"engine {name}" for name in ENGINES], [f"data {name}" for name in DATASETS]
     data.insert(data.index("data cifar10") + 1, "data cifar10 gcn_zca")
-    expected = ["python", "packages", *engines, "threads", "gpu", "data folder", *data, "runs folder", "provenance"]
+    expected = [
+        "python",
+        "packages",
+        *engines,
+        "threads",
+        "environment",
+        "gpu",
+        "data folder",
+        *data,
+        "runs folder",
+        "provenance",
+    ]
     assert list(findings) == expected
     assert findings["python"].status == "ok"
     assert findings["engine gluon"].status == "ok"

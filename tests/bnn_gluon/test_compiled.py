@@ -1,29 +1,121 @@
+"""Machine code that is kept: what fits exactly is loaded, all else is compiled anew."""
+
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
-import bnn_gluon
+import numba
+import numpy as np
+import pytest
+
+from bnn_gluon import compiled
+
+REPOSITORY = Path(__file__).parents[2]
 
 
-def test_what_is_compiled_is_kept_by_the_content_of_all_files(tmp_path):
-    (tmp_path / "a.py").write_text("x = 1")
-    (tmp_path / "b.py").write_text("y = 1")
-    before = bnn_gluon.compiled_folder(tmp_path)
-    assert bnn_gluon.compiled_folder(tmp_path) == before
-    (tmp_path / "b.py").write_text("y = 2")
-    assert bnn_gluon.compiled_folder(tmp_path) != before
+def add_one(values):
+    for i in numba.prange(values.size):
+        values[i] += 1
 
 
-def test_and_of_constants_from_elsewhere(tmp_path):
-    constants = tmp_path / "constants.py"
-    constants.write_text("x = 1")
-    before = bnn_gluon.compiled_folder(tmp_path / "package", constants)
-    constants.write_text("x = 2")
-    assert bnn_gluon.compiled_folder(tmp_path / "package", constants) != before
+def adding(value):
+    def add(values):
+        for i in numba.prange(values.size):
+            values[i] += value
+
+    return add
 
 
-def test_numba_is_told_of_it():
-    assert os.environ["NUMBA_CACHE_DIR"] == str(
-        bnn_gluon.compiled_folder(Path(bnn_gluon.__file__).parent, bnn_gluon.CONSTANTS)
-    )
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(compiled, "kept_in", lambda: tmp_path)
+    return tmp_path
+
+
+def carried_out(function) -> tuple[np.ndarray, bool]:
+    """What a function makes of zeros, and whether it was compiled for that."""
+    loop, values = compiled.parallel_loop(function), np.zeros(3, np.float32)
+    loop(values)
+    return values, bool(loop.stats.cache_misses)
+
+
+def test_a_second_process_loads_what_the_first_has_compiled(folder):
+    assert carried_out(add_one) == (pytest.approx([1, 1, 1]), True)
+    assert carried_out(add_one) == (pytest.approx([1, 1, 1]), False)
+
+
+@pytest.mark.parametrize("place", [0, 31, 32, 1000, -1])
+def test_a_damaged_file_is_compiled_anew(folder, place):
+    carried_out(add_one)
+    (file,) = folder.iterdir()
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1
+    file.write_bytes(content)
+    assert carried_out(add_one) == (pytest.approx([1, 1, 1]), True)
+    file.write_bytes(content[:10])
+    assert carried_out(add_one) == (pytest.approx([1, 1, 1]), True)
+
+
+def test_functions_made_by_one_function_are_not_confused(folder):
+    assert carried_out(adding(1.0)) == (pytest.approx([1, 1, 1]), True)
+    assert carried_out(adding(2.0)) == (pytest.approx([2, 2, 2]), True)
+    assert carried_out(adding(1.0)) == (pytest.approx([1, 1, 1]), False)
+
+
+def test_a_folder_that_cannot_be_written_stops_nothing(folder, monkeypatch):
+    monkeypatch.setattr(compiled, "kept_in", lambda: folder / "absent")
+    assert carried_out(add_one) == (pytest.approx([1, 1, 1]), True)
+
+
+def test_the_digest_is_of_the_content_of_all_files(tmp_path):
+    (tmp_path / "kernels").mkdir()
+    file, other = tmp_path / "kernels" / "b.py", tmp_path.with_suffix(".other")
+    file.write_text("x = 1")
+    other.write_text("y = 1")
+    before = compiled.sources_digest(tmp_path, other)
+    assert compiled.sources_digest(tmp_path, other) == before
+    for changed in (file, other):
+        changed.write_text("z = 2")
+        assert compiled.sources_digest(tmp_path, other) != before
+        before = compiled.sources_digest(tmp_path, other)
+
+
+def kept_in(**variables: str) -> tuple[Path, str]:
+    """The folder that a process with these variables uses, and what it says."""
+    code = "from bnn_gluon.compiled import kept_in; print(kept_in())"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, env=os.environ | variables, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    return Path(result.stdout.strip()), result.stderr
+
+
+def test_it_lies_in_the_users_cache_else_among_temporary_files_else_nowhere(tmp_path):
+    cache, temporary = tmp_path / "cache", tmp_path / "temporary"
+    temporary.mkdir()
+    variables = {"XDG_CACHE_HOME": str(cache), "TMPDIR": str(temporary)}
+    first, _ = kept_in(**variables)
+    assert first.parent == cache / "bnn-reproducibility"
+    cache_that_is_a_file = tmp_path / "file"
+    cache_that_is_a_file.write_text("")
+    variables["XDG_CACHE_HOME"] = str(cache_that_is_a_file)
+    second, _ = kept_in(**variables)
+    assert second == temporary / f"bnn-reproducibility-{os.getuid()}" / first.name
+    second.parent.chmod(0o777)  # anybody could leave machine code there
+    third, said = kept_in(**variables)
+    assert third.parent == temporary
+    assert "it is compiled anew each time" in said
+    assert not third.exists()  # it ended with the process
+
+
+def test_what_older_versions_left_is_deleted_after_a_while(tmp_path):
+    current, old, recent = (tmp_path / name for name in ("current", "old", "recent"))
+    for folder in (current, old, recent):
+        folder.mkdir()
+    long_ago = os.stat(current).st_mtime - (compiled.UNUSED_DAYS + 1) * 86400
+    os.utime(old, (long_ago, long_ago))
+    compiled._delete_unused(current)
+    assert set(tmp_path.iterdir()) == {current, recent}

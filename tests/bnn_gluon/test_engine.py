@@ -197,3 +197,13 @@ def test_it_says_what_computes():
     assert described["versions"]["mxnet"] == "1.9.1"
     assert described["threads"] >= 1
     assert "MKLDNN" in described["features"]
+
+
+def test_an_engine_whose_products_are_wrong_is_refused(mx, monkeypatch):
+    from bnn_gluon import engine
+
+    right = mx.nd.FullyConnected
+    monkeypatch.setattr(mx.nd, "FullyConnected", lambda *operands, **options: right(*operands, **options) + 1)
+    engine._check_products.cache_clear()
+    with pytest.raises(EngineError, match="mxnet computes a dense product wrongly on this machine"):
+        open_engine("gluon", load_recipe("binaryconnect-mnist", ["model.architecture=10FC"]).model, (1, 28, 28), 0)

@@ -235,3 +235,15 @@ def test_compiled_is_eager(name, batch, opened):
         fused.load_state(eager.state())
         one, other = eager.scores(images, 20), fused.scores(images, 20)
         np.testing.assert_allclose(other, one, atol=1e-5 * np.abs(one).max())
+
+
+def test_an_engine_whose_products_are_wrong_is_refused(monkeypatch):
+    import torch
+
+    from bnn_torch import engine
+
+    right = torch.nn.functional.linear
+    monkeypatch.setattr(torch.nn.functional, "linear", lambda *operands: right(*operands) + 1)
+    engine._check_products.cache_clear()
+    with pytest.raises(EngineError, match="torch computes a dense product wrongly on this machine"):
+        open_engine("torch", load_recipe("binaryconnect-mnist", ["model.architecture=10FC"]).model, (1, 28, 28), 0)

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import environment
+from benchmarks.errors import EngineError
+
+REPOSITORY = Path(__file__).parents[2]
+
+CHANGES_NUMBERS = (
+    *("OMP_THREAD_LIMIT", "OMP_DYNAMIC", "OMP_NUM_THREADS", "GOMP_CPU_AFFINITY", "KMP_BLOCKTIME", "DNNL_MAX_CPU_ISA"),
+    *("ONEDNN_DEFAULT_FPMATH_MODE", "MKL_CBWR", "MXNET_MKLDNN_ENABLED", "OPENBLAS_NUM_THREADS", "NUMBA_CPU_NAME"),
+    *("NPY_DISABLE_CPU_FEATURES", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "ATEN_CPU_CAPABILITY", "CUBLAS_WORKSPACE_CONFIG"),
+)
+STAYS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "CUDA_VISIBLE_DEVICES", "TORCH_HOME", "PATH", "OPENBLAS_CORETYPE")
+
+
+@pytest.fixture(autouse=True)
+def nothing_taken_yet(monkeypatch):
+    monkeypatch.setattr(environment, "_taken", {})
+    monkeypatch.setattr(environment, "_ours", {})
+
+
+def test_what_could_change_a_number_is_taken_out_and_nothing_else():
+    variables = dict.fromkeys((*CHANGES_NUMBERS, *STAYS), "1")
+    assert environment.clear(variables) == dict.fromkeys(CHANGES_NUMBERS, "1")
+    assert set(variables) == set(STAYS)
+    assert environment.taken_out() == sorted(f"{name}=1" for name in CHANGES_NUMBERS)
+
+
+def test_what_the_program_sets_itself_stays_in_its_children_too(monkeypatch):
+    monkeypatch.setattr(environment.os, "environ", {})
+    environment.put("OMP_NUM_THREADS", "2")
+    assert environment.clear(os.environ) == {}
+    code = "from benchmarks import environment; print(environment.clear())"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, env=os.environ, capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "{}\n"
+
+
+def test_a_value_that_the_program_did_not_set_is_taken_out(monkeypatch):
+    monkeypatch.setattr(environment.os, "environ", {})
+    environment.put("OMP_NUM_THREADS", "2")
+    assert environment.clear({"OMP_NUM_THREADS": "3"}) == {"OMP_NUM_THREADS": "3"}
+
+
+def test_a_framework_that_may_have_read_it_is_refused(monkeypatch):
+    monkeypatch.setenv("DNNL_MAX_CPU_ISA", "AVX2")
+    with pytest.raises(EngineError, match="was loaded while DNNL_MAX_CPU_ISA was set"):
+        environment.clear_before("pytest")
+    assert "DNNL_MAX_CPU_ISA" not in os.environ
+
+
+def test_what_cannot_be_taken_out_is_recorded_without_paths(monkeypatch):
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.cpu.hwcaps=-AVX2")
+    monkeypatch.setenv("LD_PRELOAD", "/home/somebody/lib.so")
+    factors = environment.bit_factors()
+    assert factors["environment GLIBC_TUNABLES"] == "glibc.cpu.hwcaps=-AVX2"
+    assert factors["environment LD_PRELOAD"] == "set"
+    assert factors["instructions"]

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks import self_test
+from benchmarks.errors import EngineError
+from benchmarks.self_test import Products
+
+
+def dense(x, w, g):
+    return Products(x @ w.T, g @ w, g.T @ x)
+
+
+def convolution(x, w, g):
+    windows = np.lib.stride_tricks.sliding_window_view(x, w.shape[2:], axis=(2, 3))
+    of_x = np.zeros_like(x)
+    for i, j in np.ndindex(w.shape[2:]):
+        part = of_x[:, :, i : i + g.shape[2], j : j + g.shape[3]]
+        part += np.tensordot(g, w[:, :, i, j], ([1], [0])).transpose(0, 3, 1, 2)
+    product = np.tensordot(windows, w, ([1, 4, 5], [1, 2, 3])).transpose(0, 3, 1, 2)
+    return Products(product, of_x, np.tensordot(g, windows, ([0, 2, 3], [0, 2, 3])))
+
+
+def test_right_products_pass():
+    self_test.check_products("engine", dense, convolution)
+
+
+def rounded(multiply):
+    """Its results with the 8 bits of a bfloat16."""
+
+    def to_bfloat16(values):
+        bits = np.ascontiguousarray(values, np.float32).view(np.uint32).astype(np.uint64)
+        kept = (bits + 0x7FFF + (bits >> np.uint64(16) & np.uint64(1))) & np.uint64(0xFFFF0000)
+        return kept.astype(np.uint32).view(np.float32)
+
+    return lambda *operands: Products(*map(to_bfloat16, multiply(*operands)))
+
+
+def test_bfloat16_is_right_where_it_is_asked_for_and_wrong_elsewhere():
+    self_test.check_products("engine", rounded(dense), rounded(convolution), "bf16")
+    with pytest.raises(EngineError, match="engine computes a dense product wrongly"):
+        self_test.check_products("engine", rounded(dense), rounded(convolution))
+
+
+@pytest.mark.parametrize("kind", range(3))
+@pytest.mark.parametrize("which", ["dense", "convolution"])
+@pytest.mark.parametrize("change", [1.0, np.nan, np.inf, 0.5])
+def test_one_wrong_element_of_any_product_is_found(which, kind, change):
+    def spoilt(multiply):
+        def spoil(*operands):
+            products = list(map(np.array, multiply(*operands)))
+            products[kind].flat[-1] += change
+            return Products(*products)
+
+        return spoil
+
+    multiply = {"dense": dense, "convolution": convolution}
+    multiply[which] = spoilt(multiply[which])
+    with pytest.raises(EngineError, match=f"engine computes .*{which}.* wrongly"):
+        self_test.check_products("engine", **multiply)
