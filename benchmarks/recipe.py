@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_type_hints
@@ -163,7 +164,29 @@ class Summary(NamedTuple):
 
 @functools.cache
 def _catalog_files() -> dict[str, Path]:
-    return {path.stem: path for path in sorted(CATALOG.glob("*/*.yaml"))}
+    return catalog_files(CATALOG)
+
+
+def catalog_files(catalog: Path) -> dict[str, Path]:
+    """The files of a catalogue, by id: each is named after its id. Hidden ones, such as an editor's, are none.
+
+    Raises:
+        RecipeError: two files have the same id, or one is not named after its own.
+    """
+    files: dict[str, Path] = {}
+    for path in sorted(catalog.glob("*/*.yaml")):
+        if any(part.startswith(".") for part in path.relative_to(catalog).parts):
+            continue
+        if path.stem in files:
+            first, second = (file.relative_to(catalog) for file in (files[path.stem], path))
+            raise RecipeError(f"catalogue files {first} and {second} have the same id: rename or remove one of them")
+        files[path.stem] = path
+        with _errors_of(path):
+            text = path.read_bytes()
+            # To parse all files takes long: that is for one that does not give its id in the usual way.
+            if re.findall(rb"^id:.*$", text, re.MULTILINE) != [f"id: {path.stem}".encode()]:
+                _check_id(_parse_yaml(text), path)
+    return files
 
 
 def benchmark_ids() -> list[str]:
@@ -248,6 +271,7 @@ def read_catalog_file(path: Path) -> Recipe:
 def _read_summary(path: Path) -> Summary:
     with _errors_of(path):
         content = _with_parent(_read_head(path), path, _read_head)
+        _check_id(content, path)
         target = msgspec.convert(content["target"], Target | None)
         paper, dataset = content["paper"]["name"], content["data"]["dataset"]["value"]
         return Summary(content["id"], content["title"], paper, dataset, target)
@@ -286,6 +310,11 @@ def _parse_yaml(text: bytes) -> dict[str, Any]:
     return content
 
 
+def _check_id(content: dict[str, Any], path: Path) -> None:
+    if content["id"] != path.stem:
+        raise RecipeError(f"id is {content['id']!r}, but the file is named {path.stem!r}: expected the same")
+
+
 def _with_parent(
     content: dict[str, Any], path: Path, read: Callable[[Path], dict[str, Any]] = _read_yaml
 ) -> dict[str, Any]:
@@ -306,8 +335,7 @@ def _recipe_from_content(content: dict[str, Any], path: Path) -> Recipe:
     unknown = sorted(set(content) - known)
     if unknown:
         raise RecipeError(f"unknown key {unknown[0]!r}{nearest(unknown[0], known)}")
-    if content["id"] != path.stem:
-        raise RecipeError(f"id is {content['id']!r}, but the file is named {path.stem!r}")
+    _check_id(content, path)
     values: dict[str, dict[str, Any]] = {}
     sources: dict[str, str] = {}
     for group in Settings.__struct_fields__:

@@ -11,6 +11,7 @@ from benchmarks.layerwise import layer_activations, layer_weights
 from benchmarks.recipe import (
     CATALOG,
     benchmark_ids,
+    catalog_files,
     flatten,
     load_recipe,
     read_catalog_file,
@@ -290,6 +291,30 @@ def test_a_catalogue_file_that_is_no_yaml_is_one_line(tmp_path):
     with pytest.raises(RecipeError, match=r"catalogue file broken\.yaml") as caught:
         read_catalog_file(path)
     assert "\n" not in str(caught.value)
+
+
+def test_two_catalogue_files_with_one_id_are_refused(tmp_path):
+    for folder in ("a", "b", "c"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"only-{folder}.yaml").write_text(f"# what it is\nid: only-{folder}\n")
+    assert list(catalog_files(tmp_path)) == ["only-a", "only-b", "only-c"]
+    (tmp_path / "b" / ".only-a.yaml").write_text("id: only-a\n")
+    (tmp_path / "b" / ".#only-b.yaml").symlink_to("nobody@nowhere.1234")  # an editor's lock
+    assert len(catalog_files(tmp_path)) == 3
+    (tmp_path / "c" / "only-a.yaml").write_text("id: only-a\n")
+    with pytest.raises(RecipeError, match=r"^catalogue files a/only-a.yaml and c/only-a.yaml have the same id: rename"):
+        catalog_files(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["id: one\n", "{id: one}\n", "title: of another\nid: 'one'\n", "id: two\nid: one\n"])
+def test_a_catalogue_file_is_named_after_its_id(tmp_path, text):
+    (tmp_path / "a").mkdir()
+    path = tmp_path / "a" / "one.yaml"
+    path.write_text(text)
+    assert catalog_files(tmp_path) == {"one": path}
+    path.rename(path.with_name("two.yaml"))
+    with pytest.raises(RecipeError, match=r"two\.yaml: id is 'one', but the file is named 'two': expected the same"):
+        catalog_files(tmp_path)
 
 
 # -- the catalogue against the originals -------------------------------------------------------------------------------
