@@ -384,6 +384,7 @@ def reproduce(
     settings that are not the published ones the run does not score: it is kept, but never judged nor ranked.
     """
     recipe = _recipe(benchmark, overrides, epochs, limit_train)
+    _settle_code()
     choice = _choose(recipe, engine, device, precision)
     _prepare_if_absent(recipe, data_root)
     if len(seeds) > 1:
@@ -423,6 +424,7 @@ def resume(
 
     RUN is a run's folder, its name as `reproduce` printed it, or the benchmark if it has one run only.
     """
+    _settle_code()
     from benchmarks import runner
     from benchmarks.run_folder import find_run
 
@@ -588,6 +590,16 @@ def _console(stderr: bool = False) -> Any:
 
     stream_is_terminal = (sys.stderr if stderr else sys.stdout).isatty()
     return Console(stderr=stderr, width=None if stream_is_terminal else 200)
+
+
+def _settle_code() -> None:
+    """Which code computes is settled before more of it is loaded; that no record can name it is said once."""
+    from benchmarks.provenance import HANDED_ON, code_at_start
+
+    code = code_at_start()
+    if code.commit is None and HANDED_ON not in os.environ:
+        mend = f"; mend: {code.mend}" if code.mend else ""
+        click.echo(f"note: {code.note}: the record cannot say which code made it{mend}", err=True)
 
 
 def _prepare_if_absent(recipe: Recipe, data_root: Path) -> None:

@@ -24,8 +24,9 @@ import msgspec
 
 from benchmarks import environment
 from benchmarks.engine import ENGINES, PACKAGES, installed_engines, open_engine
+from benchmarks.errors import CodeError
 from benchmarks.machine import Gpu, GpuError, has_code, list_gpus, usable_cores
-from benchmarks.provenance import code_version
+from benchmarks.provenance import code_version, name_files
 from benchmarks.recipe import load_recipe
 
 REPOSITORY = Path(__file__).parents[1]
@@ -284,14 +285,14 @@ def examine_data(dataset: str, root: Path, verify: bool, variant: str | None = N
     return Finding(name, "ok", f"{images} images; {proof}")
 
 
-def examine_provenance() -> Finding:
+def examine_provenance(repository: Path = REPOSITORY) -> Finding:
     """Whether a record can name the code that made it."""
     name = "provenance"
-    if shutil.which("git") is None:
-        return Finding(name, "warn", "no git: records cannot say which code made them", "apt-get install git")
-    code = code_version()
+    try:
+        code = code_version(repository)
+    except CodeError as error:
+        return Finding(name, "fail", str(error))
     if code.commit is None:
-        return Finding(name, "warn", "not a git checkout: records cannot say which code made them", "use git clone")
-    return Finding(
-        name, "ok", f"commit {code.commit[:12]}{', changed since: records will say so' if code.dirty else ''}"
-    )
+        return Finding(name, "warn", f"{code.note}: records cannot say which code made them", code.mend)
+    changed = f", changed since: {name_files(code.changed)}: records will say so" if code.dirty else ""
+    return Finding(name, "ok", f"commit {code.commit[:12]}{changed}")

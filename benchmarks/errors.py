@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    """The text on one line that any stream takes: what cannot be printed in it is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class OneLineError(Exception):
     """An error whose message is one printable line, whatever a user typed into it."""
 
     exit_code = 1
 
     def __init__(self, message: str) -> None:
-        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message))
+        super().__init__(printable(message))
 
 
 class RecipeError(OneLineError):
@@ -24,3 +29,7 @@ class EngineError(OneLineError):
 
 class RunError(OneLineError):
     """A run folder that is absent, damaged or in use: the message says what to do."""
+
+
+class CodeError(RunError):
+    """The code cannot be read, or is no longer what the command began with: the message says how to go on."""

@@ -16,7 +16,7 @@ from benchmarks.engine import Engine, compile_option, open_engine
 from benchmarks.errors import RunError
 from benchmarks.machine import peak_memory_mib, usable_cores
 from benchmarks.protocol import DivergenceError, Progress, evaluate, train
-from benchmarks.provenance import code_version
+from benchmarks.provenance import check_unchanged, code_at_start
 from benchmarks.publication import publishable
 from benchmarks.published_curve import CurveComparison, compare_curves, published_curve
 from benchmarks.recipe import CLASSES, Recipe, apply_overrides, recipe_from_settings
@@ -88,6 +88,7 @@ def reproduce(
     data = load_data(recipe, data_root, seed)
     threads = threads or usable_cores()
     opened = open_engine(engine, recipe.model, recipe.image_shape, seed, device, threads, precision, compile)
+    check_unchanged()  # now that all of it is loaded, and before there is a folder
     folder = RunFolder.create(
         runs_root,
         Manifest(
@@ -120,6 +121,7 @@ def resume(folder: RunFolder, *, data_root: Path, registry: Path, reporter: Repo
             registered = write_to_registry(record, registry, None) if record.recipe.scoring else None
             return Outcome(folder, record, registered)
         recipe, data, engine, manifest = reopen(folder, data_root)
+        check_unchanged()
         return _Run(folder, recipe, data, engine, manifest.seed, registry, reporter).carry_on(folder.load_checkpoint())
 
 
@@ -342,7 +344,7 @@ class _Run:
 
 
 def _new_sitting(first_epoch: int) -> SittingLog:
-    code = code_version()
+    code = code_at_start()
     return SittingLog(
         commit=code.commit,
         dirty=code.dirty,

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import click
 
 from benchmarks.mps import overlapping
+from benchmarks.provenance import handed_on
 
 CLI = Path(__file__).parents[1] / "cli.py"
 
@@ -42,7 +43,8 @@ class Ended(NamedTuple):
 def carry_out(jobs: Sequence[Job], at_once: int, device: str, *, capture: bool) -> list[Ended]:
     """Carry out jobs, so many at a time; KeyboardInterrupt ends those that run, and begins no more.
 
-    One at a time, a job has the terminal to itself. The lines of several get their job's name.
+    One at a time, a job has the terminal to itself. The lines of several get their job's name. A run that is begun when
+    the code is no longer that of this process is refused (`benchmarks.provenance`).
 
     Args:
         device: where they compute.
@@ -52,7 +54,7 @@ def carry_out(jobs: Sequence[Job], at_once: int, device: str, *, capture: bool) 
     with overlapping(device if at_once > 1 else "cpu") as sharing:
         if sharing.complaint is not None:
             click.echo(f"note: the runs take turns on the GPU: {sharing.complaint} (docs/gpu.md)", err=True)
-        return _Crew(at_once, sharing.environment, capture).carry_out(jobs)
+        return _Crew(at_once, {**sharing.environment, **handed_on()}, capture).carry_out(jobs)
 
 
 class _Crew:
