@@ -16,7 +16,7 @@ from benchmarks.errors import EngineError
 
 _MAPS = Path("/proc/self/maps")
 _RUNTIME = re.compile(r"\S+/lib(?:gomp|omp|iomp5)[\w.-]*\.so[\w.]*$")
-_Body = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+Body = ctypes.CFUNCTYPE(None, ctypes.c_void_p)  # what a thread of a parallel region carries out
 
 
 def check_threads(threads: int) -> None:
@@ -51,6 +51,6 @@ def _given(path: Path, threads: int) -> int:
     if parallel is None:  # every runtime on Linux has it: compilers from GCC's family call it
         return threads
     present: list[int] = []
-    body = _Body(lambda _: present.append(threading.get_native_id()))
+    body = Body(lambda _: present.append(threading.get_native_id()))
     parallel(body, None, ctypes.c_uint(threads), ctypes.c_uint(0))
     return len(present)

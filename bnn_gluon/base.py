@@ -19,6 +19,7 @@ from benchmarks.engine import epoch_batches
 from benchmarks.machine import Gpu, cpu_model, nvidia_gpus
 from benchmarks.optimizers import rule_of, update_of
 from benchmarks.parameters import Penalty, check_parameters
+from benchmarks.waiting import waiting
 from bnn_gluon.memory import view
 from bnn_gluon.optimizers import NO_LIMIT, UPDATES, add_penalty
 
@@ -63,6 +64,7 @@ class BaseEngine(ABC):
             settings: of the update.
         """
         self._model, self._threads, self._gpu, self._shapes = model, threads, gpu, dict(shapes)
+        self._waiting = waiting(threads)
         self._differentiated, self._real, self._settings = differentiated, real, settings
         self._rule, self._update = rule_of(model), update_of(model, UPDATES)
         self._moments = {
@@ -148,6 +150,7 @@ class BaseEngine(ABC):
         self._epoch_batch_size = batch_size
         try:
             for batch in epoch_batches(images, labels, order, batch_size, crops, keep_remainder):
+                self._waiting.adapt()
                 losses.append(float(np.float32(self.train_step(*batch, lr))))
                 if on_batch is not None:
                     on_batch(len(losses), losses[-1])

@@ -151,6 +151,7 @@ class GluonEngine(BaseEngine):
         scores = []
         try:
             for number, start in enumerate(range(0, len(images), batch_size), 1):
+                self._waiting.adapt()
                 if number == 1 or self._model.evaluation_weights == "stochastic":
                     self._write_evaluation_weights(number)
                 scores.append(self._network.scores(images[start : start + batch_size]))

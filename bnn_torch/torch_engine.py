@@ -19,6 +19,7 @@ from benchmarks.engine import epoch_batches
 from benchmarks.machine import cpu_model, nvidia_gpus
 from benchmarks.mps import PIPES
 from benchmarks.parameters import check_parameters, initial_values
+from benchmarks.waiting import waiting
 from bnn_torch import compiler, resident
 from bnn_torch.network import Network, named_parts
 from bnn_torch.quantize import from_chunks, in_chunks
@@ -48,7 +49,7 @@ class TorchEngine:
         compile: compiler.Compile,
     ) -> None:
         self._model, self._threads, self._precision = model, threads, precision
-        self._gpu = device == "gpu"
+        self._gpu, self._waiting = device == "gpu", waiting(threads)
         self._device = torch.device("cuda" if self._gpu else "cpu")
         self._compiled, self.note = compiler.decide(compile, self._device.type)
         key = (seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF)
@@ -190,6 +191,7 @@ class TorchEngine:
             replayed = self._train_on_gpu(images, labels, order[:whole], batch_size, lr, on_batch, crops)
             losses, order, crops = replayed.tolist(), order[whole:], None if crops is None else crops[whole:]
         for batch in epoch_batches(images, labels, order, batch_size, crops, keep_remainder):
+            self._waiting.adapt()
             losses.append(float(self._train(*batch, lr, batch_size).loss))
             if on_batch is not None:
                 on_batch(len(losses), losses[-1])
@@ -293,6 +295,7 @@ class TorchEngine:
         found: list[Tensor] = []
         with self._computing(self._precision != "float32"):
             for number, start in enumerate(range(0, count, batch_size), 1):
+                self._waiting.adapt()
                 if number == 1 or self._model.evaluation_weights == "stochastic":
                     weights = self._training.evaluation_weights(self._variables, number)
                 part = slice(start, start + batch_size)
