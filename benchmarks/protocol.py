@@ -11,7 +11,7 @@ import itertools
 import math
 import operator
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ EVALUATION_BATCH = 250
 
 
 class DivergenceError(Exception):
-    """A loss that is no finite number: the run is over, with outcome "diverged"."""
+    """A loss or a parameter that is no finite number: the run is over, with outcome "diverged"."""
 
 
 def learning_rates(train: TrainSettings) -> Iterator[float]:
@@ -189,15 +189,16 @@ def train(
     seed: int,
     progress: Progress,
     on_batch: Callable[[int, float], None] | None = None,
-) -> Iterator[None]:
-    """Train the epochs that are left, updating `progress`; yields after each.
+) -> Iterator[dict[str, np.ndarray]]:
+    """Train the epochs that are left, updating `progress`; yields the parameters after each.
 
     The test images are evaluated after every epoch, for the curve; which epoch is declared depends on the validation
     images alone, if there are any. Errors are compared as counts of images: the original compares means of float32
     batch errors, where the same count can differ by 1e-7 %.
 
     Raises:
-        DivergenceError: if a loss stops being a finite number. `progress` is then that of the last good epoch.
+        DivergenceError: if a loss or a parameter stops being a finite number. `progress` is then that of the last good
+            epoch.
     """
     batch_size, keeps = recipe.train.batch_size, recipe.protocol.remainder == "kept"
     if not progress.epoch:
@@ -213,6 +214,8 @@ def train(
         trained = time.perf_counter()
         if not np.isfinite(losses).all():
             raise DivergenceError(f"the training loss is {losses[~np.isfinite(losses)][0]} in epoch {epoch}")
+        parameters = engine.parameters()
+        _check_finite(parameters, epoch)
         row: dict[str, Any] = {"epoch": epoch, "lr": lr, "train_loss": float(np.mean(losses, dtype=np.float64))}
         if recipe.data.valid_images:
             valid = evaluate(engine, _validation_images(data.valid, recipe, seed, epoch), recipe)
@@ -231,7 +234,19 @@ def train(
             progress.curve[column].append(value)
         if progress.declared_epoch(recipe) == epoch:
             progress.test_correct = test.correct
-        yield
+        yield parameters
+
+
+def _check_finite(parameters: Mapping[str, np.ndarray], epoch: int) -> None:
+    """A real-valued weight that is NaN has a sign once it is binarized, so losses alone would not show it.
+
+    Raises:
+        DivergenceError: a parameter has a value that is not finite.
+    """
+    for name, value in parameters.items():
+        if not np.isfinite(value).all():
+            wrong = np.count_nonzero(~np.isfinite(value))
+            raise DivergenceError(f"{wrong:,} of {value.size:,} values of {name} are not finite in epoch {epoch}")
 
 
 def _validation_images(valid: Split, recipe: Recipe, seed: int, epoch: int) -> Split:

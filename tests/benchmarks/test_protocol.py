@@ -197,6 +197,9 @@ class CountingEngine:
         self.options.append(options)
         return np.array(self.losses[len(self.orders) - 1], np.float32)
 
+    def parameters(self):
+        return {"dense1.weight": np.ones((2, 3), np.float32), "bn1.mean": np.zeros(2, np.float32)}
+
     def scores(self, images, batch_size):
         self.evaluated.append((images, batch_size))
         return np.eye(10, dtype=np.float32)[images[:, 0, 0, 0].astype(int)]
@@ -244,6 +247,23 @@ def test_a_loss_that_is_no_number_is_divergence(tiny_data):
     progress = Progress(order=np.arange(200))
     with pytest.raises(DivergenceError, match="training loss is nan in epoch 2"):
         all(True for _ in train(CountingEngine([[1.0], [float("nan")]]), recipe, tiny_data, 5, progress))
+    assert progress.epoch == 1
+
+
+@pytest.mark.parametrize("name", ["dense1.weight", "bn1.mean"])
+def test_a_parameter_that_is_no_number_is_divergence_though_every_loss_is_finite(tiny_data, name):
+    """NaN has a sign: a binarized network computes with it as with any other weight."""
+
+    class Broken(CountingEngine):
+        def parameters(self):
+            found = super().parameters()
+            if len(self.orders) == 2:
+                found[name].flat[1] = np.nan
+            return found
+
+    progress = Progress(order=np.arange(200))
+    with pytest.raises(DivergenceError, match=rf"1 of \d values of {name} are not finite in epoch 2"):
+        all(True for _ in train(Broken([[1.0], [0.5]]), load_recipe("binaryconnect-mnist"), tiny_data, 5, progress))
     assert progress.epoch == 1
 
 
