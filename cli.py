@@ -420,7 +420,7 @@ def resume(
     ctx: click.Context, runs: tuple[str, ...], at_once: int, data_root: Path, runs_root: Path, registry: Path,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """Go on with an interrupted run from its last whole epoch; on a CPU to the very bits of an uninterrupted one.
+    """Go on with an interrupted run from its last stored epoch; on a CPU to the very bits of an uninterrupted one.
 
     RUN is a run's folder, its name as `reproduce` printed it, or the benchmark if it has one run only.
     """

@@ -97,6 +97,9 @@ class LiveReporter:
     def diverged(self, message: str) -> None:
         self._say(f"[red]diverged:[/red] {message}")
 
+    def note(self, message: str) -> None:
+        self._console.print(message, style="yellow", highlight=False, markup=False, soft_wrap=True)
+
     def _start_epoch(self) -> None:
         assert self._task is not None
         self._epoch_started = time.monotonic()

@@ -12,9 +12,9 @@ from msgspec import UNSET
 from benchmarks.engine import open_engine
 from benchmarks.errors import RunError
 from benchmarks.protocol import Evaluation, evaluate
-from benchmarks.recipe import benchmark_ids, recipe_from_settings
-from benchmarks.run_folder import Checkpoint, RunFolder
-from benchmarks.runner import digests, load_data, reopen
+from benchmarks.recipe import Recipe, benchmark_ids, recipe_from_settings
+from benchmarks.run_folder import RunFolder
+from benchmarks.runner import digests, load_data, load_recorded_weights, reopen
 from data_prep import Split
 from results import record as schema
 from results import registry as records
@@ -80,7 +80,7 @@ def evaluate_run(
         weights: evaluate with other weights than the recipe's: "binary" or "real".
 
     Raises:
-        RunError: before the first whole epoch, if the data are no longer those that the run began with, or if there
+        RunError: before the first stored epoch, if the data are no longer those that the run began with, or if there
             are fewer training images.
         RecipeError: the network has no such weights.
         DataError, EngineError: as `runner.resume`.
@@ -89,13 +89,8 @@ def evaluate_run(
     SVHN/svhn_evaluation_random_labels.py, which evaluates 7,000 training images with the signs of the weights.
     """
     recipe, data, engine, manifest = reopen(folder, data_root, weights)
-    checkpoint = folder.load_checkpoint()
-    if checkpoint is None:
-        raise RunError(
-            f"run {folder.name} has no whole epoch yet: `python cli.py resume {folder.name}` goes on with it"
-        )
-    epoch = checkpoint.progress.declared_epoch(recipe)
-    engine.load_parameters(folder.load_weights(epoch))
+    epoch, recorded, parameters = _declared(folder, recipe)
+    engine.load_parameters(parameters)
     used = recipe.model.evaluation_weights
     if first is not None:
         measured = evaluate(engine, _first(data.train, first), recipe)
@@ -103,7 +98,7 @@ def evaluate_run(
     measured = evaluate(engine, data.test, recipe)
     if used != manifest.settings["model"]["evaluation_weights"]:
         return _evaluated(folder.name, epoch, "test", used, measured)
-    return _evaluated(folder.name, epoch, "test", used, measured, *_recorded(folder, checkpoint, epoch))
+    return _evaluated(folder.name, epoch, "test", used, measured, *recorded)
 
 
 def evaluate_published(
@@ -175,12 +170,21 @@ def _first(train: Split, count: int) -> Split:
     return Split(train.name, train.images[:count], train.labels[:count], "")
 
 
-def _recorded(folder: RunFolder, checkpoint: Checkpoint, epoch: int) -> tuple[float, np.ndarray]:
-    """The test error, and which images were right, of the record or of the run so far."""
-    if folder.record_path.exists():
-        return _of_record(records.read(folder.record_path))[1:]
-    assert checkpoint.progress.test_correct is not None
-    return checkpoint.progress.curve["test_error"][epoch - 1], checkpoint.progress.test_correct
+def _declared(folder: RunFolder, recipe: Recipe) -> tuple[int, tuple[float, np.ndarray], dict[str, np.ndarray]]:
+    """The declared epoch of the record, or of the run so far; its test error, which images were right; its weights."""
+    record = folder.record()
+    if record is not None and record.results is not None:
+        epoch, error, correct = _of_record(record)
+        return epoch, (error, correct), load_recorded_weights(folder, record, epoch)
+    checkpoint = folder.load_checkpoint()
+    if checkpoint is None:
+        raise RunError(
+            f"run {folder.name} has no stored epoch yet: `python cli.py resume {folder.name}` goes on with it"
+        )
+    progress = checkpoint.progress
+    epoch = progress.declared_epoch(recipe)
+    assert progress.test_correct is not None
+    return epoch, (progress.curve["test_error"][epoch - 1], progress.test_correct), folder.load_weights(epoch)
 
 
 def _of_record(record: Record) -> tuple[int, float, np.ndarray]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -20,22 +21,34 @@ from benchmarks.provenance import check_unchanged, code_at_start
 from benchmarks.publication import publishable
 from benchmarks.published_curve import CurveComparison, compare_curves, published_curve
 from benchmarks.recipe import CLASSES, Recipe, apply_overrides, recipe_from_settings
-from benchmarks.run_folder import Checkpoint, Manifest, RunFolder, SittingLog, weights_digest
+from benchmarks.run_folder import (
+    Checkpoint,
+    Manifest,
+    RunFolder,
+    SittingLog,
+    read_sealed_record,
+    weights_digest,
+)
+from benchmarks.tensorboard_log import TensorBoardLog
 from benchmarks.verdict import judge_run
 from data_prep import Dataset, Split, load
 from data_prep.memorization import memorized
 from results import record as schema
 from results.errors import RegistryError
-from results.files import write_atomically
 from results.plots import learning_curve
 from results.record import Record
 from results.reference import ReferenceCurve
-from results.registry import read as read_record
+from results.registry import registered_path
 from results.registry import write as write_to_registry
 from results.weights import described, unpack
 
-if TYPE_CHECKING:
-    from tensorboardX import SummaryWriter
+# A checkpoint is written after an epoch if writing the last one took at most this share of the time since then: a run is
+# slowed down by no more. A small network writes in milliseconds, and stores every epoch that takes a second. A large one
+# (450 MB beside epochs of seconds) stores once a minute, whatever its share: so a kill loses a minute, or one epoch.
+LARGEST_SHARE = 0.05
+LONGEST = 60.0  # seconds
+# How often the present sitting's time is written down within epochs: as much of it may be missing after a kill.
+SITTING_SECONDS = 10.0
 
 
 class Reporter(Protocol):
@@ -53,7 +66,10 @@ class Reporter(Protocol):
         """One entry of the curve, and which epoch would be declared now."""
 
     def diverged(self, message: str) -> None:
-        """The run is over because a loss is no finite number."""
+        """The run is over because a loss or a parameter is no finite number."""
+
+    def note(self, message: str) -> None:
+        """One line that a user should know, and that stops nothing."""
 
 
 @dataclass(frozen=True)
@@ -104,25 +120,59 @@ def reproduce(
             compile=compile_option(opened),
         ),
     )
+    folder.notify = reporter.note
     with folder.lock():
         return _Run(folder, recipe, data, opened, seed, registry, reporter).carry_on(None)
 
 
 def resume(folder: RunFolder, *, data_root: Path, registry: Path, reporter: Reporter) -> Outcome:
-    """Continue an interrupted run from its last whole epoch, with settings, seed, threads and precision as it began.
+    """Continue an interrupted run from its last stored epoch, with settings, seed, threads and precision as it began.
 
-    One that has diverged is not trained again: its record is what there is.
+    One that is over is not trained again: its record is what there is, and is registered if the registry lacks it.
 
     Raises:
         as `reproduce`; also RunError if the data are no longer those that the run began with.
     """
+    folder.notify = reporter.note
     with folder.lock():
-        if folder.record_path.exists() and (record := read_record(folder.record_path)).outcome == "diverged":
-            registered = write_to_registry(record, registry, None) if record.recipe.scoring else None
-            return Outcome(folder, record, registered)
+        folder.sweep()
+        if (record := folder.record()) is not None:
+            return _recorded(folder, record, registry)
+        checkpoint = folder.load_checkpoint()
         recipe, data, engine, manifest = reopen(folder, data_root)
         check_unchanged()
-        return _Run(folder, recipe, data, engine, manifest.seed, registry, reporter).carry_on(folder.load_checkpoint())
+        return _Run(folder, recipe, data, engine, manifest.seed, registry, reporter).carry_on(checkpoint)
+
+
+def _recorded(folder: RunFolder, record: Record, registry: Path) -> Outcome:
+    """The outcome of a run that is over, by its record."""
+    manifest = folder.manifest()
+    recipe = recipe_from_settings(manifest.benchmark, manifest.settings, manifest.overrides)
+    folder.tidy(record)
+    registered = None
+    if record.recipe.scoring and (registered := registered_path(record, registry)) is None:
+        weights = None
+        if record.published_weights:
+            assert record.results is not None
+            weights = publishable(recipe, load_recorded_weights(folder, record, record.results.declared.epoch))
+        registered = write_to_registry(record, registry, weights)
+    published = published_curve(recipe)
+    return Outcome(folder, record, registered, compare_curves(record.curve, published) if published else None)
+
+
+def load_recorded_weights(folder: RunFolder, record: Record, epoch: int) -> dict[str, np.ndarray]:
+    """The parameters of the epoch that a run's record declares.
+
+    Raises:
+        RunError: they cannot be read, or are not those that the record names.
+    """
+    parameters = folder.load_weights(epoch)
+    if (found := weights_digest(parameters)) != record.weights_sha256:
+        raise RunError(
+            f"the weights of run {folder.name} are not those of its record: expected SHA-256 {record.weights_sha256},"
+            f" found {found}"
+        )
+    return parameters
 
 
 def load_data(recipe: Recipe, root: Path, seed: int) -> Dataset:
@@ -192,46 +242,65 @@ class _Run:
         self.folder, self.recipe, self.data, self.engine = folder, recipe, data, engine
         self.seed, self.registry, self.reporter = seed, registry, reporter
         self.published_curve = published_curve(recipe)
+        self._unsaved: tuple[int, dict[str, np.ndarray]] | None = None  # the declared epoch and its parameters
+        self._started = time.perf_counter()
+        self._stored, self._storing, self._noted = self._started, 0.0, self._started
 
     def carry_on(self, checkpoint: Checkpoint | None) -> Outcome:
         """Train what is left, then write the record."""
+        sittings = self.folder.sittings(checkpoint)
         if checkpoint is None:
             progress = Progress(order=np.arange(len(self.data.train.labels)))
-            checkpoint = Checkpoint(engine={}, progress=progress, sittings=[], peak_memory_mib=0.0)
+            checkpoint = Checkpoint(engine={}, progress=progress, sittings=sittings, peak_memory_mib=0.0)
         else:
             self.engine.load_state(checkpoint.engine)
+            checkpoint.sittings = sittings
         outcome = "finished"
-        if checkpoint.progress.epoch < self.recipe.train.epochs:
-            outcome = self._train(checkpoint)
-        weights = self._published_weights(checkpoint.progress) if outcome == "finished" else None
+        try:
+            if checkpoint.progress.epoch < self.recipe.train.epochs:
+                outcome = self._train(checkpoint)
+        finally:
+            self._plot(checkpoint.progress)
+        weights = self._published_weights(checkpoint) if outcome == "finished" else None
         record = self._record(checkpoint, outcome, weights)
-        write_atomically(self.folder.record_path, schema.to_bytes(record))
+        self.folder.save_record(record)
         registered = write_to_registry(record, self.registry, weights) if self.recipe.scoring else None
-        self._plot(checkpoint.progress)
         comparison = compare_curves(record.curve, self.published_curve) if self.published_curve else None
         return Outcome(self.folder, record, registered, comparison)
 
     def _train(self, checkpoint: Checkpoint) -> str:
         progress = checkpoint.progress
-        started = time.perf_counter()
-        checkpoint.sittings.append(_new_sitting(progress.epoch + 1))
+        past = list(zip(_epoch_ends(checkpoint), _rows(progress), strict=True))
+        checkpoint.sittings.append(_new_sitting(progress.epoch + 1, self.engine.describe()))
+        self._note_sitting(checkpoint)
         reference = self._reference_curve()
         self.reporter.run_started(self.folder, self.recipe, self.engine.describe(), progress.epoch, reference)
-        board = _tensorboard(self.folder.path / "tensorboard", progress.epoch + 1)
+        board = TensorBoardLog(self.folder.path / "tensorboard", past, self.reporter.note)
+
+        def batch_done(batches: int, loss: float) -> None:
+            self.reporter.batch_done(batches, loss)
+            if time.perf_counter() - self._noted >= SITTING_SECONDS:
+                self._note_sitting(checkpoint)
+
         try:
-            for _ in train(self.engine, self.recipe, self.data, self.seed, progress, self.reporter.batch_done):
-                self._store(checkpoint, time.perf_counter() - started)
+            for parameters in train(self.engine, self.recipe, self.data, self.seed, progress, batch_done):
+                self._epoch_ended(checkpoint, parameters)
                 row = {column: values[-1] for column, values in progress.curve.items()}
-                _log(board, row)
+                board.add(row)
                 self.reporter.epoch_done(row, progress.declared_epoch(self.recipe))
         except DivergenceError as error:
-            checkpoint.sittings[-1].seconds = time.perf_counter() - started
+            self._save_weights()
             self.reporter.diverged(str(error))
             return "diverged"
         finally:
-            board.close()
-            self._plot(progress)
+            self._note_sitting(checkpoint)
         return "finished"
+
+    def _note_sitting(self, checkpoint: Checkpoint) -> None:
+        """So that a sitting is counted, with its time, whatever ends it."""
+        self._noted = time.perf_counter()
+        checkpoint.sittings[-1].seconds = self._noted - self._started
+        self.folder.save_sittings(checkpoint.sittings)
 
     def _reference_curve(self) -> ReferenceCurve:
         """From the registry, the other runs in the runs folder and the authors' published curve.
@@ -242,21 +311,36 @@ class _Run:
         records = []
         for path in paths:
             with contextlib.suppress(RegistryError):
-                records.append(read_record(path))
+                records.append(read_sealed_record(path))
         valid_images = len(self.data.valid.labels)
         return ReferenceCurve(records, self.recipe.digest, self.published_curve or (), valid_images)
 
-    def _store(self, checkpoint: Checkpoint, seconds: float) -> None:
-        """Weights first, then the checkpoint that declares them: a kill in between loses nothing."""
-        progress, sitting = checkpoint.progress, checkpoint.sittings[-1]
-        sitting.last_epoch, sitting.seconds = progress.epoch, seconds
-        checkpoint.engine = self.engine.state()
+    def _epoch_ended(self, checkpoint: Checkpoint, parameters: dict[str, np.ndarray]) -> None:
+        """Keep the parameters if they are now the declared ones; store, if it is time."""
+        progress, sitting, now = checkpoint.progress, checkpoint.sittings[-1], time.perf_counter()
+        sitting.last_epoch, sitting.seconds = progress.epoch, now - self._started
         checkpoint.peak_memory_mib = max(checkpoint.peak_memory_mib, peak_memory_mib())
-        declared = progress.declared_epoch(self.recipe)
-        if declared == progress.epoch:
-            self.folder.save_weights(progress.epoch, self.engine.parameters())
+        if progress.declared_epoch(self.recipe) == progress.epoch:
+            self._unsaved = progress.epoch, parameters
+        since = now - self._stored
+        is_last = progress.epoch == self.recipe.train.epochs
+        if is_last or since >= LONGEST or self._storing <= LARGEST_SHARE * since:
+            self._store(checkpoint)
+
+    def _store(self, checkpoint: Checkpoint) -> None:
+        """Weights first, then the checkpoint that declares them: a kill in between loses nothing."""
+        began = time.perf_counter()
+        self._save_weights()
+        checkpoint.engine = self.engine.state()
         self.folder.save_checkpoint(checkpoint)
-        self.folder.remove_weights_except(declared)
+        self._stored = time.perf_counter()
+        self._storing = self._stored - began
+
+    def _save_weights(self) -> None:
+        """Write the declared epoch's parameters, unless they are there."""
+        if self._unsaved is not None:
+            self.folder.save_weights(*self._unsaved)
+            self._unsaved = None
 
     def _plot(self, progress: Progress) -> None:
         if progress.epoch:
@@ -264,21 +348,39 @@ class _Run:
             path, declared = self.folder.path / "learning-curve.png", progress.declared_epoch(self.recipe)
             learning_curve(progress.as_curve(), declared, path, self.recipe.title, target, self.published_curve)
 
-    def _published_weights(self, progress: Progress) -> bytes | None:
+    def _published_weights(self, checkpoint: Checkpoint) -> bytes | None:
         """The declared network's weights as they are published with the record of a scoring run, if they are.
 
         Not before the network made of them has got the very same test images right.
+
+        Raises:
+            RunError: it has not, though the same engine and machine evaluated the declared epoch.
         """
-        recipe = self.recipe
+        recipe, progress = self.recipe, checkpoint.progress
         if not recipe.scoring:
             return None
-        packed = publishable(recipe, self.folder.load_weights(progress.declared_epoch(recipe)))
+        epoch = progress.declared_epoch(recipe)
+        packed = publishable(recipe, self.folder.load_weights(epoch))
         if packed is None:
             return None
         self.engine.load_parameters(unpack(packed, self.folder.name))
         again = evaluate(self.engine, self.data.test, recipe)
         assert progress.test_correct is not None
-        return packed if np.array_equal(again.correct, progress.test_correct) else None
+        differing = np.count_nonzero(again.correct != progress.test_correct)
+        if not differing:
+            return packed
+        found = (
+            f"{differing} of {len(again.correct):,} test images come out otherwise with the weights to be published"
+            f" than in epoch {epoch} (error {again.error:.3f} %, was {progress.curve['test_error'][epoch - 1]:.3f} %)"
+        )
+        evaluated_by = next(s.engine for s in checkpoint.sittings if s.first_epoch <= epoch <= s.last_epoch)
+        if evaluated_by == _as_json(self.engine.describe()):
+            raise RunError(
+                f"run {self.folder.name}: {found}, on the same engine and machine: nothing is recorded;"
+                f" `python cli.py doctor` examines them, `python cli.py resume {self.folder.name}` tries again"
+            )
+        self.reporter.note(f"the weights are not published: {found}, by another machine or other versions")
+        return None
 
     def _record(self, checkpoint: Checkpoint, outcome: str, weights: bytes | None) -> Record:
         progress, recipe = checkpoint.progress, self.recipe
@@ -297,7 +399,7 @@ class _Run:
             },
             "target": self._target(),
             "engine": self.engine.describe(),
-            "sittings": checkpoint.sittings,
+            "sittings": [_as_recorded(sitting) for sitting in checkpoint.sittings],
             "data": {split.name: self._split(split) for split in (self.data.train, self.data.valid, self.data.test)},
             "seeds": schema.seeds_of(settings, self.seed),
             "curve": curve,
@@ -343,7 +445,7 @@ class _Run:
         return facts
 
 
-def _new_sitting(first_epoch: int) -> SittingLog:
+def _new_sitting(first_epoch: int, engine: dict[str, object]) -> SittingLog:
     code = code_at_start()
     return SittingLog(
         commit=code.commit,
@@ -353,23 +455,30 @@ def _new_sitting(first_epoch: int) -> SittingLog:
         last_epoch=first_epoch - 1,
         seconds=0.0,
         started=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        engine=_as_json(engine),
     )
 
 
-def _tensorboard(folder: Path, first_epoch: int) -> SummaryWriter:
-    """A writer that continues at `first_epoch`, dropping what an interrupted sitting may have logged beyond it."""
-    from tensorboardX import SummaryWriter
+def _as_json(engine: dict[str, object]) -> dict[str, Any]:
+    """An engine's description as it is read back."""
+    as_json: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(engine))
+    return as_json
 
-    return SummaryWriter(str(folder), purge_step=first_epoch)
+
+def _as_recorded(sitting: SittingLog) -> schema.Sitting:
+    return schema.Sitting(**{field: getattr(sitting, field) for field in schema.Sitting.__struct_fields__})
 
 
-def _log(board: SummaryWriter, row: dict[str, Any]) -> None:
-    for column, value in row.items():
-        name = column.replace("_", "/", 1)
-        if isinstance(value, list):  # by class
-            for label, of_class in enumerate(value):
-                if of_class is not None:
-                    board.add_scalar(f"{name}/{label}", of_class, row["epoch"])
-        elif column != "epoch":
-            board.add_scalar(name, value, row["epoch"])
-    board.flush()
+def _rows(progress: Progress) -> list[dict[str, Any]]:
+    """The curve epoch by epoch."""
+    return [dict(zip(progress.curve, values, strict=True)) for values in zip(*progress.curve.values(), strict=True)]
+
+
+def _epoch_ends(checkpoint: Checkpoint) -> list[float]:
+    """About when each epoch ended, in seconds since 1970: a sitting's epochs one after another from its start."""
+    ends: list[float] = []
+    for sitting in checkpoint.sittings:
+        seconds = checkpoint.progress.curve["seconds"][sitting.first_epoch - 1 : sitting.last_epoch]
+        start = datetime.fromisoformat(sitting.started).timestamp()
+        ends += itertools.islice(itertools.accumulate(seconds, initial=start), 1, None)
+    return ends

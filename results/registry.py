@@ -56,6 +56,13 @@ def write(record: Record, root: Path, published: bytes | None = None) -> Path:
     return path
 
 
+def registered_path(record: Record, root: Path) -> Path | None:
+    """Where the record is registered, with the weights published with it; None if it is not."""
+    path = root / record.benchmark / f"{record.id}.json"
+    whole = path.exists() and _content(path) == to_bytes(record) and not any(weights.problems(record, root))
+    return path if whole else None
+
+
 def _write_once(path: Path, data: bytes) -> None:
     if not path.exists():
         write_atomically(path, data)

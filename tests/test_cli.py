@@ -187,7 +187,7 @@ def test_everything_is_in_the_runs_own_folder(finished):
     declared = read_record(folder).results.declared.epoch
     names = {path.name for path in folder.iterdir()}
     assert names == {
-        *("run.json", "lock", "checkpoint.npz", "record.json", "learning-curve.png", "tensorboard"),
+        *("run.json", "lock", "checkpoint.npz", "sittings.json", "record.json", "learning-curve.png", "tensorboard"),
         f"weights-epoch-{declared:04}.npz",
     }
     assert list((folder / "tensorboard").glob("events.out.tfevents.*"))
