@@ -42,9 +42,9 @@ from results.registry import registered_path
 from results.registry import write as write_to_registry
 from results.weights import described, unpack
 
-# A checkpoint is written after an epoch if writing the last one took at most this share of the time since then: a run is
-# slowed down by no more. A small network writes in milliseconds, and stores every epoch that takes a second. A large one
-# (450 MB beside epochs of seconds) stores once a minute, whatever its share: so a kill loses a minute, or one epoch.
+# A checkpoint is written after an epoch if writing the last one took at most this share of the time since then: a run
+# is slowed down by no more. A small network writes in milliseconds, and stores every epoch that takes a second. A large
+# one (450 MB beside epochs of seconds) stores once a minute, whatever its share: a kill loses a minute, or one epoch.
 LARGEST_SHARE = 0.05
 LONGEST = 60.0  # seconds
 # How often the present sitting's time is written down within epochs: as much of it may be missing after a kill.
