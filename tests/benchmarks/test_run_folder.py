@@ -187,7 +187,7 @@ def test_the_previous_state_matters_only_if_it_is_needed(folder, name):
     ],
 )
 def test_a_changed_byte_in_a_text_is_refused(folder, name, mend):
-    for data in changed((folder.path / name).read_bytes(), 3):
+    for data in changed((folder.path / name).read_bytes(), 3, 600):
         (folder.path / name).write_bytes(data)
         with pytest.raises(
             RunError, match=rf"{name} (cannot be read|is damaged|is of format|: format).*{mend}"
