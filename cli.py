@@ -29,7 +29,9 @@ from results.errors import RegistryError
 
 if TYPE_CHECKING:
     from benchmarks.runner import Outcome
+    from benchmarks.verdict import Verdict
     from data_prep import Prepared
+    from results.record import Record
     from results.table import Benchmark, Row
 
 REPOSITORY = Path(__file__).resolve().parent
@@ -179,15 +181,30 @@ def _print_json(value: Any) -> None:
     click.echo(json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False))
 
 
-def _table_rows(registry: Path) -> list[Row]:
+def _table_rows(registry: Path, *, all_benchmarks: bool = True) -> list[Row]:
+    """The rows of all benchmarks, or of those that have a record."""
+    from benchmarks.verdict import judge_run, target_of
     from results.registry import read_all
     from results.table import rows
 
-    return rows((record for _, record in read_all(registry)), map(_table_benchmark, summaries()))
+    benchmarks = {summary.id: summary for summary in summaries()}
+
+    def judge(record: Record) -> Verdict:
+        known = benchmarks.get(record.benchmark)
+        return judge_run(record, target_of(record) if known is None else known.target)
+
+    records = [record for _, record in read_all(registry, lambda line: click.echo(f"warning: {line}", err=True))]
+    recorded = {record.benchmark for record in records}
+    listed = (_table_benchmark(b) for b in benchmarks.values() if all_benchmarks or b.id in recorded)
+    return [row for row in rows(records, judge, listed) if all_benchmarks or row.runs or row.diverged]
 
 
 def _table_benchmark(summary: Summary) -> Benchmark:
+    from benchmarks.catalog_versions import current
+
     entry: Benchmark = {"id": summary.id, "paper": summary.paper, "data": summary.dataset, "target": None}
+    if (version := current(summary.id)) is not None:
+        entry["digest"] = version.digest
     if summary.target is not None:
         target = summary.target
         entry |= {"target": target.percent, "decimals": target.decimals, "kind": target.provenance}
@@ -410,6 +427,9 @@ def reproduce(
 
 @cli.command()
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True)
+@click.option(
+    "--allow-change", is_flag=True, help="Go on though code, versions or machine changed; the record tells it."
+)
 @at_once_option
 @data_option
 @runs_option
@@ -417,8 +437,8 @@ def reproduce(
 @json_option
 @click.pass_context
 def resume(
-    ctx: click.Context, runs: tuple[str, ...], at_once: int, data_root: Path, runs_root: Path, registry: Path,
-    as_json: bool,
+    ctx: click.Context, runs: tuple[str, ...], allow_change: bool, at_once: int, data_root: Path, runs_root: Path,
+    registry: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Go on with an interrupted run from its last stored epoch; on a CPU to the very bits of an uninterrupted one.
 
@@ -435,7 +455,10 @@ def resume(
         sys.exit(_carry_out_all(commands, at_once, device, as_json))
     (folder,) = folders.values()
     _carry_out(
-        lambda reporter: runner.resume(folder, data_root=data_root, registry=registry, reporter=reporter), as_json
+        lambda reporter: runner.resume(
+            folder, data_root=data_root, registry=registry, reporter=reporter, allow_change=allow_change
+        ),
+        as_json,
     )
 
 
@@ -535,12 +558,11 @@ def table(style: str, as_json: bool, all_benchmarks: bool, write: bool, registry
     """Print the table of results, derived from the records."""
     from results import table as tables
 
-    rows = _table_rows(registry)
-    if not all_benchmarks:
-        rows = [row for row in rows if row.runs or row.diverged]
     if write:
-        tables.write_csv(registry, registry.parent / "table.csv")
-        tables.write_section(registry.parent.parent / "README.md", tables.to_markdown(rows))
+        recorded = _table_rows(registry, all_benchmarks=False)
+        tables.write_section(registry.parent.parent / "README.md", tables.to_markdown(recorded))
+        tables.write_csv(recorded, registry.parent / "table.csv")
+    rows = _table_rows(registry, all_benchmarks=all_benchmarks)
     if as_json:
         style = "json"
     if style == "text":
@@ -556,13 +578,19 @@ def table(style: str, as_json: bool, all_benchmarks: bool, write: bool, registry
 @registry_option
 @json_option
 def verify(registry: Path, as_json: bool) -> None:
-    """Check every record: schema, hash, internal consistency, verdict, and that results/table.csv follows from them."""
+    """Check every record: schema, hash, consistency; and that results/table.csv and the README follow from them."""
     from benchmarks.verdict import check_record
     from results.registry import verify as verify_registry
-    from results.table import check_csv
+    from results.table import check_csv, check_section
 
     benchmark_ids()  # what is wrong with the catalogue itself is no problem of any record
-    problems = verify_registry(registry, [check_record]) or check_csv(registry, registry.parent / "table.csv")
+    problems = verify_registry(registry, [check_record])
+    if not problems:
+        table = _table_rows(registry, all_benchmarks=False)
+        problems = [
+            *check_csv(table, registry.parent / "table.csv"),
+            *check_section(table, registry.parent.parent / "README.md"),
+        ]
     count = len(list(registry.glob("*/*.json")))
     if as_json:
         _print_json(
@@ -629,10 +657,13 @@ def _carry_out(run: Callable[[Any], Outcome], as_json: bool) -> None:
             click.echo(f"interrupted; go on with: python cli.py resume {reporter.folder.name}", err=True)
         sys.stderr.flush()
         os._exit(INTERRUPTED)  # at once: the engine's threads may be in the middle of a step
+    from benchmarks.verdict import judge_run
+
+    verdict = judge_run(outcome.record, load_recipe(outcome.record.benchmark).target)
     if as_json:
-        _print_json(outcome.record)
+        _print_json(_with_derived(outcome.record, verdict))
     else:
-        _print_outcome(outcome)
+        _print_outcome(outcome, verdict)
     sys.exit(outcome.record.outcome == "diverged")
 
 
@@ -681,23 +712,30 @@ def _print_row(benchmark: str, registry: Path) -> None:
     """What all recorded runs of a benchmark come to: its row of `list`."""
     from results.table import to_columns
 
-    rows = [row for row in _table_rows(registry) if row.benchmark == benchmark and row.runs]
+    rows = [row for row in _table_rows(registry, all_benchmarks=False) if row.benchmark == benchmark]
     if rows:
         click.echo(to_columns(rows), nl=False)
 
 
-def _print_outcome(outcome: Outcome) -> None:
-    record, verdict = outcome.record, outcome.record.verdict
+def _with_derived(record: Record, verdict: Verdict) -> dict[str, Any]:
+    """A record as --json prints it: with what is derived from it."""
+    from results.canonical import plain
+
+    content: dict[str, Any] = plain(record)
+    return content | {"results": record.results, "restarts": record.restarts, "verdict": verdict}
+
+
+def _print_outcome(outcome: Outcome, verdict: Verdict) -> None:
+    record = outcome.record
     click.echo(f"{record.benchmark}: {record.outcome} after {len(record.curve.epoch)} epochs")
     if record.results is not None:
         point, counted, places = record.results.declared, record.results.counted, record.target.decimals + 1
         by_validation = record.recipe.settings["protocol"]["selection"] != "last"
         chosen = f"the best on validation ({point.valid_error:.2f} %)" if by_validation else "the last"
-        click.echo(
-            f"  test error {counted.test_error:.{places}f} % +- {verdict.standard_error:.{places}f} (binomial standard"
-            f" error on {counted.test_images:,} images) at epoch {point.epoch},"
-            f" {chosen}"
+        binomial = (
+            f"{verdict.standard_error or 0:.{places}f} (binomial standard error on {counted.test_images:,} images)"
         )
+        click.echo(f"  test error {counted.test_error:.{places}f} % +- {binomial} at epoch {point.epoch}, {chosen}")
         if record.curve.train_error:
             click.echo(f"  training error {record.curve.train_error[point.epoch - 1]:.{places}f} % at that epoch")
         if counted.test_images != point.test_images:
@@ -713,7 +751,8 @@ def _print_outcome(outcome: Outcome) -> None:
         click.echo(f"  {outcome.comparison}")
     judged = verdict.word not in ("not scored", "no published target")
     provisional = " (provisional)" if verdict.provisional and judged else ""
-    click.echo(f"  verdict: {verdict.word}{provisional}: {verdict.explanation}")
+    mixed = "".join(f"; mixed {kind}: its sittings had different ones" for kind in record.mixtures)
+    click.echo(f"  verdict: {verdict.word}{provisional}: {verdict.explanation}{mixed}")
     click.echo(f"  record: {outcome.registered or outcome.folder.record_path}")
     if outcome.registered:
         click.echo("  to have it in results/table.csv and the README: python cli.py table --write")

@@ -116,6 +116,14 @@ def _cpuinfo(key: str) -> str:
     )
 
 
+def memory_mib() -> int:
+    """Memory of the machine, in MiB; 0 where the system does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20
+    except (AttributeError, ValueError, OSError):
+        return 0
+
+
 def peak_memory_mib() -> float:
     """Largest resident memory of this process so far, in MiB.
 

@@ -43,6 +43,7 @@ HANDED_ON = "BNN_CODE_AT_START"
 _MODULES = (".py", ".pyc", ".so")
 _TEXTS = (".py", ".yaml", ".csv", ".txt")
 _GIT_SECONDS = 60
+_COMPUTING = ("data_prep/", "benchmarks/", "bnn_")
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,17 @@ class Code:
     mend: str | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     changed: tuple[str, ...] = ()
+
+    @property
+    def computing_sha256(self) -> str:
+        """SHA-256 (hexadecimal) of the files that compute, names included: those of data_prep, benchmarks and engines.
+
+        It stays the same from commit to commit as long as only the command line, results or documents change.
+        """
+        computing = [
+            f"{sha256}  {name}\n" for name, sha256 in sorted(self.files.items()) if name.startswith(_COMPUTING)
+        ]
+        return hashlib.sha256("".join(computing).encode(errors="surrogateescape")).hexdigest()
 
 
 def code_version(repository: Path = REPOSITORY) -> Code:

@@ -23,6 +23,7 @@ from benchmarks.errors import RecipeError
 from benchmarks.settings import (
     CLASSES,
     DATASETS,
+    Count,
     DataSettings,
     ModelSettings,
     Positive,
@@ -99,7 +100,7 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
-    """One benchmark, with the settings of this run."""
+    """One benchmark, with the settings of this run. `version` is the catalogue entry's: see catalog_versions."""
 
     id: str
     title: str
@@ -109,6 +110,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     sources: dict[str, str]
     overrides: dict[str, str] = {}
+    version: int = 1
 
     @property
     def data(self) -> DataSettings:
@@ -135,6 +137,17 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     def digest(self) -> str:
         """SHA-256 (hexadecimal) of every setting that can change the number."""
         return digest(msgspec.to_builtins(self.settings))
+
+    @property
+    def published_digest(self) -> str:
+        """As `digest`, of the published settings."""
+        return digest(msgspec.to_builtins(self.published))
+
+    @property
+    def defaults(self) -> list[str]:
+        """Settings at the value that stands for their absence: those that the digest leaves out."""
+        named = msgspec.to_builtins(self.settings)
+        return [key for key in flatten(self.settings) if key.partition(".")[2] not in named[key.partition(".")[0]]]
 
     @property
     def differences(self) -> list[Difference]:
@@ -331,7 +344,7 @@ def _with_parent(
 
 
 def _recipe_from_content(content: dict[str, Any], path: Path) -> Recipe:
-    known = {"id", "variant_of", "title", "paper", "target", *Settings.__struct_fields__}
+    known = {"id", "version", "variant_of", "title", "paper", "target", *Settings.__struct_fields__}
     unknown = sorted(set(content) - known)
     if unknown:
         raise RecipeError(f"unknown key {unknown[0]!r}{nearest(unknown[0], known)}")
@@ -354,6 +367,7 @@ def _recipe_from_content(content: dict[str, Any], path: Path) -> Recipe:
         published=settings,
         settings=settings,
         sources=sources,
+        version=msgspec.convert(content.get("version", 1), Count),
     )
 
 

@@ -37,9 +37,10 @@ import numpy as np
 from benchmarks.errors import RunError
 from benchmarks.protocol import Progress
 from benchmarks.seals import SealError, check_archive, open_arrays, open_json, seal_arrays, seal_json, sha256
+from results.canonical import digest
 from results.errors import RegistryError, StorageError
 from results.files import write_atomically
-from results.record import Record, declared_epoch, from_bytes, record_id, to_bytes
+from results.record import Record, declared_epoch, from_bytes, seal_problems, to_bytes
 
 FORMAT = 2  # of run.json and checkpoint.npz; raise it when an older folder cannot be continued
 UNSEALED = 1  # the format of the time before seals
@@ -66,7 +67,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class SittingLog(msgspec.Struct, kw_only=True):
-    """One uninterrupted stretch of the run, as in the record; and its engine's description, if it is known."""
+    """One uninterrupted stretch of the run, as in the record; what is None was not written down by earlier versions."""
 
     commit: str | None
     dirty: bool
@@ -76,6 +77,8 @@ class SittingLog(msgspec.Struct, kw_only=True):
     seconds: float
     started: str
     engine: dict[str, Any] | None = None
+    code_sha256: str | None = None
+    machine: dict[str, Any] | None = None
 
 
 class _Sittings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -400,8 +403,8 @@ class RunFolder:
                 return None
             raise RunError(f"{error}: {mend}") from error
         manifest = self.manifest()
-        found = (record.benchmark, record.seeds["run"], record.recipe.settings)
-        if found != (manifest.benchmark, manifest.seed, manifest.settings):
+        found = (record.benchmark, record.seed, record.recipe.digest)
+        if found != (manifest.benchmark, manifest.seed, digest(manifest.settings)):
             raise RunError(f"{self.record_path} is of another run: {mend}")
         return record
 
@@ -417,7 +420,7 @@ def read_sealed_record(path: Path) -> Record:
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from None
     record = from_bytes(data, str(path))
-    if record_id(record) != record.id or to_bytes(record) != data:
+    if any(seal_problems(data, record.id, str(path))):
         raise RegistryError(f"{path}: it is not what its id, {record.id}, was given to", "id")
     return record
 

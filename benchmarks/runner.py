@@ -15,9 +15,9 @@ import numpy as np
 
 from benchmarks.engine import Engine, compile_option, open_engine
 from benchmarks.errors import RunError
-from benchmarks.machine import peak_memory_mib, usable_cores
+from benchmarks.machine import cpu_model, memory_mib, peak_memory_mib, usable_cores
 from benchmarks.protocol import DivergenceError, Progress, evaluate, train
-from benchmarks.provenance import check_unchanged, code_at_start
+from benchmarks.provenance import Code, check_unchanged, code_at_start
 from benchmarks.publication import publishable
 from benchmarks.published_curve import CurveComparison, compare_curves, published_curve
 from benchmarks.recipe import CLASSES, Recipe, apply_overrides, recipe_from_settings
@@ -29,15 +29,18 @@ from benchmarks.run_folder import (
     read_sealed_record,
     weights_digest,
 )
+from benchmarks.settings import full_settings
 from benchmarks.tensorboard_log import TensorBoardLog
-from benchmarks.verdict import judge_run
+from benchmarks.version import harness_version
 from data_prep import Dataset, Split, load
 from data_prep.memorization import memorized
 from results import record as schema
+from results.canonical import leaves
 from results.errors import RegistryError
 from results.plots import learning_curve
 from results.record import Record
 from results.reference import ReferenceCurve
+from results.registry import add as add_to_registry
 from results.registry import registered_path
 from results.registry import write as write_to_registry
 from results.weights import described, unpack
@@ -125,13 +128,19 @@ def reproduce(
         return _Run(folder, recipe, data, opened, seed, registry, reporter).carry_on(None)
 
 
-def resume(folder: RunFolder, *, data_root: Path, registry: Path, reporter: Reporter) -> Outcome:
+def resume(
+    folder: RunFolder, *, data_root: Path, registry: Path, reporter: Reporter, allow_change: bool = False
+) -> Outcome:
     """Continue an interrupted run from its last stored epoch, with settings, seed, threads and precision as it began.
 
     One that is over is not trained again: its record is what there is, and is registered if the registry lacks it.
 
+    Args:
+        allow_change: go on though the code, the engine's versions, or what it computes on, are not those of the last
+            sitting. The record tells it of every sitting.
+
     Raises:
-        as `reproduce`; also RunError if the data are no longer those that the run began with.
+        as `reproduce`; also RunError if the data are no longer those that the run began with, or if something changed.
     """
     folder.notify = reporter.note
     with folder.lock():
@@ -141,7 +150,18 @@ def resume(folder: RunFolder, *, data_root: Path, registry: Path, reporter: Repo
         checkpoint = folder.load_checkpoint()
         recipe, data, engine, manifest = reopen(folder, data_root)
         check_unchanged()
+        if checkpoint is not None and checkpoint.sittings and not allow_change:
+            _refuse_changes(folder, checkpoint.sittings[-1], engine)
         return _Run(folder, recipe, data, engine, manifest.seed, registry, reporter).carry_on(checkpoint)
+
+
+def _refuse_changes(folder: RunFolder, before: SittingLog, engine: Engine) -> None:
+    """Raises RunError if another code, version or machine would go on with a run."""
+    if changes := _changes(before, _as_json(engine.describe()), code_at_start()):
+        raise RunError(
+            f"run {folder.name} would go on with other {', '.join(changes)}: to allow it, and have its record tell it,"
+            f" `python cli.py resume {folder.name} --allow-change`"
+        )
 
 
 def _recorded(folder: RunFolder, record: Record, registry: Path) -> Outcome:
@@ -155,7 +175,7 @@ def _recorded(folder: RunFolder, record: Record, registry: Path) -> Outcome:
         if record.published_weights:
             assert record.results is not None
             weights = publishable(recipe, load_recorded_weights(folder, record, record.results.declared.epoch))
-        registered = write_to_registry(record, registry, weights)
+        registered = add_to_registry(folder.record_path.read_bytes(), registry, weights)
     published = published_curve(recipe)
     return Outcome(folder, record, registered, compare_curves(record.curve, published) if published else None)
 
@@ -384,37 +404,31 @@ class _Run:
 
     def _record(self, checkpoint: Checkpoint, outcome: str, weights: bytes | None) -> Record:
         progress, recipe = checkpoint.progress, self.recipe
-        curve, settings = progress.as_curve(), msgspec.to_builtins(recipe.settings)
-        test_correct = None if progress.test_correct is None else schema.pack_bits(progress.test_correct)
-        results = schema.summarize(curve, len(self.data.test.labels), test_correct, settings)
-        declared = progress.declared_epoch(recipe)
+        declared, last = progress.declared_epoch(recipe), checkpoint.sittings[-1]
+        if last.engine is None:  # a run that an earlier version trained to its end, and did not record
+            last.engine = _as_json(self.engine.describe())
         content = {
+            "harness": harness_version(),
             "benchmark": recipe.id,
             "paper": recipe.paper.name,
             "recipe": {
                 "digest": recipe.digest,
-                "settings": settings,
+                "version": recipe.version,
+                "settings": full_settings(recipe.settings),
+                "defaults": recipe.defaults,
                 "scoring": recipe.scoring,
                 "differences": recipe.differences,
             },
             "target": self._target(),
-            "engine": self.engine.describe(),
-            "sittings": [_as_recorded(sitting) for sitting in checkpoint.sittings],
+            "sittings": checkpoint.sittings,
             "data": {split.name: self._split(split) for split in (self.data.train, self.data.valid, self.data.test)},
-            "seeds": schema.seeds_of(settings, self.seed),
-            "curve": curve,
-            "results": results,
-            "test_correct": test_correct,
+            "seed": self.seed,
+            "curve": progress.as_curve(),
+            "test_correct": None if progress.test_correct is None else schema.pack_bits(progress.test_correct),
             "weights_sha256": weights_digest(self.folder.load_weights(declared)) if declared else None,
-            "times": {
-                "train_seconds": progress.train_seconds,
-                "evaluate_seconds": progress.evaluate_seconds,
-                "total_seconds": sum(sitting.seconds for sitting in checkpoint.sittings),
-            },
+            "times": {"train_seconds": progress.train_seconds, "evaluate_seconds": progress.evaluate_seconds},
             "peak_memory_mib": checkpoint.peak_memory_mib,
-            "restarts": len(checkpoint.sittings) - 1,
             "outcome": outcome,
-            "verdict": judge_run(recipe, results, outcome),
         }
         if weights is not None:
             content["published_weights"] = described(weights)
@@ -456,6 +470,8 @@ def _new_sitting(first_epoch: int, engine: dict[str, object]) -> SittingLog:
         seconds=0.0,
         started=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         engine=_as_json(engine),
+        code_sha256=code.computing_sha256,
+        machine={"processor": cpu_model(), "cores": usable_cores(), "memory_mib": memory_mib()},
     )
 
 
@@ -465,8 +481,20 @@ def _as_json(engine: dict[str, object]) -> dict[str, Any]:
     return as_json
 
 
-def _as_recorded(sitting: SittingLog) -> schema.Sitting:
-    return schema.Sitting(**{field: getattr(sitting, field) for field in schema.Sitting.__struct_fields__})
+def _changes(before: SittingLog, engine: dict[str, Any], code: Code) -> list[str]:
+    """What would compute a run otherwise than its last sitting did, in words; what that did not say is not compared."""
+    changed = []
+    if before.code_sha256 is None:
+        if (before.commit, before.diff_sha256) != (code.commit, code.diff_sha256):
+            changed.append(f"code (commit {(before.commit or 'unknown')[:12]}, here {(code.commit or 'unknown')[:12]})")
+    elif before.code_sha256 != code.computing_sha256:
+        changed.append(f"code (SHA-256 {before.code_sha256[:12]}, here {code.computing_sha256[:12]})")
+    here, there = (dict(leaves(description or {})) for description in (engine, before.engine))
+    return changed + [
+        f"{field} ({there.get(field, 'absent')}, here {here.get(field, 'absent')})"
+        for field in sorted(here.keys() | there.keys())
+        if there and here.get(field) != there.get(field)
+    ]
 
 
 def _rows(progress: Progress) -> list[dict[str, Any]]:

@@ -261,6 +261,15 @@ def flatten(settings: Settings) -> dict[str, Any]:
     }
 
 
+def full_settings(settings: Settings) -> dict[str, dict[str, Any]]:
+    """All settings by group, those at their defaults too, as plain values."""
+    groups = {group: getattr(settings, group) for group in settings.__struct_fields__}
+    return {
+        group: {name: msgspec.to_builtins(getattr(part, name)) for name in part.__struct_fields__}
+        for group, part in groups.items()
+    }
+
+
 def setting_text(value: Any) -> str:
     """A setting's value as `--set` takes it: null, true, 80,120, 0.001, text."""
     if value is None or isinstance(value, bool):

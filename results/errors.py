@@ -17,3 +17,7 @@ class StorageError(RegistryError):
     """A file could not be read or written: no space, no permission, not there. It says nothing about the records."""
 
     exit_code = 1
+
+
+class NewerSchemaError(RegistryError):
+    """A record that a later version wrote: it is passed over, with a word about it."""

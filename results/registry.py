@@ -5,7 +5,7 @@ With some records weights are published: see results/weights.py.
 
 from __future__ import annotations
 
-import json
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -13,11 +13,12 @@ from typing import NamedTuple
 from msgspec import UNSET
 
 from results import checks, weights
-from results.canonical import leaves
 from results.errors import RegistryError, StorageError
 from results.files import write_atomically
-from results.record import Record, checksums, from_bytes, record_id, seal, to_bytes
+from results.record import Record, content_of, from_bytes, seal, seal_problems, to_bytes
+from results.record.migrations import dropped_problems
 
+LARGEST_BYTES = 64 * 2**20  # 1,500 epochs with errors by class take 2 MB
 ExtraCheck = Callable[[Record], Iterable[tuple[str, str]]]
 
 
@@ -41,26 +42,37 @@ def write(record: Record, root: Path, published: bytes | None = None) -> Path:
     the place cannot be written to.
     """
     sealed = seal(record)
-    name = f"record of {record.benchmark}"
     if record.id not in ("", sealed.id):
-        raise RegistryError(f"{name}: id: is {record.id}, but the content has {sealed.id}", "id")
-    if found := checks.problems(sealed):
+        raise RegistryError(f"record of {record.benchmark}: id: is {record.id}, but the content has {sealed.id}", "id")
+    return add(to_bytes(sealed), root, published)
+
+
+def add(data: bytes, root: Path, published: bytes | None = None) -> Path:
+    """As `write`, a record that is written already, of whichever schema: its bytes stay as they are."""
+    record = from_bytes(data, "record")
+    name = f"record of {record.benchmark}"
+    if found := [*seal_problems(data, record.id, name), *_inconsistencies(data, record)]:
         raise RegistryError(f"{name}: {checks.as_lines(found)}", found[0][0])
     described = UNSET if published is None else weights.described(published)
-    if sealed.published_weights != described:
+    if record.published_weights != described:
         raise RegistryError(f"{name}: published_weights: are not those that the record describes", "published_weights")
     if published is not None:
-        _write_once(weights.path_of(root, sealed.benchmark, sealed.id), published)
-    path = root / sealed.benchmark / f"{sealed.id}.json"
-    _write_once(path, to_bytes(sealed))
+        _write_once(weights.path_of(root, record.benchmark, record.id), published)
+    path = root / record.benchmark / f"{record.id}.json"
+    _write_once(path, data)
     return path
 
 
+def _inconsistencies(data: bytes, record: Record) -> list[checks.FieldProblem]:
+    found = checks.problems(record)
+    return found or list(dropped_problems(content_of(data, record.id), record))
+
+
 def registered_path(record: Record, root: Path) -> Path | None:
-    """Where the record is registered, with the weights published with it; None if it is not."""
+    """Where the record is registered, as it was written and with the weights published with it; None if it is not."""
     path = root / record.benchmark / f"{record.id}.json"
-    whole = path.exists() and _content(path) == to_bytes(record) and not any(weights.problems(record, root))
-    return path if whole else None
+    whole = path.exists() and not any(seal_problems(_content(path), record.id, str(path)))
+    return path if whole and not any(weights.problems(record, root)) else None
 
 
 def _write_once(path: Path, data: bytes) -> None:
@@ -71,13 +83,29 @@ def _write_once(path: Path, data: bytes) -> None:
 
 
 def read(path: Path) -> Record:
-    """The record in a file, its schema checked. Raises RegistryError naming file and field."""
-    return from_bytes(_content(path), str(path))
+    """The record in a file, as it was written under its name. Raises RegistryError naming file and field."""
+    data = _content(path)
+    record = from_bytes(data, str(path))
+    for field, problem in seal_problems(data, path.stem, str(path)):
+        raise RegistryError(f"{path}: {field}: {problem}", field)
+    return record
 
 
-def read_all(root: Path) -> list[tuple[Path, Record]]:
-    """Every record of the registry, sorted by benchmark and id; empty if the folder does not exist."""
-    return [(path, read(path)) for path in _record_files(root)]
+def read_all(root: Path, warn: Callable[[str], None]) -> list[tuple[Path, Record]]:
+    """Every record of the registry that is what it says, sorted by benchmark and id; empty if there is no folder.
+
+    `warn` is told of each file that is passed over: of a newer schema, damaged, or not consistent with itself.
+    """
+    found = []
+    for path in _record_files(root):
+        try:
+            record = read(path)
+            if problems := checks.problems(record):
+                raise RegistryError(f"{path}: {checks.as_lines(problems[:1])}")
+            found.append((path, record))
+        except RegistryError as error:
+            warn(f"passed over: {error}")
+    return found
 
 
 def find(root: Path, text: str) -> Path:
@@ -123,41 +151,15 @@ def _file_problems(path: Path, root: Path, extra_checks: Iterable[ExtraCheck]) -
         field = error.field or "content"
         yield field, str(error).removeprefix(f"{path}: ").removeprefix(f"{field}: ")
         return
-    yield from _seal_problems(record, path.stem)
+    yield from seal_problems(data, path.stem, str(path))
     if path.parent != root / record.benchmark:
         yield "benchmark", f"is {record.benchmark}, but the file is not in that folder"
-    yield from _text_problems(data, to_bytes(record))
-    inconsistent = checks.problems(record)
+    inconsistent = _inconsistencies(data, record)
     yield from inconsistent
     yield from (("published_weights", f"the file {problem}") for problem in weights.problems(record, root))
     if not inconsistent:  # they reckon with what stands there
         for check in extra_checks:
             yield from check(record)
-
-
-def _seal_problems(record: Record, name: str) -> Iterator[checks.FieldProblem]:
-    """What was changed after the record was written under its name: which field, else that something was."""
-    right, content_id = checksums(record), record_id(record)
-    if name != record.id:
-        yield "id", f"is {record.id}, the file's name {name}"
-    fields = sorted(right.keys() | record.checksums.keys())
-    changed = [field for field in fields if right.get(field) != record.checksums.get(field)]
-    for field in changed:
-        if content_id in (record.id, name):  # the content is as it was named: the checksum is what changed
-            yield f"checksums.{field}", f"is {record.checksums.get(field)}, the field's is {right.get(field)}"
-        else:
-            yield field, "was changed after the record was written: it does not match its checksum"
-    if content_id not in (record.id, name) and not changed:
-        yield "content (hash)", f"has the hash {content_id}, the record's id is {record.id}"
-
-
-def _text_problems(data: bytes, canonical: bytes) -> Iterator[checks.FieldProblem]:
-    """Bytes that mean the same but are not the canonical ones, as 1.50 for 1.5: still not the file that was written."""
-    if data == canonical:
-        return
-    texts, right = (dict(leaves(json.loads(part, parse_float=str, parse_int=str))) for part in (data, canonical))
-    field = next((field for field in right if texts.get(field) != right[field]), "content")
-    yield field, "is not in canonical form: the bytes are not those that were written"
 
 
 def _record_files(root: Path, pattern: str = "*/*.json") -> list[Path]:
@@ -167,6 +169,9 @@ def _record_files(root: Path, pattern: str = "*/*.json") -> list[Path]:
 
 def _content(path: Path) -> bytes:
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_BYTES:
+            raise RegistryError(f"{path}: content: is no file of at most {LARGEST_BYTES:,} bytes, as every record is")
         return path.read_bytes()
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from None

@@ -1,23 +1,26 @@
-"""The results table: one row a benchmark, derived from the records, as CSV, Markdown, text or JSON.
+"""The results table: one row a group of runs, derived from the records, as CSV, Markdown, text or JSON.
 
 Only scoring runs count: those at exactly the published settings. The same records give the same bytes.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, NotRequired, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, NotRequired, Protocol, TypedDict
 
 from msgspec import UNSET
 
 from results.errors import RegistryError
 from results.files import write_atomically
-from results.record import Record
-from results.registry import Problem, read_all
+from results.groups import Group, groups
+from results.record import Record, standard_error
+from results.registry import Problem
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -44,7 +47,10 @@ _NUMBERS = ("target", "measured", "runs")
 
 
 class Benchmark(TypedDict):
-    """What the table needs to know of a benchmark that may have no record; `kind` as in `results.record.Target`."""
+    """What the table needs to know of a benchmark that may have no record; `kind` as in `results.record.Target`.
+
+    digest: of the settings that are published now, where that is known: runs of others are superseded.
+    """
 
     id: str
     paper: str
@@ -52,14 +58,29 @@ class Benchmark(TypedDict):
     target: float | None
     decimals: NotRequired[int]
     kind: NotRequired[str]
+    digest: NotRequired[str]
+
+
+class Verdict(Protocol):
+    """The judgement of one run, as `benchmarks.verdict` makes it."""
+
+    @property
+    def word(self) -> str: ...
+
+    @property
+    def provisional(self) -> bool: ...
+
+
+Judge = Callable[[Record], Verdict]
 
 
 class Row(NamedTuple):
-    """One benchmark's recorded runs; errors in percent, None where there is nothing to say.
+    """One group of a benchmark's recorded runs; errors in percent, None where there is nothing to say.
 
-    runs: finished scoring runs, exact repetitions counted once; test_error: their mean; spread: for one run the
-    binomial standard error, for several their standard deviation. diverged: scoring runs that diverged, no part of it.
-    train_error: mean over the runs of that of the training images, in evaluation mode, where it was measured.
+    runs: finished scoring runs, one a seed; test_error: their mean; spread: for one run the binomial standard error,
+    for several their standard deviation. diverged: scoring runs that diverged, no part of it. repetitions: further
+    runs of the same seeds, no part of it either. train_error: mean over the runs of that of the training images, in
+    evaluation mode, where it was measured. notes: what a reader must know, as "mixed code" or "superseded".
     """
 
     benchmark: str
@@ -76,17 +97,34 @@ class Row(NamedTuple):
     engine: str
     date: str
     train_error: float | None
+    precision: str
+    repetitions: int
+    notes: str
 
 
-def rows(records: Iterable[Record], benchmarks: Iterable[Benchmark] = ()) -> list[Row]:
-    """The table: first `benchmarks`, in their order, then the other recorded ones by id."""
-    scoring: dict[str, list[Record]] = {}
-    for record in records:
-        if record.recipe.scoring and record.outcome != "killed":
-            scoring.setdefault(record.benchmark, []).append(record)
+def rows(records: Iterable[Record], judge: Judge, benchmarks: Iterable[Benchmark] = ()) -> list[Row]:
+    """The table: first `benchmarks`, in their order, then the other recorded ones by id; a row for each group."""
+    of_benchmark: dict[str, list[Group]] = {}
+    for group in groups(records):
+        of_benchmark.setdefault(group.key.benchmark, []).append(group)
     known = {benchmark["id"]: benchmark for benchmark in benchmarks}
-    known |= {name: _benchmark_of(scoring[name][0]) for name in sorted(scoring.keys() - known.keys())}
-    return [_row(benchmark, scoring.get(name, [])) for name, benchmark in known.items()]
+    others = sorted(of_benchmark.keys() - known.keys())
+    known |= {name: _benchmark_of(of_benchmark[name][0].runs[0]) for name in others}
+    return [
+        _row(benchmark, group, judge)
+        for name, benchmark in known.items()
+        for group in _current_first(benchmark, of_benchmark.get(name, []))
+    ]
+
+
+def _current_first(benchmark: Benchmark, found: list[Group]) -> Sequence[Group | None]:
+    """Superseded groups last, the larger ones of the others first; a row without one where there is none."""
+    found.sort(key=lambda group: (_is_superseded(benchmark, group), -len(group.runs), group.key))
+    return found or [None]
+
+
+def _is_superseded(benchmark: Benchmark, group: Group) -> bool:
+    return benchmark.get("digest", group.key.digest) != group.key.digest
 
 
 def percent_text(percent: float | None, decimals: int) -> str:
@@ -96,8 +134,6 @@ def percent_text(percent: float | None, decimals: int) -> str:
 
 def to_csv(table: Sequence[Row]) -> str:
     """The table for programs: bare numbers, one column a fact, empty where there is none."""
-    import pandas as pd
-
     columns = {
         "benchmark": [row.benchmark for row in table],
         "paper": [row.paper for row in table],
@@ -112,8 +148,15 @@ def to_csv(table: Sequence[Row]) -> str:
         "engine": [row.engine for row in table],
         "date": [row.date for row in table],
         "train_error": [_number(row.train_error, row.decimals + 1) for row in table],
+        "precision": [row.precision for row in table],
+        "repetitions": [row.repetitions for row in table],
+        "notes": [row.notes for row in table],
     }
-    return str(pd.DataFrame(columns).to_csv(index=False, lineterminator="\n"))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    return text.getvalue()
 
 
 def to_markdown(table: Sequence[Row]) -> str:
@@ -152,10 +195,11 @@ def to_json(table: Sequence[Row]) -> str:
     return json.dumps([row._asdict() for row in table], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def write_csv(root: Path, path: Path) -> None:
-    """Derive `path` (results/table.csv) from the registry under `root`; raises RegistryError as `read_all` does."""
-    table = rows(record for _, record in read_all(root))
-    write_atomically(path, to_csv(table).encode())
+def write_csv(table: Sequence[Row], path: Path) -> None:
+    """Write `path` (results/table.csv); a file that would not change is not touched."""
+    text = to_csv(table).encode()
+    if not path.exists() or path.read_bytes() != text:
+        write_atomically(path, text)
 
 
 def replace_section(text: str, markdown: str) -> str:
@@ -178,15 +222,26 @@ def write_section(path: Path, markdown: str) -> None:
         write_atomically(path, replaced.encode())
 
 
-def check_csv(root: Path, path: Path) -> list[Problem]:
-    """Whether `path` (results/table.csv) is what the registry under `root` gives; run it when all records are valid."""
-    records = [record for _, record in read_all(root)]
-    expected = to_csv(rows(records))
+def check_csv(table: Sequence[Row], path: Path) -> list[Problem]:
+    """Whether `path` (results/table.csv) is this table; for when all records are valid."""
     if not path.exists():
-        return [Problem(path, "content", "missing; `python cli.py table --write` makes it")] if records else []
-    if path.read_text() != expected:
+        return [Problem(path, "content", "missing; `python cli.py table --write` makes it")] if table else []
+    if path.read_bytes() != to_csv(table).encode():
         return [Problem(path, "content", "does not follow from the records; `python cli.py table --write` mends it")]
     return []
+
+
+def check_section(table: Sequence[Row], path: Path) -> list[Problem]:
+    """Whether the results in `path` (README.md) are this table; nothing where there is no such file."""
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8")
+    try:
+        wrong = replace_section(text, to_markdown(table)) != text
+    except RegistryError as error:
+        return [Problem(path, "results", str(error))]
+    mend = "does not follow from the records; `python cli.py table --write` mends it"
+    return [Problem(path, "results", mend)] if wrong else []
 
 
 def _benchmark_of(record: Record) -> Benchmark:
@@ -201,11 +256,15 @@ def _benchmark_of(record: Record) -> Benchmark:
     )
 
 
-def _row(benchmark: Benchmark, records: Sequence[Record]) -> Row:
-    records = _distinct(records)
-    measured = [record for record in records if record.outcome == "finished" and record.results]
+def _row(benchmark: Benchmark, group: Group | None, judge: Judge) -> Row:
+    runs = group.runs if group else []
+    measured = group.finished if group else []
     errors = [record.results.counted.test_error for record in measured if record.results]
     train_errors = [error for error in map(_train_error, measured) if error is not None]
+    verdict = _verdict([judge(record) for record in runs])
+    notes = [f"mixed {kind}" for kind in group.mixtures] if group else []
+    if group and _is_superseded(benchmark, group):
+        verdict, notes = "superseded", ["settings corrected since", *notes]
     return Row(
         benchmark=benchmark["id"],
         paper=benchmark["paper"],
@@ -214,14 +273,24 @@ def _row(benchmark: Benchmark, records: Sequence[Record]) -> Row:
         target_kind=benchmark.get("kind", "read"),
         decimals=benchmark.get("decimals", 2),
         runs=len(measured),
-        diverged=len(records) - len(measured),
+        diverged=len(runs) - len(measured),
         test_error=statistics.fmean(errors) if errors else None,
-        spread=statistics.stdev(errors) if len(errors) > 1 else measured[0].verdict.standard_error if errors else None,
-        verdict=_verdict(records),
-        engine=", ".join(sorted({f"{record.engine.name} {record.engine.device}" for record in records})),
-        date=max((sitting.started[:10] for record in records for sitting in record.sittings), default=""),
+        spread=_spread(measured, errors),
+        verdict=verdict,
+        engine=", ".join(sorted({f"{record.engine.name} {record.engine.device}" for record in runs})),
+        date=max((sitting.started[:10] for record in runs for sitting in record.sittings), default=""),
         train_error=statistics.fmean(train_errors) if train_errors else None,
+        precision=group.key.precision if group else "",
+        repetitions=len(group.repetitions) if group else 0,
+        notes=", ".join(notes),
     )
+
+
+def _spread(measured: Sequence[Record], errors: Sequence[float]) -> float | None:
+    if len(errors) > 1:
+        return statistics.stdev(errors)
+    counted = [record.results.counted for record in measured if record.results]
+    return standard_error(counted[0].test_wrong, counted[0].test_images) if counted else None
 
 
 def _train_error(record: Record) -> float | None:
@@ -231,20 +300,14 @@ def _train_error(record: Record) -> float | None:
     return record.curve.train_error[record.results.declared.epoch - 1]
 
 
-def _distinct(records: Sequence[Record]) -> list[Record]:
-    """The records without exact repetitions of a run: the same weights are the same measurement, not a second one."""
-    seen = {record.weights_sha256 or record.id: record for record in reversed(records)}
-    return list(reversed(seen.values()))
-
-
-def _verdict(records: Sequence[Record]) -> str:
+def _verdict(verdicts: Sequence[Verdict]) -> str:
     """The runs' verdict: one word if they agree, else how many have which."""
-    if not records:
+    if not verdicts:
         return NOT_RUN
-    words = Counter(record.verdict.word for record in records).most_common()
+    words = Counter(verdict.word for verdict in verdicts).most_common()
     text = words[0][0] if len(words) == 1 else ", ".join(f"{count} {word}" for word, count in sorted(words))
     judged = any(word not in ("no published target", "not scored") for word, _ in words)
-    return f"{text} (provisional)" if judged and all(record.verdict.provisional for record in records) else text
+    return f"{text} (provisional)" if judged and all(verdict.provisional for verdict in verdicts) else text
 
 
 def _cells(row: Row) -> Mapping[str, str]:
@@ -259,8 +322,8 @@ def _cells(row: Row) -> Mapping[str, str]:
         "target": percent_text(row.target, row.decimals) + mark,
         "measured": percent_text(row.test_error, row.decimals + 1) + spread + train,
         "runs": f"{row.runs} (+{row.diverged} diverged)" if row.diverged else str(row.runs),
-        "verdict": row.verdict,
-        "engine": row.engine or "-",
+        "verdict": row.verdict + (f"; {row.notes}" if row.notes else ""),
+        "engine": (row.engine or "-") + (f", {row.precision}" if row.precision not in ("", "float32") else ""),
         "date": row.date or "-",
     }
 

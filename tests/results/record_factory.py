@@ -14,18 +14,16 @@ from results.record import (
     Data,
     Difference,
     Engine,
+    Machine,
     Recipe,
     Record,
     Sitting,
     Split,
     Target,
     Times,
-    Verdict,
     declared_epoch,
     error_percent,
     pack_bits,
-    standard_error,
-    summarize,
 )
 
 VALID_IMAGES, TEST_IMAGES = 200, 400
@@ -53,7 +51,6 @@ def make_record(
     test_correct = (
         pack_bits(np.arange(TEST_IMAGES) >= curve.test_wrong[declared_epoch(curve, {}) - 1]) if epochs else None
     )
-    results = summarize(curve, TEST_IMAGES, test_correct, {})
     settings = {
         "data": {"dataset": "mnist", "preprocessing": "centered", "train_images": 1000, "valid_images": valid_images},
         "model": {"architecture": "32FC-10FC", "batch_norm_alpha": 0.15, "weights": "stochastic"},
@@ -65,10 +62,16 @@ def make_record(
         settings["protocol"] = {"selection": "last"}
     difference = Difference(key="train.epochs", published=250, value=epochs, source="--epochs")
     fields: dict[str, Any] = {
+        "harness": "0.2.0",
         "benchmark": benchmark,
         "paper": "BinaryConnect",
         "recipe": Recipe(
-            digest=digest(settings), settings=settings, scoring=scoring, differences=[] if scoring else [difference]
+            digest=digest(settings),
+            version=1,
+            settings=settings,
+            defaults=[],
+            scoring=scoring,
+            differences=[] if scoring else [difference],
         ),
         "target": Target(
             test_error=None if evaluates else 1.15,
@@ -77,37 +80,30 @@ def make_record(
             source="" if evaluates else "README of the code",
             kind="read",
         ),
-        "engine": Engine(
-            name="gluon",
-            device="cpu",
-            device_name="some processor",
-            threads=2,
-            precision="float32",
-            versions={"mxnet": "1.9.1", "numpy": "1.23.5"},
-            features=["AVX512"],
-            driver=None,
-            determinism={"bit_exact": True, "threads": "fixed"},
-        ),
         "sittings": make_sittings(epochs, sittings),
         "data": Data(train=_split(1000, evaluates), valid=_split(valid_images), test=_split(TEST_IMAGES, evaluates)),
-        "seeds": {"run": seed, "labels": seed} if evaluates else {"run": seed},
+        "seed": seed,
         "curve": curve,
-        "results": results,
         "test_correct": test_correct,
-        "weights_sha256": digest(seed) if results else None,
-        "times": Times(train_seconds=10.5 * epochs, evaluate_seconds=2.25, total_seconds=12.0 * epochs + 2.25),
+        "weights_sha256": digest(seed) if epochs else None,
+        "times": Times(train_seconds=10.5 * epochs, evaluate_seconds=2.25),
         "peak_memory_mib": 512.5,
-        "restarts": sittings - 1,
         "outcome": "finished",
-        "verdict": Verdict(
-            word="not scored" if not scoring else "no published target" if evaluates else "not reproduced",
-            provisional=True,
-            margin=0.21 if scoring and not evaluates else None,
-            standard_error=standard_error(results.declared.test_wrong, TEST_IMAGES) if results else None,
-            explanation="an example",
-        ),
     }
     return Record(**(fields | changes))
+
+
+ENGINE = Engine(
+    name="gluon",
+    device="cpu",
+    device_name="some processor",
+    threads=2,
+    precision="float32",
+    versions={"mxnet": "1.9.1", "numpy": "1.23.5"},
+    features=["AVX512"],
+    driver=None,
+    determinism={"bit_exact": True, "threads": "fixed"},
+)
 
 
 def make_curve(seed: int, epochs: int) -> Curve:
@@ -144,10 +140,13 @@ def make_sittings(epochs: int, sittings: int) -> list[Sitting]:
             commit="0123456789abcdef0123456789abcdef01234567",
             dirty=i == 0,
             diff_sha256=digest("diff") if i == 0 else None,
+            code_sha256=digest("code"),
             first_epoch=first + 1,
             last_epoch=last,
             seconds=3.5,
             started=f"2024-05-{i + 1:02}T12:00:00Z",
+            engine=ENGINE,
+            machine=Machine(processor="some processor", cores=2, memory_mib=16_000),
         )
         for i, (first, last) in enumerate(zip([0, *ends], ends, strict=False))
     ]

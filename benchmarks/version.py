@@ -1,0 +1,16 @@
+"""The version of this program, as pyproject.toml has it."""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from pathlib import Path
+
+_PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
+
+
+@functools.cache
+def harness_version() -> str:
+    """For example "0.2.0"."""
+    version: str = tomllib.loads(_PYPROJECT.read_text(encoding="utf-8"))["project"]["version"]
+    return version

@@ -1,0 +1,60 @@
+"""Which runs may be averaged: those of one recipe on the same data by one engine in one precision, one run a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from results.record import Record
+
+
+class Key(NamedTuple):
+    """What the runs of a group have in common. `data`: the splits' digests, or where they are drawn, what is drawn."""
+
+    benchmark: str
+    digest: str
+    data: tuple[str, ...]
+    engine: str
+    precision: str
+
+
+class Group(NamedTuple):
+    """Scoring runs with the same key.
+
+    runs: one a seed, the one that was started first, in the order of their start. repetitions: further runs of these
+    seeds: on another machine or with other bits, but no new measurement of the method.
+    """
+
+    key: Key
+    runs: list[Record]
+    repetitions: list[Record]
+
+    @property
+    def finished(self) -> list[Record]:
+        """Those with a result."""
+        return [record for record in self.runs if record.outcome == "finished" and record.results is not None]
+
+    @property
+    def mixtures(self) -> list[str]:
+        """Of code, engine and machine, those that changed within a run."""
+        return [kind for kind in ("code", "engine", "machine") if any(kind in record.mixtures for record in self.runs)]
+
+
+def key_of(record: Record) -> Key:
+    """The key of the group that a record belongs to."""
+    splits = (record.data.train, record.data.valid, record.data.test)
+    drawn = len(record.seeds) > 1  # the digests are then another's with every seed
+    data = tuple(f"{s.dataset} {s.preprocessing} {s.images}" if drawn else s.digest for s in splits)
+    return Key(record.benchmark, record.recipe.digest, data, record.engine.name, record.engine.precision)
+
+
+def groups(records: Iterable[Record]) -> list[Group]:
+    """The groups of all scoring runs that ended by themselves, in the order of their first runs."""
+    found: dict[Key, Group] = {}
+    for record in sorted(records, key=lambda record: (record.sittings[0].started, record.id)):
+        if not record.recipe.scoring or record.outcome == "killed":
+            continue
+        group = found.setdefault(key_of(record), Group(key_of(record), [], []))
+        seeds = {run.seed for run in group.runs}
+        (group.repetitions if record.seed in seeds else group.runs).append(record)
+    return list(found.values())

@@ -1,0 +1,47 @@
+"""One run's record: its schema, its text and name, and what follows from it.
+
+`Record` is what everything else reads; records of older schemas become one when they are read.
+"""
+
+from __future__ import annotations
+
+from results.record.bits import pack_bits, packed_bytes, unpack_bits
+from results.record.points import (
+    VALIDATION_COLUMNS,
+    Counted,
+    Point,
+    Results,
+    columns,
+    count,
+    counted_images,
+    declared_epoch,
+    error_percent,
+    points,
+    seeds_of,
+    standard_error,
+    summarize,
+)
+from results.record.schema import (
+    SCHEMA,
+    Curve,
+    Data,
+    Difference,
+    Engine,
+    Machine,
+    PublishedWeights,
+    Recipe,
+    Record,
+    Sitting,
+    Split,
+    Target,
+    Times,
+)
+from results.record.text import comparable, content_of, from_bytes, record_id, seal, seal_problems, to_bytes
+
+__all__ = [
+    "SCHEMA", "VALIDATION_COLUMNS", "Counted", "Curve", "Data", "Difference", "Engine", "Machine", "Point",
+    "PublishedWeights", "Recipe", "Record", "Results", "Sitting", "Split", "Target", "Times", "columns", "comparable",
+    "content_of", "count", "counted_images", "declared_epoch", "error_percent", "from_bytes", "pack_bits",
+    "packed_bytes", "points", "record_id", "seal", "seal_problems", "seeds_of", "standard_error", "summarize",
+    "to_bytes", "unpack_bits",
+]  # fmt: skip
