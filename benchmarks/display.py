@@ -44,6 +44,9 @@ class LiveReporter:
         self._batches = steps_per_epoch(recipe)
         self._batch_size = recipe.train.batch_size
         self._epoch_seconds: float | None = None
+        # What is compiled is compiled in the first batches that are told of: no clock may count them.
+        self._untimed: int | None = None
+        self._batch_seconds = 0.0
         self._say(f"[bold]{folder.name}[/bold]: {recipe.title}")
         self._say(
             f"engine {engine['name']} on {engine['device_name']}, {engine['threads']} threads; folder {folder.path}"
@@ -62,15 +65,21 @@ class LiveReporter:
 
     def batch_done(self, batches: int, loss: float) -> None:
         assert self._task is not None
-        elapsed = time.monotonic() - self._epoch_started
-        rate = batches * self._batch_size / elapsed
-        rest_of_epoch = elapsed / batches * (self._batches - batches)
-        left = rest_of_epoch + (self._epochs - self._epoch) * (self._epoch_seconds or elapsed / batches * self._batches)
-        status = f"loss {loss:.4f}  {rate:,.0f} images/s  {duration(left)} left"
+        status = f"loss {loss:.4f}"
+        if self._untimed is None:
+            self._untimed, self._epoch_started = batches, time.monotonic()
+        elif batches > self._untimed:
+            self._batch_seconds = (time.monotonic() - self._epoch_started) / (batches - self._untimed)
+            rest_of_epoch = self._batch_seconds * (self._batches - batches)
+            epoch_seconds = self._epoch_seconds or self._batch_seconds * self._batches
+            left = rest_of_epoch + (self._epochs - self._epoch) * epoch_seconds
+            rate = self._batch_size / self._batch_seconds
+            status += f"  {rate:,.0f} images/s  {duration(left)} left"
         self._progress.update(self._task, completed=batches, status=status)
 
     def epoch_done(self, row: dict[str, Any], declared_epoch: int) -> None:
-        self._epoch_seconds = time.monotonic() - self._epoch_started
+        self._epoch_seconds = time.monotonic() - self._epoch_started + (self._untimed or 0) * self._batch_seconds
+        self._untimed = 0
         train = f"  train {row['train_error']:.2f} %" if "train_error" in row else ""
         valid = f"  valid {row['valid_loss']:.4f} {row['valid_error']:.2f} %" if "valid_error" in row else ""
         best = "  [green]best so far[/green]" if declared_epoch == row["epoch"] else ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import re
@@ -124,14 +125,16 @@ def _version_of(package: str) -> str | None:
 # -- engines and what they compute on ----------------------------------------------------------------------------------
 
 
-def try_engine(name: str, device: str) -> None:
+def try_engine(name: str, device: str, notices: int) -> None:
     """Train a small network for one step and print what the engine says of itself, as one line of JSON.
 
-    This is what a process of its own does; on any error it ends with exit code 1 and one line on standard error.
+    This is what a process of its own does; on any error it ends with exit code 1 and one line on standard error. What
+    the engine says before it takes long goes to the file descriptor `notices`.
     """
     try:
         import numpy as np
 
+        logging.getLogger("bnn_gluon").addHandler(logging.StreamHandler(os.fdopen(notices, "w")))
         recipe = load_recipe("binaryconnect-mnist", ["model.architecture=8FC-10FC"])
         engine = open_engine(name, recipe.model, recipe.image_shape, seed=0, device=device, compile="off")
         engine.train_step(np.zeros((4, *recipe.image_shape), np.float32), np.zeros(4, np.int64), lr=0.001)
@@ -143,19 +146,21 @@ def try_engine(name: str, device: str) -> None:
 
 def _tried(name: str, device: str) -> tuple[dict[str, Any] | None, str]:
     """What an engine says of itself once it has trained for a step, or None and why it cannot."""
-    program = f"from benchmarks.doctor import try_engine; try_engine({name!r}, {device!r})"
-    try:
-        result = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", program],
-            check=False,
-            cwd=REPOSITORY,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=ENGINE_SECONDS,
-        )
-    except subprocess.TimeoutExpired:
-        return None, f"did not finish one training step in {ENGINE_SECONDS} s"
+    with open(os.dup(2), "w") as notices:
+        program = f"from benchmarks.doctor import try_engine; try_engine({name!r}, {device!r}, {notices.fileno()})"
+        try:
+            result = subprocess.run(
+                [sys.executable, "-W", "ignore", "-c", program],
+                check=False,
+                cwd=REPOSITORY,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=ENGINE_SECONDS,
+                pass_fds=[notices.fileno()],
+            )
+        except subprocess.TimeoutExpired:
+            return None, f"did not finish one training step in {ENGINE_SECONDS} s"
     if result.returncode < 0:
         return None, f"crashed ({signal.Signals(-result.returncode).name})"
     if result.returncode > 0:

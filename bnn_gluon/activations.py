@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
-from bnn_gluon.compiled import parallel_loop
+from bnn_gluon import parallel
 from bnn_gluon.fused import (
     BINARY_SIGMOID,
     BINARY_TANH,
@@ -28,6 +27,7 @@ ESTIMATORS = {"identity": NONE, "hardtanh": HARDTANH, "bireal": BIREAL, "swish":
 
 _ONE, _ZERO = np.float32(1), np.float32(0)
 _TERNARY_SHARE = 0.4
+_PIECE = 4096
 
 
 class Activation(NamedTuple):
@@ -74,20 +74,23 @@ def ternarize(y: np.ndarray) -> None:
     _ternarize(flat, np.float32(_TERNARY_SHARE * mean_absolute(flat)))
 
 
-@parallel_loop
-def mean_absolute(x):  # type: ignore[no-untyped-def]
-    """mean|x| of float32 (n,), float64; in pieces of fixed size, so it does not depend on the number of threads."""
-    piece = 4096
-    totals = np.zeros((x.size + piece - 1) // piece)
-    for k in numba.prange(totals.size):
+def mean_absolute(x: np.ndarray) -> float:
+    """mean|x| of float32 (n,); in pieces of fixed size, so it does not depend on the number of threads."""
+    totals = np.empty(-(-x.size // _PIECE))
+    _sum_pieces(x, totals)
+    return float(np.add.accumulate(totals)[-1]) / x.size  # one after the other
+
+
+@parallel.loop
+def _sum_pieces(part, x, totals):  # type: ignore[no-untyped-def]
+    for k in parallel.share(part, totals.size):
         total = 0.0
-        for i in range(k * piece, min((k + 1) * piece, x.size)):
+        for i in range(k * _PIECE, min((k + 1) * _PIECE, x.size)):
             total += abs(x[i])
         totals[k] = total
-    return totals.sum() / x.size
 
 
-@parallel_loop
-def _ternarize(y, threshold):  # type: ignore[no-untyped-def]
-    for i in numba.prange(y.size):
+@parallel.loop
+def _ternarize(part, y, threshold):  # type: ignore[no-untyped-def]
+    for i in parallel.share(part, y.size):
         y[i] = _ONE if y[i] > threshold else (-_ONE if y[i] < -threshold else _ZERO)

@@ -8,14 +8,12 @@ Source: arXiv 1602.02830, section 4.1 (XNOR and popcount in place of multiply-ad
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from bnn_gluon import vectors
-from bnn_gluon.compiled import parallel_loop
+from bnn_gluon import parallel, vectors
 
 _REGISTERS = 4  # that units are counted in at a time
 _MAGNITUDE, _ONE = np.int32(0x7FFFFFFF), np.int32(0x3F800000)  # of a float32: all bits but the sign; the bits of 1
@@ -65,8 +63,12 @@ def _pack(values: np.ndarray) -> np.ndarray | None:
         return None
     word = np.dtype(np.uint32 if channels <= 32 else np.uint64)
     bits = np.empty((n, pixels, -(-channels // (8 * word.itemsize))), word)
-    others = _pack_pixels(values.view(np.int32), bits) if pixels > 1 else _pack_rows(values[:, :, 0], bits[:, 0])
-    return None if others else bits
+    others = np.empty(n, np.int32)
+    if pixels > 1:
+        _pack_pixels(values.view(np.int32), bits, others)
+    else:
+        _pack_rows(values[:, :, 0], bits[:, 0], others)
+    return None if others.any() else bits
 
 
 def _by_word(bits: np.ndarray) -> np.ndarray:
@@ -81,18 +83,19 @@ def _by_word(bits: np.ndarray) -> np.ndarray:
 # -- compiled ----------------------------------------------------------------------------------------------------------
 
 
-@parallel_loop
-def _pack_pixels(patterns, bits):  # type: ignore[no-untyped-def]
-    """Set `bits`, (N, pixels, words), to the signs; returns how many images have values that are neither -1 nor +1.
+@parallel.loop
+def _pack_pixels(part, patterns, bits, others):  # type: ignore[no-untyped-def]
+    """Set `bits`, (N, pixels, words), to the signs; `others`, int32 (N,), tells which images have values that are
+    neither -1 nor +1.
 
     `patterns`: float32 (N, channels, pixels), seen as int32.
     """
     n, channels, pixels = patterns.shape
     width = 8 * bits.itemsize
     word_of = bits.dtype.type
-    others = 0
-    for i in numba.prange(n):
-        packed, other = np.empty(pixels, bits.dtype), np.int32(0)
+    packed = np.empty(pixels, bits.dtype)
+    for i in parallel.share(part, n):
+        other = np.int32(0)
         for word in range(bits.shape[2]):
             first = word * width
             packed[:] = 0
@@ -102,8 +105,7 @@ def _pack_pixels(patterns, bits):  # type: ignore[no-untyped-def]
                     other |= (source[p] & _MAGNITUDE) ^ _ONE
                     packed[p] |= word_of(source[p] >= 0) << word_of(c)
             bits[i, :, word] = packed
-        others += other != 0
-    return others
+        others[i] = other != 0
 
 
 @intrinsic
@@ -120,20 +122,19 @@ def _set_to_signs(typing_context, bits, at, values, start):  # type: ignore[no-u
     return types.void(bits, types.int64, values, types.int64), generate
 
 
-@parallel_loop
-def _pack_rows(values, bits):  # type: ignore[no-untyped-def]
-    """Set `bits`, (N, words), to the signs of (N, channels); returns how many rows have other values than -1 and +1."""
+@parallel.loop
+def _pack_rows(part, values, bits, others):  # type: ignore[no-untyped-def]
+    """Set `bits`, (N, words), to the signs of (N, channels); `others`, int32 (N,): rows with other values."""
     n, channels = values.shape
     width = 8 * bits.itemsize
     word_of = bits.dtype.type
     flat_values, flat_bits = values.reshape(-1), bits.reshape(-1)
     whole = channels // width
-    others = 0
-    for i in numba.prange(n):
+    for i in parallel.share(part, n):
         other = False
         for c in range(channels):
             other |= np.abs(values[i, c]) != np.float32(1)
-        others += other
+        others[i] = other
         for word in range(whole):
             _set_to_signs(flat_bits, i * bits.shape[1] + word, flat_values, i * channels + word * width)
         if whole < bits.shape[1]:
@@ -141,7 +142,6 @@ def _pack_rows(values, bits):  # type: ignore[no-untyped-def]
             for c in range(channels - whole * width):
                 packed |= word_of(values[i, whole * width + c] > 0) << word_of(c)
             bits[i, whole] = packed
-    return others
 
 
 @intrinsic
@@ -181,17 +181,17 @@ def _count_differing(typing_context, differing, to, words, at, pitch, weights, s
     return types.void(differing, whole, words, whole, whole, weights, whole, whole, whole, whole, whole), generate
 
 
-@parallel_loop
-def _convolution(bits, weights, channels, kernel, padding, product):  # type: ignore[no-untyped-def]
+@parallel.loop
+def _convolution(part, bits, weights, channels, kernel, padding, product):  # type: ignore[no-untyped-def]
     """Set `product` for bits (N, rows, columns, words) and weights as `_by_word` gives them."""
     _, rows, columns, words = bits.shape
     n, filters, height, width = product.shape
     units = weights.shape[1]
     together = _REGISTERS * vectors.REGISTER // weights.itemsize
     flat_bits, flat_weights = bits.reshape(-1), weights.reshape(-1)
-    for i in numba.prange(n * height):
+    differing, taps = np.empty(width * units, weights.dtype), np.empty(width, np.int64)
+    for i in parallel.share(part, n * height):
         image, y = i // height, i % height
-        differing, taps = np.empty(width * units, weights.dtype), np.empty(width, np.int64)
         line = max(0, padding - y)
         lines = max(0, min(kernel, rows + padding - y) - line)  # inside of the image
         for x in range(width):

@@ -1,4 +1,4 @@
-"""Loops compiled by numba, and machine code kept for later processes.
+"""Machine code that numba has compiled, kept for later processes.
 
 numba's own cache is not used. It takes a compiled function for current as long as the function's own file is: one that
 is called in another file may have changed. Where its folder cannot be written it goes on in another, with what an
@@ -35,10 +35,9 @@ UNUSED_DAYS = 30  # after which what an older version of the package compiled is
 _DIGEST_BYTES = 32
 
 
-def parallel_loop(function: Callable[..., Any]) -> Any:
-    """Decorator: compile a function whose `numba.prange` loops run on all threads, and keep its machine code."""
-    dispatcher = numba.njit(parallel=True, error_model="numpy")(function)
-    dispatcher._cache = Kept(function, kept_in())
+def keep_compiled(dispatcher: Any) -> Any:
+    """The function that `numba.njit` has made, its machine code kept from now on."""
+    dispatcher._cache = Kept(dispatcher.py_func, kept_in())
     return dispatcher
 
 
@@ -62,7 +61,6 @@ class Kept:
             content = b""
         digest, machine_code = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
         if hashlib.sha256(machine_code).digest() != digest:
-            announce_compiling()
             return None
         return CompileResult._rebuild(target, *pickle.loads(machine_code))  # noqa: S301 - own files, in an own folder
 
@@ -140,9 +138,3 @@ def _delete_unused(current: Path) -> None:
     for folder in current.parent.iterdir():
         if folder != current and time.time() - folder.stat().st_mtime > UNUSED_DAYS * 86400:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-@functools.cache
-def announce_compiling() -> None:
-    """Say once what the time goes into."""
-    print("compiling loops for this processor, once for this version of the code: about a minute", file=sys.stderr)

@@ -16,8 +16,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from bnn_gluon import parallel
 from bnn_gluon.ap2 import ap2
-from bnn_gluon.compiled import parallel_loop
 
 NONE, RELU, BINARY_TANH, BINARY_SIGMOID, STOCHASTIC_SIGN, TORCH_SIGN, SIGN, HARDTANH, BIREAL, SWISH, POSITIVE = range(
     11
@@ -177,41 +177,43 @@ def normalize(
         _normalize_pixels(x, mean, scale, beta, activation, thresholds, steepness, y)
 
 
-@parallel_loop
-def _moments_of_columns(x, rounded, mean, variance):  # type: ignore[no-untyped-def]
+@parallel.loop
+def _moments_of_columns(part, x, rounded, mean, variance):  # type: ignore[no-untyped-def]
     n, channels = x.shape
-    for block in numba.prange((channels + _BLOCK - 1) // _BLOCK):
+    for block in parallel.share(part, (channels + _BLOCK - 1) // _BLOCK):
         first, last = block * _BLOCK, min((block + 1) * _BLOCK, channels)
-        total = np.zeros(last - first, np.float64)
+        total, means = np.zeros(last - first, np.float64), mean[first:last]
         for i in range(n):
-            for c in range(last - first):
-                total[c] += x[i, first + c]
-        for c in range(last - first):
-            mean[first + c] = np.float32(total[c] / n)
+            row = x[i, first:last]
+            for c in range(row.size):
+                total[c] += row[c]
+        for c in range(means.size):
+            means[c] = np.float32(total[c] / n)
             total[c] = 0.0
         for i in range(n):
+            row = x[i, first:last]
             if rounded:
-                for c in range(last - first):
-                    centred = x[i, first + c] - mean[first + c]
+                for c in range(row.size):
+                    centred = row[c] - means[c]
                     total[c] += centred * _ap2(centred)
             else:
-                for c in range(last - first):
-                    centred = x[i, first + c] - mean[first + c]
+                for c in range(row.size):
+                    centred = row[c] - means[c]
                     total[c] += centred * centred
         for c in range(last - first):
             variance[first + c] = np.float32(total[c] / n)
 
 
-@parallel_loop
-def _moments_of_pixels(x, rounded, mean, variance):  # type: ignore[no-untyped-def]
+@parallel.loop
+def _moments_of_pixels(part, x, rounded, mean, variance):  # type: ignore[no-untyped-def]
     n, channels, pixels = x.shape
-    for c in numba.prange(channels):
+    centred, second = np.empty(pixels, np.float32), np.empty(pixels, np.float32)
+    for c in parallel.share(part, channels):
         total = 0.0
         for i in range(n):
             total += _sum(x[i, c])
         mean[c] = np.float32(total / (n * pixels))
         total = 0.0
-        centred, second = np.empty(pixels, np.float32), np.empty(pixels, np.float32)
         for i in range(n):
             for p in range(pixels):
                 centred[p] = x[i, c, p] - mean[c]
@@ -224,19 +226,19 @@ def _moments_of_pixels(x, rounded, mean, variance):  # type: ignore[no-untyped-d
         variance[c] = np.float32(total / (n * pixels))
 
 
-@parallel_loop
-def _normalize_columns(x, mean, scale, beta, activation, thresholds, steepness, y):  # type: ignore[no-untyped-def]
+@parallel.loop
+def _normalize_columns(part, x, mean, scale, beta, activation, thresholds, steepness, y):  # type: ignore[no-untyped-def]
     n, channels = x.shape
-    for i in numba.prange(n):
+    for i in parallel.share(part, n):
         for c in range(channels):
             y[i, c] = (x[i, c] - mean[c]) * scale[c] + beta[c]
         activate(y[i], activation, thresholds[i * channels : (i + 1) * channels], steepness)
 
 
-@parallel_loop
-def _normalize_pixels(x, mean, scale, beta, activation, thresholds, steepness, y):  # type: ignore[no-untyped-def]
+@parallel.loop
+def _normalize_pixels(part, x, mean, scale, beta, activation, thresholds, steepness, y):  # type: ignore[no-untyped-def]
     n, channels, pixels = x.shape
-    for row in numba.prange(n * channels):
+    for row in parallel.share(part, n * channels):
         i, c = row // channels, row % channels
         m, s, b = mean[c], scale[c], beta[c]
         source, target = x[i, c], y[i, c]
@@ -286,31 +288,33 @@ def gradient_of_input(
         _input_of_pixels(x, g, mean, scale, mean_g, slope, rounded)
 
 
-@parallel_loop
-def _sums_of_columns(x, dy, mean, scale, beta, activation, steepness, rounded, sum_g, sum_gc):  # type: ignore[no-untyped-def]
+@parallel.loop
+def _sums_of_columns(part, x, dy, mean, scale, beta, activation, steepness, rounded, sum_g, sum_gc):  # type: ignore[no-untyped-def]
     n, channels = x.shape
-    for block in numba.prange((channels + _BLOCK - 1) // _BLOCK):
+    for block in parallel.share(part, (channels + _BLOCK - 1) // _BLOCK):
         first, last = block * _BLOCK, min((block + 1) * _BLOCK, channels)
         centred, y = np.empty(last - first, np.float32), np.empty(last - first, np.float32)
+        m, s, b = mean[first:last], scale[first:last], beta[first:last]
+        total_g, total_gc = sum_g[first:last], sum_gc[first:last]
         for i in range(n):
-            g = dy[i, first:last]
-            for c in range(last - first):
-                centred[c] = x[i, first + c] - mean[first + c]
-                y[c] = centred[c] * scale[first + c] + beta[first + c]
+            row, g = x[i, first:last], dy[i, first:last]
+            for c in range(row.size):
+                centred[c] = row[c] - m[c]
+                y[c] = centred[c] * s[c] + b[c]
             times_slope(y, activation, steepness, g)
             if rounded:
                 _round(centred)
-            for c in range(last - first):
-                sum_g[first + c] += g[c]
-                sum_gc[first + c] += g[c] * centred[c]
+            for c in range(row.size):
+                total_g[c] += g[c]
+                total_gc[c] += g[c] * centred[c]
 
 
-@parallel_loop
-def _sums_of_pixels(x, dy, mean, scale, beta, activation, steepness, rounded, sum_g, sum_gc):  # type: ignore[no-untyped-def]
+@parallel.loop
+def _sums_of_pixels(part, x, dy, mean, scale, beta, activation, steepness, rounded, sum_g, sum_gc):  # type: ignore[no-untyped-def]
     n, channels, pixels = x.shape
-    for c in numba.prange(channels):
+    centred, y = np.empty(pixels, np.float32), np.empty(pixels, np.float32)
+    for c in parallel.share(part, channels):
         m, s, b = mean[c], scale[c], beta[c]
-        centred, y = np.empty(pixels, np.float32), np.empty(pixels, np.float32)
         total_g, total_gc = 0.0, 0.0
         for i in range(n):
             source, g = x[i, c], dy[i, c]
@@ -325,9 +329,9 @@ def _sums_of_pixels(x, dy, mean, scale, beta, activation, steepness, rounded, su
         sum_g[c], sum_gc[c] = total_g, total_gc
 
 
-@parallel_loop
-def _input_of_columns(x, g, mean, scale, mean_g, slope, rounded):  # type: ignore[no-untyped-def]
-    for i in numba.prange(x.shape[0]):
+@parallel.loop
+def _input_of_columns(part, x, g, mean, scale, mean_g, slope, rounded):  # type: ignore[no-untyped-def]
+    for i in parallel.share(part, x.shape[0]):
         if rounded:
             for c in range(x.shape[1]):
                 g[i, c] = scale[c] * (g[i, c] - mean_g[c]) - slope[c] * _ap2(x[i, c] - mean[c])
@@ -336,10 +340,10 @@ def _input_of_columns(x, g, mean, scale, mean_g, slope, rounded):  # type: ignor
                 g[i, c] = scale[c] * (g[i, c] - mean_g[c]) - slope[c] * (x[i, c] - mean[c])
 
 
-@parallel_loop
-def _input_of_pixels(x, g, mean, scale, mean_g, slope, rounded):  # type: ignore[no-untyped-def]
+@parallel.loop
+def _input_of_pixels(part, x, g, mean, scale, mean_g, slope, rounded):  # type: ignore[no-untyped-def]
     n, channels, pixels = x.shape
-    for row in numba.prange(n * channels):
+    for row in parallel.share(part, n * channels):
         i, c = row // channels, row % channels
         source, target, m, s, mg, k = x[i, c], g[i, c], mean[c], scale[c], mean_g[c], slope[c]
         if rounded:
@@ -357,9 +361,9 @@ def channel_sums(x: np.ndarray) -> np.ndarray:
     return sums
 
 
-@parallel_loop
-def _channel_sums(x, sums):  # type: ignore[no-untyped-def]
-    for c in numba.prange(x.shape[1]):
+@parallel.loop
+def _channel_sums(part, x, sums):  # type: ignore[no-untyped-def]
+    for c in parallel.share(part, x.shape[1]):
         total = 0.0
         for i in range(x.shape[0]):
             total += _sum(x[i, c])

@@ -14,8 +14,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from benchmarks.architecture import Conv, LayerShape
-from bnn_gluon import vectors
-from bnn_gluon.compiled import parallel_loop
+from bnn_gluon import parallel, vectors
 
 _LANES = vectors.REGISTER // 4  # floats in a register
 _KERNELS = (3, 5)  # that are compiled
@@ -108,14 +107,14 @@ def _set_rows(product, to, x, at, pitch, weights, first, height, width, filters,
             )  # fmt: skip
 
 
-@parallel_loop
-def _convolution(x, weights, product):  # type: ignore[no-untyped-def]
+@parallel.loop
+def _convolution(part, x, weights, product):  # type: ignore[no-untyped-def]
     """Set `product`, (N, filters, height, width), for x (N, rows, pitch) and weights (filters, 1, kernel, kernel)."""
     _, rows, pitch = x.shape
     n, filters, height, width = product.shape
     kernel = weights.shape[2]
     flat_x, flat_weights, target = x.reshape(-1), weights.reshape(-1), product.reshape(-1)
-    for i in numba.prange(n):
+    for i in parallel.share(part, n):
         f = 0
         while f < filters:
             to, at, first = (i * filters + f) * height * width, i * rows * pitch, f * kernel * kernel
@@ -179,14 +178,14 @@ def _add_products(typing_context, sums, to, gradient, at, x, start, pitch, heigh
     return types.void(sums, whole, gradient, whole, x, whole, whole, whole, whole, filters, kernel), generate
 
 
-@parallel_loop
-def _gradient_of_weights(x, gradient, sums):  # type: ignore[no-untyped-def]
+@parallel.loop
+def _gradient_of_weights(part, x, gradient, sums):  # type: ignore[no-untyped-def]
     """Set `sums`, (filters, kernel, kernel, lanes), which are to be added up over the lanes."""
     _, rows, pitch = x.shape
     n, filters, height, width = gradient.shape
     kernel = sums.shape[1]
     flat_x, flat_gradient, target = x.reshape(-1), gradient.reshape(-1), sums.reshape(-1)
-    for task in numba.prange((filters + _FILTERS_OF_WEIGHTS - 1) // _FILTERS_OF_WEIGHTS):
+    for task in parallel.share(part, (filters + _FILTERS_OF_WEIGHTS - 1) // _FILTERS_OF_WEIGHTS):
         low, high = task * _FILTERS_OF_WEIGHTS, min(filters, (task + 1) * _FILTERS_OF_WEIGHTS)
         sums[low:high] = np.float32(0)
         for i in range(n):

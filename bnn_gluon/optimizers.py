@@ -11,8 +11,8 @@ import numba
 import numpy as np
 
 from benchmarks.optimizers import BETA1, BETA2, EPSILON, REST1, REST2, SHIFT_EPSILON
+from bnn_gluon import parallel
 from bnn_gluon.ap2 import ap2
-from bnn_gluon.compiled import parallel_loop
 
 # update(parameter, gradient, *moments, limit, *sizes): one update in place, then clipping to +-limit. Arrays are
 # float32 (n,), of any one n; limit and sizes are float32.
@@ -26,16 +26,16 @@ _REST1, _REST2, _SHIFT_EPSILON = np.float32(REST1), np.float32(REST2), np.float3
 _ap2 = numba.njit(inline="always")(ap2)
 
 
-@parallel_loop
-def add_penalty(gradient, parameter, quantised, of_parameter, of_quantised):  # type: ignore[no-untyped-def]
+@parallel.loop
+def add_penalty(part, gradient, parameter, quantised, of_parameter, of_quantised):  # type: ignore[no-untyped-def]
     """gradient += of_parameter * parameter + of_quantised * quantised; arrays float32 (n,), the others float32."""
-    for i in numba.prange(gradient.size):
+    for i in parallel.share(part, gradient.size):
         gradient[i] += of_parameter * parameter[i] + of_quantised * quantised[i]
 
 
-@parallel_loop
-def _torch_adam(parameter, gradient, mean, square, limit, step_size, correction):  # type: ignore[no-untyped-def]
-    for i in numba.prange(parameter.size):
+@parallel.loop
+def _torch_adam(part, parameter, gradient, mean, square, limit, step_size, correction):  # type: ignore[no-untyped-def]
+    for i in parallel.share(part, parameter.size):
         g = gradient[i]
         m = _BETA1 * mean[i] + _REST1 * g
         v = _BETA2 * square[i] + _REST2 * g * g
@@ -44,24 +44,24 @@ def _torch_adam(parameter, gradient, mean, square, limit, step_size, correction)
         parameter[i] = min(max(parameter[i] - step_size * (m / (np.sqrt(v) * correction + _EPSILON)), -limit), limit)
 
 
-@parallel_loop
-def _sgd(parameter, gradient, limit, step_size):  # type: ignore[no-untyped-def]
-    for i in numba.prange(parameter.size):
+@parallel.loop
+def _sgd(part, parameter, gradient, limit, step_size):  # type: ignore[no-untyped-def]
+    for i in parallel.share(part, parameter.size):
         parameter[i] = min(max(parameter[i] - step_size * gradient[i], -limit), limit)
 
 
-@parallel_loop
-def _momentum_sgd(momentum, nesterov, parameter, gradient, velocity, limit, step_size):  # type: ignore[no-untyped-def]
-    for i in numba.prange(parameter.size):
+@parallel.loop
+def _momentum_sgd(part, momentum, nesterov, parameter, gradient, velocity, limit, step_size):  # type: ignore[no-untyped-def]
+    for i in parallel.share(part, parameter.size):
         v = momentum * velocity[i] + gradient[i]
         velocity[i] = v
         direction = gradient[i] + momentum * v if nesterov else v
         parameter[i] = min(max(parameter[i] - step_size * direction, -limit), limit)
 
 
-@parallel_loop
-def _shift_adamax(parameter, gradient, mean, maximum, limit, step_size):  # type: ignore[no-untyped-def]
-    for i in numba.prange(parameter.size):
+@parallel.loop
+def _shift_adamax(part, parameter, gradient, mean, maximum, limit, step_size):  # type: ignore[no-untyped-def]
+    for i in parallel.share(part, parameter.size):
         g = gradient[i]
         m = _BETA1 * mean[i] + _REST1 * g
         v = _ap2(max(_BETA2 * maximum[i], abs(g))) + _SHIFT_EPSILON

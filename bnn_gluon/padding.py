@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
-from bnn_gluon.compiled import parallel_loop
+from bnn_gluon import parallel
 
 
-@parallel_loop
-def pad_edge(x, padding, y):  # type: ignore[no-untyped-def]
+@parallel.loop
+def pad_edge(part, x, padding, y):  # type: ignore[no-untyped-def]
     """y = x with its outermost pixels repeated `padding` times on each side; float32 (N, channels, rows, columns).
 
     Source: RWTH-IDS/efficient-binary-neural-networks, binary_modules.py, BinaryConv2d_pad: F.pad(mode="replicate").
     """
     n, channels, rows, columns = x.shape
-    for image in numba.prange(n * channels):
+    for image in parallel.share(part, n * channels):
         i, c = image // channels, image % channels
         for r in range(rows + 2 * padding):
             source, target = x[i, c, min(max(r - padding, 0), rows - 1)], y[i, c, r]
@@ -24,11 +23,11 @@ def pad_edge(x, padding, y):  # type: ignore[no-untyped-def]
             target[padding + columns :] = source[columns - 1]
 
 
-@parallel_loop
-def fold_edge(dy, padding, dx):  # type: ignore[no-untyped-def]
+@parallel.loop
+def fold_edge(part, dy, padding, dx):  # type: ignore[no-untyped-def]
     """Set dx to the gradient of x in `pad_edge`: the sum over all copies of a pixel."""
     n, channels, rows, columns = dx.shape
-    for image in numba.prange(n * channels):
+    for image in parallel.share(part, n * channels):
         i, c = image // channels, image % channels
         dx[i, c] = np.float32(0)
         for r in range(rows + 2 * padding):

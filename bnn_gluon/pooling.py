@@ -10,7 +10,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from bnn_gluon.compiled import parallel_loop
+from bnn_gluon import parallel
 
 _ONE, _ZERO = np.float32(1), np.float32(0)
 
@@ -39,11 +39,11 @@ def _spread(x, y, dy, size, every, dx):  # type: ignore[no-untyped-def]
                         left = min(left, _ONE - wins)
 
 
-@parallel_loop
-def max_pool(x, size, y):  # type: ignore[no-untyped-def]
+@parallel.loop
+def max_pool(part, x, size, y):  # type: ignore[no-untyped-def]
     """y = max over each window of x."""
     n, channels = y.shape[:2]
-    for image in numba.prange(n * channels):
+    for image in parallel.share(part, n * channels):
         i, c = image // channels, image % channels
         if size == 2:
             _pool(x[i, c], 2, y[i, c])
@@ -51,15 +51,15 @@ def max_pool(x, size, y):  # type: ignore[no-untyped-def]
             _pool(x[i, c], size, y[i, c])
 
 
-@parallel_loop
-def gradient_of_max_pool(x, y, dy, size, every, dx):  # type: ignore[no-untyped-def]
+@parallel.loop
+def gradient_of_max_pool(part, x, y, dy, size, every, dx):  # type: ignore[no-untyped-def]
     """Set dx to the gradient of x: dy where x is the maximum y of its window, else 0.
 
     Where the maximum is there more than once, `every` one gets dy, the rule of Theano on the CPU, or else the first
     alone, row by row. One winner is what cuDNN, PyTorch and MXNet have.
     """
     n, channels, rows, columns = y.shape
-    for image in numba.prange(n * channels):
+    for image in parallel.share(part, n * channels):
         i, c = image // channels, image % channels
         dx[i, c, rows * size :] = _ZERO
         dx[i, c, :, columns * size :] = _ZERO

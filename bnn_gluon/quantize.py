@@ -11,8 +11,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from bnn_gluon import parallel
 from bnn_gluon.activations import mean_absolute
-from bnn_gluon.compiled import parallel_loop
 
 CHUNK = 4096  # weights a thread handles at a time: their uniforms (16 KiB) stay in the first-level cache
 _LANE = CHUNK // 4  # a Philox block yields four words; word k of block j is uniform k * _LANE + j of its chunk
@@ -99,8 +99,8 @@ def probability_of_plus(weight, limit):  # type: ignore[no-untyped-def]
     return min(max((weight / limit + np.float32(1)) * np.float32(0.5), np.float32(0)), np.float32(1))
 
 
-@parallel_loop
-def binarize_deterministic(weights, limit, binary):  # type: ignore[no-untyped-def]
+@parallel.loop
+def binarize_deterministic(part, weights, limit, binary):  # type: ignore[no-untyped-def]
     """binary = H if W >= 0 else -H.
 
     The original rounds (W / H + 1) / 2 half away from zero in float32, so W = 0, and a W down to -2.98e-8 H, gives +H.
@@ -111,18 +111,18 @@ def binarize_deterministic(weights, limit, binary):  # type: ignore[no-untyped-d
         limit: H, float32.
         binary: float32 (n,), receives the result.
     """
-    for i in numba.prange(weights.size):
+    for i in parallel.share(part, weights.size):
         binary[i] = limit if probability_of_plus(weights[i], limit) >= np.float32(0.5) else -limit
 
 
-@parallel_loop
-def binarize_zero_to_minus(weights, limit, binary):  # type: ignore[no-untyped-def]
+@parallel.loop
+def binarize_zero_to_minus(part, weights, limit, binary):  # type: ignore[no-untyped-def]
     """binary = H if W > 0 else -H: the original rounds half to even, so W = 0, and a W up to 5.96e-8 H, gives -H.
 
     Source: RWTH-IDS/efficient-binary-neural-networks, binary_modules.py, binarize(). Arguments as
     `binarize_deterministic`.
     """
-    for i in numba.prange(weights.size):
+    for i in parallel.share(part, weights.size):
         binary[i] = limit if probability_of_plus(weights[i], limit) > np.float32(0.5) else -limit
 
 
@@ -135,9 +135,9 @@ def ternarize(weights: np.ndarray, limit: np.float32, ternary: np.ndarray) -> No
     _compare_with_threshold(weights, np.float32(0.7 * mean_absolute(weights)), limit, ternary)
 
 
-@parallel_loop
-def _compare_with_threshold(weights, threshold, limit, ternary):  # type: ignore[no-untyped-def]
-    for i in numba.prange(weights.size):
+@parallel.loop
+def _compare_with_threshold(part, weights, threshold, limit, ternary):  # type: ignore[no-untyped-def]
+    for i in parallel.share(part, weights.size):
         inside = limit if weights[i] > threshold else np.float32(0)
         ternary[i] = -limit if weights[i] < -threshold else inside
 
@@ -149,8 +149,8 @@ def compare_with_uniforms(weights, limit, uniforms, binary):  # type: ignore[no-
         binary[i] = limit if uniforms[i] < probability_of_plus(weights[i], limit) else -limit
 
 
-@parallel_loop
-def binarize_stochastic(weights, limit, tensor, step, k0, k1, binary):  # type: ignore[no-untyped-def]
+@parallel.loop
+def binarize_stochastic(part, weights, limit, tensor, step, k0, k1, binary):  # type: ignore[no-untyped-def]
     """binary = H with probability clip((W / H + 1) / 2, 0, 1), else -H (arXiv 1511.00363, equation 2).
 
     Args:
@@ -160,31 +160,32 @@ def binarize_stochastic(weights, limit, tensor, step, k0, k1, binary):  # type: 
         k0, k1: uint32, the two halves of the seed.
         binary: float32 (n,), receives the result.
     """
-    for chunk in numba.prange((weights.size + CHUNK - 1) // CHUNK):
+    uniforms = np.empty(CHUNK, np.float32)
+    for chunk in parallel.share(part, (weights.size + CHUNK - 1) // CHUNK):
         start, stop = chunk * CHUNK, min((chunk + 1) * CHUNK, weights.size)
-        uniforms = np.empty(CHUNK, np.float32)
         fill_uniform_chunk(uniforms, chunk, tensor, step, k0, k1)
         compare_with_uniforms(weights[start:stop], limit, uniforms, binary[start:stop])
 
 
-@parallel_loop
-def draw_dropout_mask(keep, scale, tensor, step, k0, k1, mask):  # type: ignore[no-untyped-def]
+@parallel.loop
+def draw_dropout_mask(part, keep, scale, tensor, step, k0, k1, mask):  # type: ignore[no-untyped-def]
     """mask = `scale` with probability `keep`, else 0: both float32, see `benchmarks.parameters.keep_and_scale`.
 
     Args:
         tensor, step, k0, k1: uint32, as `binarize_stochastic`.
         mask: float32 (n,), receives the result.
     """
-    for chunk in numba.prange((mask.size + CHUNK - 1) // CHUNK):
+    uniforms = np.empty(CHUNK, np.float32)
+    for chunk in parallel.share(part, (mask.size + CHUNK - 1) // CHUNK):
         start, stop = chunk * CHUNK, min((chunk + 1) * CHUNK, mask.size)
-        uniforms = np.empty(CHUNK, np.float32)
         fill_uniform_chunk(uniforms, chunk, tensor, step, k0, k1)
-        for j in range(stop - start):
-            mask[start + j] = scale if uniforms[j] < keep else np.float32(0)
+        values = mask[start:stop]
+        for j in range(values.size):
+            values[j] = scale if uniforms[j] < keep else np.float32(0)
 
 
-@parallel_loop
-def draw_thresholds(tensor, step, k0, k1, thresholds):  # type: ignore[no-untyped-def]
+@parallel.loop
+def draw_thresholds(part, tensor, step, k0, k1, thresholds):  # type: ignore[no-untyped-def]
     """thresholds = odd multiples of 2^-24 in (-1, 1), uniform: of `fused.STOCHASTIC_SIGN`.
 
     They are the middles of 2^24 equal intervals, so an activation of -1 is never above, one of +1 always, and none is
@@ -194,9 +195,10 @@ def draw_thresholds(tensor, step, k0, k1, thresholds):  # type: ignore[no-untype
         tensor, step, k0, k1: uint32, as `binarize_stochastic`.
         thresholds: float32 (n,), receives the result.
     """
-    for chunk in numba.prange((thresholds.size + CHUNK - 1) // CHUNK):
+    uniforms = np.empty(CHUNK, np.float32)
+    for chunk in parallel.share(part, (thresholds.size + CHUNK - 1) // CHUNK):
         start, stop = chunk * CHUNK, min((chunk + 1) * CHUNK, thresholds.size)
-        uniforms = np.empty(CHUNK, np.float32)
         fill_uniform_chunk(uniforms, chunk, tensor, step, k0, k1)
-        for j in range(stop - start):
-            thresholds[start + j] = np.float32(2) * uniforms[j] - _MIDDLE
+        values = thresholds[start:stop]
+        for j in range(values.size):
+            values[j] = np.float32(2) * uniforms[j] - _MIDDLE

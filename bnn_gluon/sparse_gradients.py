@@ -20,8 +20,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from benchmarks.architecture import Conv, LayerShape
-from bnn_gluon import vectors
-from bnn_gluon.compiled import parallel_loop
+from bnn_gluon import parallel, vectors
 from bnn_gluon.memory import buffer, view
 
 _LANES = vectors.REGISTER // 4  # floats in a vector register
@@ -136,8 +135,8 @@ def _add_share(target, at, rows, start, first, factors, listed, count, kernel): 
         _add_scaled(target, at, rows, start, first, factors, listed, count, _REGISTERS_OF_5)
 
 
-@parallel_loop
-def _set_gradient_of_weights(gradient, x, kernel, at_once, sums):  # type: ignore[no-untyped-def]
+@parallel.loop
+def _set_gradient_of_weights(part, gradient, x, kernel, at_once, sums):  # type: ignore[no-untyped-def]
     """Set `sums`, (filters, blocks, kernel, row), for x, (N, blocks, rows, columns, channels of a block)."""
     n, filters, height, width = gradient.shape
     _, blocks, rows, columns, channels = x.shape
@@ -146,10 +145,10 @@ def _set_gradient_of_weights(gradient, x, kernel, at_once, sums):  # type: ignor
     band = max(1, _PIXELS_OF_WEIGHTS // width)  # rows of the output
     room = band * width + 1
     share = (_REGISTERS_OF_3 if kernel == 3 else _REGISTERS_OF_5) * _LANES
-    for task in numba.prange((filters + at_once - 1) // at_once):
+    first, factors = np.empty(at_once * room, np.int32), np.empty(at_once * room, np.float32)
+    counts = np.empty(at_once, np.int64)
+    for task in parallel.share(part, (filters + at_once - 1) // at_once):
         low, high = task * at_once, min(filters, (task + 1) * at_once)
-        first, factors = np.empty(at_once * room, np.int32), np.empty(at_once * room, np.float32)
-        counts = np.empty(at_once, np.int64)
         sums[low:high] = np.float32(0)
         for i in range(n):
             for top in range(0, height, band):
@@ -193,8 +192,8 @@ def _list_by_pixel(gradient, i, top, bottom, row, first, factors, counts):  # ty
                 pixel += 1
 
 
-@parallel_loop
-def _set_gradient_of_input(gradient, weights, kernel, of_x):  # type: ignore[no-untyped-def]
+@parallel.loop
+def _set_gradient_of_input(part, gradient, weights, kernel, of_x):  # type: ignore[no-untyped-def]
     """Set `of_x`, (N, blocks, rows, columns, channels of a block), for weights, (blocks, kernel, filters, row)."""
     n, filters, height, width = gradient.shape
     _, blocks, rows, columns, channels = of_x.shape
@@ -204,9 +203,9 @@ def _set_gradient_of_input(gradient, weights, kernel, of_x):  # type: ignore[no-
     share = (_REGISTERS_OF_3 if kernel == 3 else _REGISTERS_OF_5) * _LANES
     band = max(1, _PIXELS_OF_INPUT // width)
     shape = (parts, band * width, _FILTERS_OF_INPUT + 1)
-    for i in numba.prange(n):
-        first, factors, counts = np.empty(shape, np.int32), np.empty(shape, np.float32), np.empty(shape[:2], np.int64)
-        flat_first, flat_factors = first.reshape(-1), factors.reshape(-1)
+    first, factors, counts = np.empty(shape, np.int32), np.empty(shape, np.float32), np.empty(shape[:2], np.int64)
+    flat_first, flat_factors = first.reshape(-1), factors.reshape(-1)
+    for i in parallel.share(part, n):
         of_x[i] = np.float32(0)
         for top in range(0, height, band):
             bottom = min(top + band, height)
@@ -224,12 +223,12 @@ def _set_gradient_of_input(gradient, weights, kernel, of_x):  # type: ignore[no-
                         )  # fmt: skip
 
 
-@parallel_loop
-def _block(x, padding, blocked):  # type: ignore[no-untyped-def]
+@parallel.loop
+def _block(part, x, padding, blocked):  # type: ignore[no-untyped-def]
     """Set `blocked`, (N, blocks, rows, columns, channels of a block), to x padded with zeros."""
     n, _, rows, columns = x.shape
     _, blocks, padded_rows, _, channels = blocked.shape
-    for task in numba.prange(n * padded_rows):
+    for task in parallel.share(part, n * padded_rows):
         i, y = task // padded_rows, task % padded_rows
         for block in range(blocks):
             row = blocked[i, block, y]
@@ -243,12 +242,12 @@ def _block(x, padding, blocked):  # type: ignore[no-untyped-def]
                     row[padding + column, c] = x[i, block * channels + c, y - padding, column]
 
 
-@parallel_loop
-def _unblock(blocked, padding, x):  # type: ignore[no-untyped-def]
+@parallel.loop
+def _unblock(part, blocked, padding, x):  # type: ignore[no-untyped-def]
     """Set x to what `blocked` holds, without the padding."""
     n, _, rows, columns = x.shape
     _, blocks, _, _, channels = blocked.shape
-    for task in numba.prange(n * rows):
+    for task in parallel.share(part, n * rows):
         i, y = task // rows, task % rows
         for block in range(blocks):
             row = blocked[i, block, padding + y]
