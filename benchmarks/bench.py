@@ -31,6 +31,7 @@ from benchmarks.errors import EngineError
 from benchmarks.layerwise import layer_weights
 from benchmarks.machine import peak_memory_mib, usable_cores
 from benchmarks.networks import NETWORKS
+from benchmarks.plain import check_known
 from benchmarks.protocol import EVALUATION_BATCH
 
 if TYPE_CHECKING:
@@ -221,7 +222,8 @@ def bench(
         at_once: if above 1, also measure so many runs side by side in the same rounds.
 
     Raises:
-        EngineError: an engine or device that cannot be had here, or an engine without a baseline.
+        EngineError: an engine or device that cannot be had here, or, before anything is opened, an engine without a
+            baseline or a recipe that it would not train.
     """
     threads = threads or usable_cores()
     if compare_baseline and engine_name not in BASELINES:
@@ -230,6 +232,8 @@ def bench(
         raise EngineError(
             f"{recipe.model.architecture} has no baseline to compare with: it is made of Gluon's own layers"
         )
+    if compare_baseline:
+        check_known(engine_name, recipe.model)
     opening = time.perf_counter()
     engine = open_engine(engine_name, recipe.model, recipe.image_shape, SEED, device, threads, precision, compile)
     warming_up = time.perf_counter()

@@ -13,35 +13,24 @@ import numpy as np
 from mxnet import autograd, gluon, nd, random
 
 from benchmarks.architecture import Conv, LayerShape, MaxPool, layer_shapes, parse_architecture
-from benchmarks.errors import EngineError
 from benchmarks.optimizers import RULES
-from benchmarks.plain import ANY, check_known
+from benchmarks.plain import check_known
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings
-
-
-_KNOWN = ANY | {
-    "activation": ("relu",),
-    "weights": ("deterministic", "stochastic"),
-    "batch_norm": ("binaryconnect", "lasagne", "torch"),
-    "loss": ("squared_hinge",),
-    "optimizer": ("adam",),
-}
 
 
 class PlainEngine:
     """A network that trains with one operator after another: draw, binarise, forward, backward, Adam, clip."""
 
     def __init__(self, model: ModelSettings, input_shape: tuple[int, ...], seed: int) -> None:
-        check_known(model, _KNOWN)
+        check_known("gluon", model)
         random.seed(seed)
         shapes = layer_shapes(parse_architecture(model.architecture), input_shape)
         self.network = _network(shapes, model)
         self.network.initialize()
         self.network.hybridize(static_alloc=True, static_shape=True)
-        if not isinstance(model.weight_limit, float):
-            raise EngineError("--baseline: the plain network has one weight limit for all layers")
+        assert isinstance(model.weight_limit, float)
         self._model, self._limit = model, model.weight_limit
         self._classes = np.arange(shapes[-1].output_shape[0])
         trained = [parameter for parameter in self.network.collect_params().values() if parameter.grad_req != "null"]

@@ -16,21 +16,12 @@ from torch.nn import functional
 
 from benchmarks.architecture import Conv
 from benchmarks.parameters import Layer, clip_limits, layers_of, lr_scales, weight_limits
-from benchmarks.plain import ANY, check_known
+from benchmarks.plain import check_known
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings
 
 _OPTIMIZERS = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
-_KNOWN = ANY | {
-    "activation": ("relu", "binary_tanh"),
-    "weights": ("deterministic", "stochastic", "real"),
-    "batch_norm": ("binaryconnect", "lasagne", "shift", "torch"),
-    "loss": ("squared_hinge",),
-    "optimizer": tuple(_OPTIMIZERS),
-    "dropout_input": None,
-    "dropout_hidden": None,
-}
 
 
 class PlainEngine:
@@ -46,7 +37,7 @@ class PlainEngine:
         *,
         compiled: bool = False,
     ) -> None:
-        check_known(model, _KNOWN)
+        check_known("torch", model)
         torch.manual_seed(seed)
         self._device = torch.device("cuda" if device == "gpu" else "cpu")
         layers = layers_of(model, input_shape)

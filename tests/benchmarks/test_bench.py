@@ -109,6 +109,7 @@ def test_without_baseline_a_convolutional_network():
     assert "plain" not in to_text(result)
 
 
+@pytest.mark.threads
 def test_several_runs_at_once():
     result = bench(recipe(), "gluon", "cpu", 2, REPEATS, STEPS, at_once=2)
     together = result.together
@@ -155,7 +156,8 @@ def test_engine_that_cannot_be_had():
         ("binaryconnect-mnist", "model.dropout_hidden=0.5", "model.dropout_hidden=0.5"),
     ],
 )
-def test_a_baseline_that_would_train_something_else(benchmark_id, override, unknown):
+def test_a_baseline_that_would_train_something_else(monkeypatch, benchmark_id, override, unknown):
+    monkeypatch.setattr("benchmarks.bench.open_engine", None)  # refused before anything large is made
     with pytest.raises(EngineError, match=f"--baseline: the plain network does not know {unknown}"):
         bench(load_recipe(benchmark_id, [override]), "gluon", "cpu", None, 1, 1, compare_baseline=True)
 
