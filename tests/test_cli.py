@@ -1,9 +1,8 @@
-"""The command line, as its users meet it: real processes, real files, real MNIST images."""
+"""The command line, as its users meet it: real files, real MNIST images; processes where these are the subject."""
 
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import signal
@@ -13,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from command_server import folders
 from killed import after_first_epoch, resumed_record
 
 from results.record import comparable, from_bytes
@@ -100,6 +100,7 @@ def test_the_later_one_of_two_settings_counts(cli):
     assert shown["settings"]["train"]["epochs"] == 2
 
 
+@pytest.mark.slow
 def test_what_is_interrupted_outside_of_training_has_the_exit_code_of_ctrl_c(environment):
     stop = "def stop(*_, **__): raise KeyboardInterrupt"  # as Ctrl-C, which background processes may ignore
     code = f"import cli\nfrom benchmarks import doctor\n{stop}\ndoctor.examine = stop\ncli.cli()"
@@ -120,6 +121,7 @@ def test_an_unwritable_runs_folder_is_one_clear_line(cli, tmp_path):
     assert "name another with --runs DIR" in one_line_error(result, 1)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_clear_line_and_resumable(environment, tmp_path):
     """The file size limit of the process stands for a disk that fills while the checkpoint is written."""
     arguments = ["cli.py", "reproduce", "binaryconnect-mnist", *SMALL, "--epochs", "1"]
@@ -146,16 +148,11 @@ def run_folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, small_data_root):
-    """A run of 4 epochs that nothing interrupted: (its folder, its environment, the process)."""
+def finished(tmp_path_factory, small_data_root, commands):
+    """A run of 4 epochs that nothing interrupted: (its folder, what the environment says of folders, the result)."""
     root = tmp_path_factory.mktemp("finished")
-    environment = os.environ | {
-        "BNN_DATA": str(small_data_root),
-        "BNN_RUNS": str(root / "runs"),
-        "BNN_REGISTRY": str(root / "registry" / "runs"),
-    }
-    command = [sys.executable, str(REPOSITORY / "cli.py"), "reproduce", "binaryconnect-mnist", *SMALL, "--epochs", "4"]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    environment = folders(small_data_root, root)
+    result = commands.run(("reproduce", "binaryconnect-mnist", *SMALL, "--epochs", "4"), environment)
     assert result.returncode == 0, result.stderr
     return run_folder(root), environment, result
 
@@ -194,29 +191,26 @@ def test_everything_is_in_the_runs_own_folder(finished):
     assert not Path(environment["BNN_REGISTRY"]).exists()  # only scoring runs are registered
 
 
-def test_a_second_run_is_shown_beside_the_first(finished):
+def test_a_second_run_is_shown_beside_the_first(finished, cli):
     """The same settings with another seed: each epoch's line says whether it lies where the first run was."""
     _, environment, _ = finished
-    command = [sys.executable, str(REPOSITORY / "cli.py"), "reproduce", "binaryconnect-mnist", *SMALL, "--epochs", "4"]
-    result = subprocess.run(
-        [*command, "--seed", "2"], env=environment, capture_output=True, text=True, timeout=600, check=False
-    )
+    result = cli("reproduce", "binaryconnect-mnist", *SMALL, "--epochs", "4", "--seed", "2", **environment)
     assert result.returncode == 0, result.stderr
     lines = [line for line in result.stderr.splitlines() if line.startswith("epoch ")]
     assert all(re.search(r"(within|above|below) [\d.]+ to [\d.]+ % of 1 earlier run$", line) for line in lines)
     assert any("within" in line for line in lines)
 
 
-def test_evaluate_agrees_with_the_record(finished):
+def test_evaluate_agrees_with_the_record(finished, cli):
     folder, environment, _ = finished
-    command = [sys.executable, str(REPOSITORY / "cli.py"), "evaluate", folder.name]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    result = cli("evaluate", folder.name, **environment)
     assert result.returncode == 0, result.stderr
     assert "as recorded, image by image" in result.stdout
-    result = subprocess.run([*command, "--json"], env=environment, capture_output=True, text=True, check=False)
+    result = cli("evaluate", folder.name, "--json", **environment)
     assert json.loads(result.stdout)["test_error"] == read_record(folder).results.declared.test_error
 
 
+@pytest.mark.nightly
 def test_a_run_killed_at_random_moments_ends_with_the_same_record(finished, cli, environment, tmp_path):
     """kill -9, five times, wherever it happens to be; then resume to the end: the same record but for times."""
     randomness = random.Random(7)
@@ -242,6 +236,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_record(finished, cli,
     assert killed.restarts >= 2
 
 
+@pytest.mark.slow
 def test_a_killed_memorization_run_goes_on_with_the_same_random_labels(cli, environment):
     """Then it is evaluated as the authors' script does: the first training images, with binary weights."""
     small = (
@@ -257,6 +252,7 @@ def test_a_killed_memorization_run_goes_on_with_the_same_random_labels(cli, envi
     assert found["train_error"] == record.curve.train_error[found["epoch"] - 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stop", "of_ctrl_c"),
     [(signal.SIGINT, signal.SIG_DFL), (signal.SIGTERM, signal.SIG_DFL), (signal.SIGTERM, signal.SIG_IGN)],
@@ -276,6 +272,7 @@ def test_an_interrupted_run_says_how_to_go_on(environment, tmp_path, stop, of_ct
     assert "Traceback" not in stderr
 
 
+@pytest.mark.slow
 def test_runs_of_several_seeds_are_those_that_each_would_be_alone(cli, tmp_path):
     options = (*SMALL, "--epochs", "1")
     several = cli("reproduce", "binaryconnect-mnist", *options, "--seed", "7,8", "--at-once", "2", "--threads", "1")
@@ -289,6 +286,7 @@ def test_runs_of_several_seeds_are_those_that_each_would_be_alone(cli, tmp_path)
     assert comparable(read_record(one)) == comparable(read_record(other))
 
 
+@pytest.mark.slow
 def test_runs_of_several_seeds_end_with_the_mean_of_all_that_are_recorded(environment):
     no_runs = "side_by_side.carry_out = lambda *_, **__: []\ncli._prepare_if_absent = lambda *_: None"
     command = ["reproduce", "binaryconnect-mnist", "--seed", "1,2", "--engine", "gluon", "--device", "cpu"]
@@ -305,6 +303,7 @@ def test_runs_of_several_seeds_end_with_the_mean_of_all_that_are_recorded(enviro
     assert row.startswith("binaryconnect-mnist ")
 
 
+@pytest.mark.slow
 def test_interrupted_runs_of_several_seeds_go_on_together(cli, environment, tmp_path):
     command = ("reproduce", "binaryconnect-mnist", *SMALL, "--epochs", "40", "--seed", "7,8,9", "--at-once", "2")
     process = subprocess.Popen(
@@ -329,6 +328,7 @@ def test_interrupted_runs_of_several_seeds_go_on_together(cli, environment, tmp_
     assert [(record["restarts"], len(record["curve"]["epoch"])) for record in records] == [(1, 40)] * 2
 
 
+@pytest.mark.slow
 def test_a_run_is_worked_on_by_one_process_only(cli, environment, tmp_path):
     process = after_first_epoch(("binaryconnect-mnist", *SMALL), environment)
     try:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -105,11 +105,11 @@ def imports(path: Path) -> set[str]:
     return names
 
 
-def sources() -> Iterator[tuple[str, str]]:
+@functools.cache
+def sources() -> list[tuple[str, str]]:
     """(file, top-level package that it imports), of all files that are not tests."""
-    for path in [ROOT / "cli.py", *(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))]:
-        for name in imports(path):
-            yield path.relative_to(ROOT).as_posix(), name.partition(".")[0]
+    files = [ROOT / "cli.py", *(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))]
+    return [(path.relative_to(ROOT).as_posix(), name.partition(".")[0]) for path in files for name in imports(path)]
 
 
 @pytest.mark.parametrize(

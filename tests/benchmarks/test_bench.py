@@ -120,6 +120,7 @@ def test_several_runs_at_once():
     assert "2 runs at once, 1 threads each" in to_text(result)
 
 
+@pytest.mark.slow
 def test_runs_beside_each_other_leave_ctrl_c_to_bench_and_end_with_it():
     options = Options("gluon", "cpu", 1, "float32", "auto")
     with training_processes(recipe(), 1, options, 1) as others:
@@ -130,6 +131,7 @@ def test_runs_beside_each_other_leave_ctrl_c_to_bench_and_end_with_it():
     assert not process.is_alive()
 
 
+@pytest.mark.slow
 def test_runs_beside_each_other_that_cannot_be_begun():
     options = Options("gluon", "gpu", 1, "float32", "auto")
     with (

@@ -72,6 +72,7 @@ def test_gpu_too_new(nvidia_smi):
     )
 
 
+@pytest.mark.slow
 def test_gpu_that_is_asked_for_in_vain(nvidia_smi):
     """It has the right capability, but is not there (or the installed mxnet has no GPU code): the engine says so."""
     nvidia_smi("NVIDIA GeForce RTX 4090, 8.9, 550.54.15")
@@ -107,6 +108,7 @@ def test_nvidia_smi_without_an_answer(nvidia_smi, line, exit_code):
 # -- engines -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_engine_that_works():
     finding = doctor.examine_engine("gluon")
     assert finding.status == "ok"
@@ -254,6 +256,7 @@ def test_data_damaged(tmp_path, small_data_root, verify):
     assert "python cli.py" not in finding.detail
 
 
+@pytest.mark.slow
 def test_examine_names_everything_once(tmp_path, small_data_root, monkeypatch):
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/bin:/bin")
     data_root = tmp_path / "data"

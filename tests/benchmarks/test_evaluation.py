@@ -7,40 +7,21 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import yaml
+from command_server import CommandServer, folders
 
 from benchmarks.errors import RecipeError
 from benchmarks.recipe import load_recipe
 from results.record import Record
 from results.registry import read
 from results.table import BEGIN, END
-
-REPOSITORY = Path(__file__).parents[2]
-# One process for all command lines of this module, with another catalogue: frameworks are slow to import.
-SERVER = """
-import json, os, sys
-from pathlib import Path
-from click.testing import CliRunner
-from benchmarks import recipe
-import cli
-
-recipe.CATALOG = Path(sys.argv[1])
-answers = os.fdopen(os.dup(1), "w")
-for line in sys.stdin:
-    job = json.loads(line)
-    os.environ.update(job["environment"])
-    result = CliRunner().invoke(cli.cli, job["arguments"])
-    print(json.dumps([result.exit_code, result.stdout, result.stderr]), file=answers, flush=True)
-"""
 
 BINARY = {
     "data": {"dataset": "mnist-small", "preprocessing": "signed", "train_images": 2000, "valid_images": 200},
@@ -73,15 +54,7 @@ def catalogue_file(name: str, changes: dict[str, dict[str, Any]]) -> str:
     return yaml.safe_dump({"id": name, "title": name, "paper": paper, "target": None, **entries}, sort_keys=False)
 
 
-class Result(NamedTuple):
-    """What a command line gave."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-Commands = Callable[..., Result]
+Commands = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
@@ -91,19 +64,8 @@ def commands(tmp_path_factory: pytest.TempPathFactory, small_data_root: Path) ->
     (catalog / "tests").mkdir()
     for name, changes in BENCHMARKS.items():
         (catalog / "tests" / f"{name}.yaml").write_text(catalogue_file(name, changes))
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    command = [sys.executable, "-c", SERVER, str(catalog)]
-    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, **pipes) as server:
-
-        def run(home: Path, *arguments: str) -> Result:
-            folders = {"BNN_RUNS": home / "runs", "BNN_REGISTRY": home / "registry" / "runs"}
-            environment = {name: str(path) for name, path in (folders | {"BNN_DATA": small_data_root}).items()}
-            server.stdin.write(json.dumps({"environment": environment, "arguments": arguments}) + "\n")
-            server.stdin.flush()
-            return Result(*json.loads(server.stdout.readline()))
-
-        yield run
-        server.stdin.close()
+    with CommandServer(catalog) as server:
+        yield lambda home, *arguments: server.run(arguments, folders(small_data_root, home))
 
 
 @pytest.fixture(scope="module")

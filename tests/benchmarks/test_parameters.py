@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from narrow import narrowed
 
 from benchmarks.parameters import (
     Penalty,
@@ -121,8 +122,12 @@ def test_the_output_layer_may_be_left_as_it_is():
 
 # Without the widened networks, which are large, and those that are GluonCV's own.
 @pytest.mark.parametrize("benchmark", [n for n in benchmark_ids() if "widen" not in n and not n.startswith("gluoncv")])
-def test_initial_values_have_the_names_and_shapes_of_the_parameters(benchmark):
+@pytest.mark.parametrize("width", [8, pytest.param(None, id="as published", marks=pytest.mark.nightly)])
+def test_initial_values_have_the_names_and_shapes_of_the_parameters(benchmark, width):
     layers, model = layers_and_model(benchmark)
+    if width is not None:
+        architecture = narrowed(model.architecture, lambda _: width, lambda _: width)
+        layers, model = layers_and_model(benchmark, f"model.architecture={architecture}")
     values = initial_values(layers, model, 1)
     shapes = {name: shape for layer in layers for name, shape in layer.parameters.items()}
     assert {name: value.shape for name, value in values.items()} == shapes

@@ -76,7 +76,11 @@ def test_where_zero_is_minus():
     np.testing.assert_array_equal(signs_of(weights, np.float32(1), "minus"), [-1, -1, -1, -1, -1, 1, 1])
 
 
-@pytest.mark.parametrize("benchmark_id", benchmark_ids())
+# Those widened, up to 93 million weights, at night.
+@pytest.mark.parametrize(
+    "benchmark_id",
+    [pytest.param(name, marks=pytest.mark.nightly) if "widen" in name else name for name in benchmark_ids()],
+)
 def test_every_network_of_the_catalogue_publishes_its_weights_or_has_none(benchmark_id):
     recipe = load_recipe(benchmark_id)
     named = recipe.model.architecture in NETWORKS  # real-valued, so it does not matter which layers it has

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from examples import examples
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from benchmarks.recipe import load_recipe
@@ -73,7 +74,7 @@ SINGLE_VALUES = [field for field, _ in leaves(json.loads(OURS)) if "[" not in fi
 GROUPS = ["recipe.settings", *(f"recipe.settings.{group}" for group in json.loads(OURS)["recipe"]["settings"])]
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], max_examples=200)
+@examples(25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(
     field=st.sampled_from(SINGLE_VALUES + GROUPS),
     value=st.sampled_from([None, 0, -1, 10**9, 0.5, "x", True]) | st.builds(list) | st.builds(dict),

@@ -177,6 +177,7 @@ def test_what_cannot_be_had_is_refused_in_one_line():
         open_engine("gluon", MODELS["stochastic"], (1, 28, 28), 0, threads=4096)
 
 
+@pytest.mark.slow
 def test_mxnet_has_as_many_threads_as_are_asked_for():
     environment = os.environ | {"NUMBA_NUM_THREADS": "2"}  # numba takes so many, and would give them to MXNet
     environment.pop("OMP_NUM_THREADS", None)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bnn_gluon import activations, fused, quantize
@@ -15,7 +16,7 @@ from bnn_gluon import activations, fused, quantize
 ONE, DRAW = np.float32(1), (np.uint32(3), np.uint32(1), np.uint32(7), np.uint32(0))
 BETAS = {"hardtanh": None, "identity": None, "bireal": None, "swish": 10.0, "swish of 5": 5.0}
 SEEDS = st.integers(0, 2**32 - 1)
-few = settings(max_examples=10)
+few = examples(10)
 TINY = np.float32(2.0**-30)
 
 

@@ -134,6 +134,7 @@ def test_relu_has_the_originals_gradient_at_zero():
     np.testing.assert_array_equal(g.ravel(), UNITS["special/rectify_grad"])
 
 
+@pytest.mark.threads
 @pytest.mark.parametrize("pixels", [1, 64])
 def test_results_do_not_depend_on_the_number_of_threads(pixels):
     import numba

@@ -69,6 +69,7 @@ def test_they_are_numpys(n, side, filters, kernel, padding, seed):
     assert (np.abs(of_weights - gradient_of_weights_of(x, gradient, kernel, padding)) <= bound).all()
 
 
+@pytest.mark.threads
 @pytest.mark.parametrize("kernel", [3, 5])
 def test_no_bit_depends_on_the_number_of_threads(kernel):
     case = random_case(5, (20, 28), 13, kernel, 1, seed=1)

@@ -91,6 +91,7 @@ def test_draws_do_not_depend_on_what_follows(n, step, limit):
     assert set(np.unique(np.abs(whole))) == {np.float32(limit)}
 
 
+@pytest.mark.threads
 def test_draws_do_not_depend_on_the_number_of_threads():
     weights = np.zeros(5 * quantize.CHUNK + 3, np.float32)
     threads = numba.get_num_threads()

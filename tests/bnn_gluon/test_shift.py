@@ -376,6 +376,7 @@ def test_thresholds_of_steps_tensors_and_seeds_differ_and_are_those_of_their_ind
     np.testing.assert_array_equal(draw(5000), base[:5000])
 
 
+@pytest.mark.threads
 def test_thresholds_do_not_depend_on_the_number_of_threads():
     base = draw(50_003)
     threads = numba.get_num_threads()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -52,7 +53,7 @@ def found(x, weights, gradient, padding):
     return of_weights, of_x
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(
     n=st.integers(1, 3),
     channels=st.sampled_from([32, 64, 96]),
@@ -79,6 +80,7 @@ def test_memory_used_again_for_another_batch_leaves_no_trace():
             np.testing.assert_array_equal(values, expected)
 
 
+@pytest.mark.threads
 def test_no_bit_depends_on_the_number_of_threads():
     case = random_case(3, 64, (16, 16), 70, 3, 1, 0.25, seed=1)
     by_threads = []

@@ -178,7 +178,10 @@ def test_every_parameter_is_updated_as_the_recipe_says(engine_of, batch, nestero
 
 
 def test_steps_are_those_of_gluons_trainer(engine_of, zoo, mx, batch):
-    """Which decays every parameter; at a constant learning rate its nag of 1.9.1 is that of GluonCV's time."""
+    """Which decays every parameter; at a constant learning rate its nag of 1.9.1 is that of GluonCV's time.
+
+    Each step starts from the same parameters: a rounding error that turns one ReLU grows a thousandfold in a step.
+    """
     engine = engine_of(weight_decay=0.01)
     net = zoo.build(RECIPE.model)
     for name, parameter in zoo.house_names(net).items():
@@ -191,8 +194,10 @@ def test_steps_are_those_of_gluons_trainer(engine_of, zoo, mx, batch):
         losses.backward()
         trainer.step(len(batch[1]))
         np.testing.assert_allclose(engine.train_step(*batch, RATE), losses.mean().asscalar(), rtol=1e-5)
-    for name, parameter in zoo.house_names(net).items():
-        np.testing.assert_allclose(engine.parameters()[name], parameter.data().asnumpy(), rtol=1e-3, atol=1e-4)
+        found = engine.parameters()
+        for name, parameter in zoo.house_names(net).items():
+            np.testing.assert_allclose(found[name], parameter.data().asnumpy(), rtol=1e-3, atol=1e-4)
+            parameter.set_data(mx.nd.array(found[name]))
 
 
 def test_the_loss_is_the_mean_cross_entropy(engine_of, batch):
@@ -246,6 +251,7 @@ def test_it_says_what_computes(engine_of):
 # -- learning ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.nightly
 @pytest.mark.data
 def test_resnet20_learns(engine_of, real_data):
     """125 steps on real images at a rate for small batches; measured: 69.0 % wrong; the limit is a third of the way
