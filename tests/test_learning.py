@@ -20,7 +20,7 @@ from svhn_files import release_of, write_mat
 import data_prep
 from benchmarks import protocol
 from benchmarks.engine import open_engine
-from benchmarks.recipe import Recipe, benchmark_ids, load_recipe
+from benchmarks.recipe import Recipe, benchmark_ids, load_recipe, summaries
 from benchmarks.runner import load_data
 from data_prep import Dataset, Split, svhn
 from data_prep.memorization import memorized
@@ -185,8 +185,19 @@ def test_every_benchmark_of_the_first_papers_has_a_budget():
     assert expected <= set(BUDGETS)
 
 
+def first_of_each_paper_and_data_set() -> set[str]:
+    """The others are trained at night."""
+    known = {summary.id: (summary.paper, summary.dataset) for summary in summaries()}
+    return set({known[name]: name for name in reversed(BUDGETS)}.values())
+
+
+AT_NIGHT = BUDGETS.keys() - first_of_each_paper_and_data_set()
+
+
 @pytest.mark.data
-@pytest.mark.parametrize("benchmark", BUDGETS)
+@pytest.mark.parametrize(
+    "benchmark", [pytest.param(name, marks=pytest.mark.nightly) if name in AT_NIGHT else name for name in BUDGETS]
+)
 def test_learns(benchmark, real_data, request):
     recipe = BUDGETS[benchmark].of(benchmark)
     data = load(recipe, real_data, lambda: request.getfixturevalue("svhn_like"))

@@ -19,13 +19,13 @@ import numpy as np
 import pytest
 from mirror_server import Mirror, artifact_of
 from PIL import Image
+from tiny_images import TINY, tiny_arrays
 from writing import last_writing
 
 import data_prep
 from data_prep import DamagedDataError, DataError, MissingDataError, Silent, StorageError, cifar10, load, prepare, store
 from data_prep import cifar10_whitened as whitened
 from data_prep.cifar_records import to_records
-from data_prep.preparation import PublishedSet
 from data_prep.variant_names import name_of, parse_variant
 
 REPOSITORY = Path(__file__).parents[2]
@@ -322,26 +322,6 @@ def test_a_disk_without_space_is_told_before_anything_is_fetched(tmp_path, monke
 
 
 # --- whitened variants, of images of 3 x 4 x 4 pixels
-
-
-def tiny_arrays() -> dict[str, np.ndarray]:
-    generator = np.random.default_rng(9)
-    smooth = generator.integers(0, 200, (130, 3, 4, 1)) + generator.integers(0, 56, (130, 3, 4, 4))
-    labels = generator.integers(0, 10, 130)
-    pixels, classes = smooth.astype(np.uint8), labels.astype(np.uint8)
-    names = ("train_images", "train_labels", "test_images", "test_labels")
-    return dict(zip(names, (pixels[:100], classes[:100], pixels[100:], classes[100:]), strict=True))
-
-
-TINY = PublishedSet(
-    name="tiny",
-    train=90,
-    valid=10,
-    test=30,
-    digest=store.digest_of(tiny_arrays()),
-    gather=lambda root, source, progress: (tiny_arrays(), "a test"),
-    statistics_of=lambda arrays: {},
-)
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def test_a_wrong_file_is_refused_and_replaces_nothing(tmp_path, folder, name):
     assert store.path_of("cifar10", root).read_bytes() == b"damaged before"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_kills_at_random_moments_do_no_harm(tmp_path, folder):
     kill_imports_at_random_moments("cifar10", folder, tmp_path / "data")
 
@@ -157,7 +157,7 @@ def close_to_the_original(found: np.ndarray, expected: np.ndarray) -> None:
     assert np.sqrt(np.mean(difference**2)) < 1e-3
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_fit_is_that_of_the_original_code(prepared, golden):
     pixels = cifar10.DATA_SETS["cifar10"].arrays(prepared.path.parent)["train_images"].reshape(50000, -1)
     images = global_contrast_normalize(pixels.astype(np.float32), scale=55.0)
@@ -172,7 +172,7 @@ def test_the_fit_is_that_of_the_original_code(prepared, golden):
     assert np.trace(fitted.matrix.astype(np.float64)) == pytest.approx(golden["P_trace"], rel=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_stored_whitened_images_are_those_of_the_original_code(prepared, golden):
     """In less than 3 GB; the time is in docs/data.md."""
     root = prepared.path.parent

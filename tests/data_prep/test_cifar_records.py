@@ -9,7 +9,8 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
@@ -37,7 +38,7 @@ def test_what_was_written_is_read(batch):
     np.testing.assert_array_equal(parsed_labels, labels)
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(batches, st.sampled_from(["PNG", "WEBP"]))
 def test_a_sheet_and_a_list_of_labels_become_the_batch(batch, kind):
     images, labels = batch

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.io import loadmat, savemat
 from svhn_files import element, matrix, write_mat
@@ -57,7 +58,7 @@ def test_what_scipy_writes_is_read(tmp_path, compressed):
         np.testing.assert_array_equal(found[name][1], values)
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(
     shape=st.lists(st.integers(1, 6), min_size=2, max_size=4),
     double=st.booleans(),
@@ -176,7 +177,6 @@ def test_any_truncation_is_refused(tmp_path, level):
         refused(tmp_path, whole[:end], "cut short|not such a .mat file|MATLAB 5 file|end where its length says")
 
 
-@settings(max_examples=100)
 @given(place=st.integers(128, 3000), change=st.integers(1, 255))
 def test_a_changed_byte_in_a_compressed_file_never_gives_other_values(tmp_path_factory, place, change):
     path = tmp_path_factory.getbasetemp() / "changed.mat"

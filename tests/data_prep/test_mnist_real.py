@@ -36,8 +36,8 @@ ARCHIVED_AT = {
 
 
 @pytest.fixture(scope="session")
-def prepared(tmp_path_factory) -> Prepared:
-    return data_prep.prepare("mnist", tmp_path_factory.mktemp("mnist"))
+def prepared(real_data) -> Prepared:
+    return data_prep.check("mnist", real_data)
 
 
 @pytest.fixture(scope="session")
@@ -163,6 +163,6 @@ def test_a_wrong_file_is_refused_and_replaces_nothing(tmp_path, folder, name):
     assert path.read_bytes() == damaged
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_kills_at_random_moments_do_no_harm(tmp_path, folder):
     kill_imports_at_random_moments("mnist", folder, tmp_path / "data")

@@ -172,7 +172,7 @@ def test_a_kill_before_any_file_operation_leaves_nothing_that_is_taken_for_whole
     assert when > 5  # the kills did hit: at least lock, look, write and rename
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_kills_at_random_moments_do_no_harm(tmp_path):
     """Twenty processes, killed after 0 to 0.6 s: some while importing, some while writing, some when done."""
     for attempt in range(20):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_images import TINY
 
 import data_prep
 from data_prep import DataError, Dataset
@@ -61,14 +62,13 @@ def test_the_split_is_a_function_of_the_seed(small_data_root):
         assert getattr(first, split).digest == getattr(again, split).digest != getattr(other, split).digest
 
 
-def test_a_memory_mapped_variant_will_do(small_data_root, tmp_path):
+def test_a_memory_mapped_variant_will_do(tmp_path):
     from data_prep import cifar10_whitened as whitened
     from data_prep.progress import Silent
 
-    published = DATA_SETS["cifar10-small"]
-    whitened.prepare(published, tmp_path, "gcn_zca", None, Silent())
-    in_order = whitened.load(published, tmp_path, "gcn_zca", 400, 100)
-    drawn = whitened.load(published, tmp_path, "gcn_zca", 400, 100, split_seed=7)
+    whitened.prepare(TINY, tmp_path, "gcn_zca", None, Silent())
+    in_order = whitened.load(TINY, tmp_path, "gcn_zca", 90, 10)
+    drawn = whitened.load(TINY, tmp_path, "gcn_zca", 90, 10, split_seed=7)
     stored = keys(in_order.train.images) + keys(in_order.valid.images)
     assert sorted(keys(drawn.train.images) + keys(drawn.valid.images)) == sorted(stored)
     assert drawn.train.images.dtype == np.float32

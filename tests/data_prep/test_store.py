@@ -231,8 +231,8 @@ def test_another_file_in_its_place_does_not_change_what_was_read(tmp_path):
     assert store.digest_of(arrays) == DIGEST
 
 
-def test_large_arrays_are_neither_copied_when_written_nor_when_read(tmp_path):
-    size = 400_000_000
+@pytest.mark.parametrize("size", [100_000_000, pytest.param(400_000_000, marks=pytest.mark.nightly)])
+def test_large_arrays_are_neither_copied_when_written_nor_when_read(tmp_path, size):
     code = f"""
 import resource, sys, numpy as np
 from pathlib import Path

@@ -525,7 +525,7 @@ def test_a_chunk_that_changed_on_the_disk_is_found_before_the_file_is_taken_for_
     assert contents(tmp_path) == {"svhn.h5": (root / "svhn.h5").read_bytes()}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("variant", ["", "gcn_lcn_red"])
 def test_kills_at_random_moments_do_no_harm(tmp_path, folder, release, root, variant):
     """SIGKILL twenty times, at moments spread over the whole preparation; then the same bytes as without any."""
@@ -741,7 +741,7 @@ def test_images_with_other_statistics_are_not_svhn(tmp_path, folder, release):
 # --- at scale
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_twentieth_of_svhn_needs_little_memory(tmp_path):
     """31,521 images in chunks of the true size, in a process of their own; the whole of it is in docs/data.md."""
     code = (

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -117,7 +118,7 @@ def test_zca_is_its_formula_in_float64(bias, ddof):
     np.testing.assert_allclose(whitened, (images - mean) @ matrix, atol=1e-2)
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(features=st.integers(1, 12), seed=st.integers(0, 1000), bias=st.sampled_from([1e-3, 0.1, 5.0]))
 def test_whitened_images_are_uncorrelated_but_for_the_bias(features, seed, bias):
     """Each eigenvector of the covariance keeps its direction and gets the variance v / (v + bias)."""
