@@ -1,0 +1,48 @@
+"""Compile ahead: `python -m bnn_gluon.compile` leaves nothing to compile for the catalogue's networks.
+
+numba compiles a function when it is first called, and keeps it for all later processes. Processes that begin together
+would each compile the same ones: before they begin, this trains a narrow twin of each network for a step.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+
+import bnn_gluon  # noqa: F401 - names the folder of what is compiled
+from benchmarks.engine import open_engine
+from benchmarks.networks import NETWORKS
+from benchmarks.recipe import Recipe, benchmark_ids, load_recipe
+
+DONE = Path(os.environ["NUMBA_CACHE_DIR"], "complete")  # that folder is another for other content of the package
+
+
+def compile_all() -> None:
+    """Train every network of the catalogue that is made of this package's functions, of 8 filters and units a layer."""
+    models = {}
+    for recipe in map(_narrow, benchmark_ids()):
+        if recipe.model.architecture not in NETWORKS:
+            models[repr(recipe.model), recipe.image_shape] = recipe
+    for recipe in models.values():
+        images = np.zeros((4, *recipe.image_shape), np.float32)
+        engine = open_engine("gluon", recipe.model, recipe.image_shape, 0)
+        engine.train_epoch(images, np.arange(4), np.arange(4), 2, recipe.train.lr_start)
+        engine.scores(images, 2)
+
+
+def _narrow(benchmark: str) -> Recipe:
+    recipe = load_recipe(benchmark)
+    if recipe.model.architecture in NETWORKS:
+        return recipe
+    hidden, _, output = recipe.model.architecture.rpartition("-")
+    narrow = re.sub(r"\d+(?=C\d|FC)", "8", hidden)
+    return load_recipe(benchmark, [f"model.architecture={narrow}-{output}"])
+
+
+if __name__ == "__main__" and not DONE.exists():
+    compile_all()
+    DONE.parent.mkdir(parents=True, exist_ok=True)
+    DONE.touch()
