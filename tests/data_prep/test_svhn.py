@@ -7,6 +7,7 @@ import functools
 import hashlib
 import json
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -521,6 +522,19 @@ def test_a_chunk_that_changed_on_the_disk_is_found_before_the_file_is_taken_for_
     ):
         prepare(tmp_path, folder, release)
     assert not (tmp_path / "svhn.h5").exists()
+    prepare(tmp_path, folder, release)
+    assert contents(tmp_path) == {"svhn.h5": (root / "svhn.h5").read_bytes()}
+
+
+def test_a_kill_costs_no_finished_chunk(tmp_path, folder, release, root):
+    """SIGKILL when some chunks are done."""
+    kill = "    def advance(self, amount):\n        next(left, None) or os.kill(os.getpid(), 9)\n"
+    code = CHILD.replace("class Limited(Silent):\n", f"left = iter(range(1, 8))\nclass Limited(Silent):\n{kill}")
+    command = [sys.executable, "-c", code, str(folder), str(tmp_path), "", "0"]
+    killed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert set(contents(tmp_path)) == {"svhn.h5.part", "svhn.h5.journal"}
+    assert len((tmp_path / "svhn.h5.journal").read_bytes().splitlines()) == 1 + 8  # a line for each chunk
     prepare(tmp_path, folder, release)
     assert contents(tmp_path) == {"svhn.h5": (root / "svhn.h5").read_bytes()}
 
