@@ -6,18 +6,14 @@ would each compile the same ones: before they begin, this trains a narrow twin o
 
 from __future__ import annotations
 
-import os
 import re
-from pathlib import Path
 
 import numpy as np
 
-import bnn_gluon  # noqa: F401 - names the folder of what is compiled
 from benchmarks.engine import open_engine
 from benchmarks.networks import NETWORKS
 from benchmarks.recipe import Recipe, benchmark_ids, load_recipe
-
-DONE = Path(os.environ["NUMBA_CACHE_DIR"], "complete")  # that folder is another for other content of the package
+from bnn_gluon.compiled import kept_in
 
 
 def compile_all() -> None:
@@ -42,7 +38,8 @@ def _narrow(benchmark: str) -> Recipe:
     return load_recipe(benchmark, [f"model.architecture={narrow}-{output}"])
 
 
-if __name__ == "__main__" and not DONE.exists():
-    compile_all()
-    DONE.parent.mkdir(parents=True, exist_ok=True)
-    DONE.touch()
+if __name__ == "__main__":
+    done = kept_in() / "complete"  # the folder is another for other content of the package
+    if not done.exists():
+        compile_all()
+        done.touch()
