@@ -21,7 +21,9 @@ STAYS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "CUDA_VISIBLE_DEVICES", "TORCH_HOM
 
 
 @pytest.fixture(autouse=True)
-def nothing_taken_yet(monkeypatch):
+def environment_of_its_own(monkeypatch):
+    """A copy: what engines in this process have set must stay."""
+    monkeypatch.setattr(os, "environ", {"PATH": os.environ["PATH"]})
     monkeypatch.setattr(environment, "_taken", {})
     monkeypatch.setattr(environment, "_ours", {})
 
@@ -33,8 +35,7 @@ def test_what_could_change_a_number_is_taken_out_and_nothing_else():
     assert environment.taken_out() == sorted(f"{name}=1" for name in CHANGES_NUMBERS)
 
 
-def test_what_the_program_sets_itself_stays_in_its_children_too(monkeypatch):
-    monkeypatch.setattr(environment.os, "environ", {})
+def test_what_the_program_sets_itself_stays_in_its_children_too():
     environment.put("OMP_NUM_THREADS", "2")
     assert environment.clear(os.environ) == {}
     code = "from benchmarks import environment; print(environment.clear())"
@@ -44,22 +45,20 @@ def test_what_the_program_sets_itself_stays_in_its_children_too(monkeypatch):
     assert result.stdout == "{}\n"
 
 
-def test_a_value_that_the_program_did_not_set_is_taken_out(monkeypatch):
-    monkeypatch.setattr(environment.os, "environ", {})
+def test_a_value_that_the_program_did_not_set_is_taken_out():
     environment.put("OMP_NUM_THREADS", "2")
     assert environment.clear({"OMP_NUM_THREADS": "3"}) == {"OMP_NUM_THREADS": "3"}
 
 
-def test_a_framework_that_may_have_read_it_is_refused(monkeypatch):
-    monkeypatch.setenv("DNNL_MAX_CPU_ISA", "AVX2")
+def test_a_framework_that_may_have_read_it_is_refused():
+    os.environ["DNNL_MAX_CPU_ISA"] = "AVX2"
     with pytest.raises(EngineError, match="was loaded while DNNL_MAX_CPU_ISA was set"):
         environment.clear_before("pytest")
     assert "DNNL_MAX_CPU_ISA" not in os.environ
 
 
-def test_what_cannot_be_taken_out_is_recorded_without_paths(monkeypatch):
-    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.cpu.hwcaps=-AVX2")
-    monkeypatch.setenv("LD_PRELOAD", "/home/somebody/lib.so")
+def test_what_cannot_be_taken_out_is_recorded_without_paths():
+    os.environ |= {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2", "LD_PRELOAD": "/home/somebody/lib.so"}
     factors = environment.bit_factors()
     assert factors["environment GLIBC_TUNABLES"] == "glibc.cpu.hwcaps=-AVX2"
     assert factors["environment LD_PRELOAD"] == "set"
