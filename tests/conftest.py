@@ -39,6 +39,15 @@ REPOSITORY = Path(__file__).parents[1]
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+# Workers take the modules in this order, and a long one that begins last would leave the others without work.
+LONGEST = ["test_learning.py", "test_cli.py"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the modules that take longest first."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """On one core a comparison of numbers of threads would prove nothing: it fails."""
     if item.get_closest_marker("threads") is not None:
