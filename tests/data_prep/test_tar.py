@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import io
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,70 @@ def test_what_is_no_archive_is_told(tmp_path):
 def test_one_that_cannot_be_read_is_told(tmp_path):
     with pytest.raises(SourceError, match=r"cannot read .*absent\.tar\.gz \(No such file or directory\)"):
         sources.from_tar(tmp_path / "absent.tar.gz", WANTED, MOST)
+
+
+def crafted(path: Path, kind: bytes, size: int | bytes, content: bytes = b"", magic: bytes = b"ustar\x0000") -> Path:
+    """An archive whose first header is made by hand: an entry "x" of any kind and size, before the wanted files."""
+    header = bytearray(512)
+    header[:1], header[156:157], header[257:265], header[148:156] = b"x", kind, magic, b" " * 8
+    header[124:136] = size if isinstance(size, bytes) else f"{size:011o}\0".encode()
+    if kind == b"S":  # a GNU sparse file: its real size, and one piece of it
+        header[386:410], header[483:495] = b"00000000000\0" * 2, size if isinstance(size, bytes) else header[124:136]
+    header[148:156] = f"{sum(header):06o}\0 ".encode()
+    rest = gzip.decompress(archive(path).read_bytes())
+    data = bytes(header) + content + bytes(-len(content) % 512) + rest
+    (path / "batches.tar.gz").write_bytes(gzip.compress(data, 1))
+    return path / "batches.tar.gz"
+
+
+FOUR_GIB = b"\x80\0\0\0\0\0\0\x01\0\0\0\0"  # base 256
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "content", "message"),
+    [
+        (b"S", 4 << 30, b"", "is a link or a device, or no plain file"),
+        (b"S", FOUR_GIB, b"", "is a damaged .tar.gz .* is no octal number"),
+        (b"0", FOUR_GIB, b"", "is no octal number"),
+        (b"0", b"-0000000001\0", b"", "is no octal number"),
+        (b"0", 8**11 - 1, b"", "it unpacks to over 100000 bytes"),
+        (b"L", 0, b"", "is a link or a device, or no plain file"),
+        (b"x", 70_000, bytes(70_000), "'x' is a header of 70000 bytes"),
+        (b"x", 17, b"17 path=../a/b/c\n", "an extended header changes the 'path'"),
+        (b"g", 25, b"25 GNU.sparse.major=1.00\n", "an extended header changes the 'GNU.sparse.major'"),
+        (b"x", 12, b"99999999999 ", "an extended header cannot be read"),
+        (b"x", 12, b"-1 mtime=1\n\n", "an extended header cannot be read"),
+        (b"x", 12, b"\xb2 mtime=12\n", "an extended header cannot be read"),
+        (b"x", 20_000, b"0 a=\n" * 3333 + b"\0\0", "an extended header cannot be read"),
+    ],
+)
+def test_crafted_headers_are_refused_in_little_memory(tmp_path, kind, size, content, message):
+    path = crafted(tmp_path, kind, size, content)
+    tracemalloc.start()
+    refused(path, message)
+    assert tracemalloc.get_traced_memory()[1] < 3_000_000
+    tracemalloc.stop()
+
+
+def test_an_extended_header_of_times_and_owners_is_passed_over(tmp_path):
+    record = b"22 mtime=1234567890.5\n"
+    assert sources.from_tar(crafted(tmp_path, b"x", len(record), record), WANTED, MOST) == [FIRST, SECOND]
+
+
+@given(data=st.data())
+def test_any_bytes_of_a_header_are_refused_or_give_the_right_bytes(whole, data):
+    content = bytearray(gzip.decompress(whole.read_bytes()))
+    start = data.draw(st.sampled_from([0, 512 + 30_208]))
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = start + data.draw(st.integers(0, 511))
+        content[place : place + 1] = data.draw(st.binary(min_size=1, max_size=1))
+    header = content[start : start + 512]
+    header[148:156] = b" " * 8
+    content[start + 148 : start + 156] = f"{sum(header):06o}\0 ".encode()  # so that more than the checksum is tried
+    damaged = whole.with_name("header.tar.gz")
+    damaged.write_bytes(gzip.compress(content, 1))
+    with contextlib.suppress(SourceError):
+        assert sources.from_tar(damaged, WANTED, MOST) == [FIRST, SECOND]
 
 
 @pytest.fixture(scope="module")
