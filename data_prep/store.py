@@ -16,6 +16,7 @@ import hashlib
 import io
 import itertools
 import json
+import math
 import mmap
 import os
 from collections.abc import Iterator, Mapping
@@ -28,12 +29,15 @@ from data_prep.errors import DamagedDataError, DataError, MissingDataError, prep
 from data_prep.files import replacing
 
 if TYPE_CHECKING:
+    import h5py
+    import numpy as np
     from numpy.typing import NDArray
 
 # Raised by one whenever a file written before could be misread; such a file is refused and prepared again.
 FORMAT = 1
 USER_BLOCK = 1024  # HDF5 wants a power of two from 512 on
 _SEAL = 64  # hexadecimal digits of a SHA-256
+_DTYPES = ("|u1", "<f4")  # of all that is stored
 Setting = str | int | float | bool
 
 
@@ -210,7 +214,7 @@ def read(
     with _opened(dataset, root, variant) as stream:
         header = _header(dataset, variant, path, stream)
         _check_seal(dataset, variant, path, stream)
-        arrays = _mapped(stream)
+        arrays = _mapped(dataset, variant, path, stream)
     if expected_digest is not None:
         found = digest_of(arrays)
         if not header.digest == found == expected_digest:
@@ -247,18 +251,40 @@ def _header(dataset: str, variant: str | None, path: Path, stream: io.BufferedRe
     try:
         fields = json.loads(stream.read(USER_BLOCK)[_SEAL:])
         version = fields["format"]
-        header = Header(**fields) if version == FORMAT else None
-    except (ValueError, KeyError, TypeError):
+        header = _typed(fields) if version == FORMAT else None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         reason = f"{path} is damaged: it does not begin as a prepared data set"
         raise DamagedDataError(reason, dataset, variant) from None
     if header is None:
-        reason = f"{path} has format {version}: this version of the project reads {FORMAT}"
+        found = repr(version)[:40]
+        reason = f"{path} has format {found}: this version of the project reads {FORMAT}"
         raise DamagedDataError(reason, dataset, variant)
-    held, length = path_of(header.dataset, path.parent, header.variant).stem, os.fstat(stream.fileno()).st_size
-    if held != path.stem:
-        raise DamagedDataError(f"{path} holds {held}, not {path.stem}", dataset, variant)
+    held, length = path_of(header.dataset, path.parent, header.variant), os.fstat(stream.fileno()).st_size
+    if held != path:
+        raise DamagedDataError(f"{path} holds {held.stem}, not {path.stem}", dataset, variant)
     if header.bytes != length:
         raise DamagedDataError(f"{path} is damaged: expected {header.bytes} bytes, found {length}", dataset, variant)
+    return header
+
+
+def _typed(fields: Any) -> Header:
+    """The header, once each field is known to have its type: whoever can compute a SHA-256 can seal anything.
+
+    Raises:
+        TypeError, ValueError: one has another.
+    """
+    header = Header(**fields)
+    texts = (header.dataset, header.origin, header.digest, header.created_by)
+    numbers = [header.bytes, *header.places.values()]
+    wrong = (
+        any(not isinstance(text, str) or not text.isprintable() for text in texts)
+        or not isinstance(header.variant, str | None)
+        or any(type(number) is not int or not 0 <= number < 1 << 62 for number in numbers)
+        or any(type(value) not in (int, float) or not math.isfinite(value) for value in header.statistics.values())
+        or any(not isinstance(value, Setting) for value in header.settings.values())
+    )
+    if wrong:
+        raise TypeError("a field of another type")
     return header
 
 
@@ -271,14 +297,39 @@ def _check_seal(dataset: str, variant: str | None, path: Path, stream: io.Buffer
         raise DamagedDataError(reason, dataset, variant)
 
 
-def _mapped(stream: io.BufferedReader) -> dict[str, NDArray[Any]]:
-    """All arrays of an intact file, as views of it."""
+def _mapped(dataset: str, variant: str | None, path: Path, stream: io.BufferedReader) -> dict[str, NDArray[Any]]:
+    """All arrays of an intact file, as views of it.
+
+    That a file is sealed does not say who made it: nothing in it is followed out of it, and no array may be anything
+    but numbers in one piece.
+    """
     import h5py
     import numpy as np
 
     content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-    with h5py.File(stream, "r") as file:
-        return {
-            name: np.frombuffer(content, stored.dtype, stored.size, stored.id.get_offset()).reshape(stored.shape)
-            for name, stored in file.items()
-        }
+    try:
+        with h5py.File(stream, "r") as file:
+            places = {name: _place(file, name, len(content)) for name in file}
+    # What h5py raises of a file that HDF5 finds wrong, from its superblock to its types, is any of these.
+    except (OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:120]
+        damage = f"{path} is damaged: its HDF5 structure is not that of a prepared data set ({reason})"
+        raise DamagedDataError(damage, dataset, variant) from None
+    return {
+        name: np.frombuffer(content, dtype, math.prod(shape), offset).reshape(shape)
+        for name, (dtype, shape, offset) in places.items()
+    }
+
+
+def _place(file: h5py.File, name: str, length: int) -> tuple[np.dtype[Any], tuple[int, ...], int]:
+    """Type, shape and offset of an array. Raises ValueError for whatever is no array of numbers in one piece."""
+    import h5py
+
+    is_own = isinstance(file.get(name, getlink=True), h5py.HardLink)  # a link of another kind leads to other files
+    stored = file[name] if is_own else None
+    if not isinstance(stored, h5py.Dataset) or stored.dtype.str not in _DTYPES or not stored.shape:
+        raise ValueError(f"{name[:40]!r} is no array of numbers")
+    offset = stored.id.get_offset()
+    if offset is None or stored.chunks or stored.external or stored.is_virtual or offset + stored.nbytes > length:
+        raise ValueError(f"{name[:40]!r} is not in one piece")
+    return stored.dtype, stored.shape, offset

@@ -206,8 +206,11 @@ class _Stored:
         self.account, self._places = _account(dataset, root, variant, release, header), header.places
         self.release, self.dtype = release, np.dtype(np.uint8 if variant is None else np.float32)
         self._count, self._image_bytes = sum(release.sizes), IMAGE_VALUES * self.dtype.itemsize
-        offset = self._places.get("labels", header.bytes)
-        self.labels = np.fromfile(self.account.path, np.uint8, self._count, offset=offset)
+        sizes = {"images": self._count * self._image_bytes, "labels": self._count}
+        if any(self._places.get(name, header.bytes) + size > header.bytes for name, size in sizes.items()):
+            reason = f"{self.account.path} is damaged: it has no place for its arrays"
+            raise DamagedDataError(reason, dataset, _name(variant))
+        self.labels = np.fromfile(self.account.path, np.uint8, self._count, offset=self._places["labels"])
         if len(self.labels) != self._count or self.labels.max() > 9:
             raise DamagedDataError(
                 f"{self.account.path} is damaged: its labels are not 0 to 9", dataset, _name(variant)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import resource
@@ -12,7 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep import DamagedDataError, DataError, MissingDataError, StorageError, files, store
@@ -133,6 +134,76 @@ def test_other_arrays_under_a_fitting_seal_are_refused(tmp_path):
 
 def test_a_forged_digest_in_the_header_is_refused(tmp_path, whole):
     refused(tmp_path, sealed(whole.replace(DIGEST.encode(), b"0" * 64)), "is not tiny")
+
+
+def test_a_header_of_any_fields_is_refused_in_words(tmp_path, whole):
+    fields = json.loads(whole[64 : store.USER_BLOCK])
+    crafted = [
+        {"dataset": value} for value in (None, 7, ["tiny"], "ti\nny", "../tiny")
+    ] + [
+        {"bytes": value} for value in (1e400, -1, "5", None, True)
+    ] + [
+        {"variant": 3}, {"places": {"images": -1}}, {"places": {"images": 1 << 70}}, {"places": []}, {"settings": [1]},
+        {"statistics": {"mean": "high"}}, {"statistics": {"mean": float("nan")}}, {"statistics": None},
+        {"settings": {"bias": [1]}}, {"origin": {}}, {"digest": None}, {"format": [[1]]}, {"format": None},
+    ]  # fmt: skip
+    for change in crafted:
+        text = json.dumps(fields | change).encode().ljust(store.USER_BLOCK - 64)
+        content = sealed(whole[:64] + text + whole[store.USER_BLOCK :])
+        refused(tmp_path, content)
+        with pytest.raises(DamagedDataError):
+            store.glance("tiny", tmp_path)
+    refused(tmp_path, sealed(whole[:64] + b"[" * 960 + whole[store.USER_BLOCK :]), "does not begin as a prepared")
+
+
+def _chunked(file):
+    file.create_dataset("images", data=ARRAYS["images"], chunks=(1, 3, 4))
+
+
+def _external(file):
+    file.create_dataset("images", (24,), np.uint8, external=[("/etc/passwd", 0, 24)])
+
+
+def _virtual(file):
+    layout = h5py.VirtualLayout((24,), np.uint8)
+    layout[:] = h5py.VirtualSource("/etc/other.h5", "x", (24,))
+    file.create_virtual_dataset("images", layout)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda file: file.create_group("images"),
+        lambda file: file.__setitem__("images", h5py.SoftLink("/nothing")),
+        lambda file: file.__setitem__("images", h5py.ExternalLink("/etc/other.h5", "/x")),
+        lambda file: file.__setitem__("images", np.dtype("u1")),
+        lambda file: file.create_dataset("images", data="text"),
+        lambda file: file.create_dataset("images", data=np.zeros(3, "u1,f4")),
+        lambda file: file.create_dataset("images", (10**15,), np.uint8),
+        lambda file: file.create_dataset("images", data=h5py.Empty("u1")),
+        lambda file: file.create_dataset("images", data=np.float64([1, 2])),
+        _chunked, _external, _virtual,
+    ],
+)  # fmt: skip
+def test_an_hdf5_file_of_any_other_structure_is_refused_in_words(tmp_path, whole, build):
+    with h5py.File(tmp_path / "tiny.h5", "w", userblock_size=store.USER_BLOCK) as file:
+        build(file)
+    content = bytearray((tmp_path / "tiny.h5").read_bytes())
+    fields = json.loads(whole[64 : store.USER_BLOCK]) | {"bytes": len(content)}
+    content[64 : store.USER_BLOCK] = json.dumps(fields).encode().ljust(store.USER_BLOCK - 64)
+    refused(tmp_path, sealed(bytes(content)), "its HDF5 structure is not that of a prepared data set")
+
+
+@settings(max_examples=60)
+@given(data=st.data())
+def test_a_sealed_file_with_any_bytes_changed_is_refused_or_right(whole, scratch, data):
+    content = bytearray(whole)
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(64, store.USER_BLOCK + 96) | st.integers(64, len(whole) - 1))
+        content[place] = data.draw(st.integers(0, 255))
+    store.path_of("tiny", scratch).write_bytes(sealed(bytes(content)))
+    with contextlib.suppress(DamagedDataError):
+        assert store.digest_of(store.read("tiny", scratch, DIGEST)[1]) == DIGEST
 
 
 def test_a_data_set_that_is_not_there(tmp_path):

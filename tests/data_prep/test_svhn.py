@@ -417,6 +417,17 @@ def test_labels_that_are_damaged_are_not_given(tmp_path, folder, release):
         svhn.load("svhn", tmp_path, "signed", 10, 10, release)
 
 
+@pytest.mark.parametrize("places", [{}, {"images": 0}, {"images": 2048, "labels": 1 << 40}])
+def test_arrays_that_the_file_has_no_place_for_are_not_given(tmp_path, folder, release, places):
+    path = prepare(tmp_path, folder, release).path
+    content = bytearray(path.read_bytes())
+    header = json.loads(content[64 : store.USER_BLOCK]) | {"places": places}
+    content[64 : store.USER_BLOCK] = json.dumps(header).encode().ljust(store.USER_BLOCK - 64)
+    path.write_bytes(content)
+    with pytest.raises(DamagedDataError, match="it has no place for its arrays: run `python cli"):
+        svhn.load("svhn", tmp_path, "signed", 10, 10, release)
+
+
 def test_no_pickle_is_ever_loaded(tmp_path, folder, release, monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a pickle")
