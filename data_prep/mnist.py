@@ -247,7 +247,9 @@ def _parsed(data: bytes, file: IdxFile) -> NDArray[np.uint8]:
 def _imported(folder: Path) -> tuple[list[bytes], str]:
     try:
         # The folder is not named: what is stored may be published, and a path may name its user.
-        return [from_folder(file.plain, file.spellings, folder) for file in FILES], "a folder of the user"
+        raw = folder / "MNIST" / "raw"  # where torchvision keeps them
+        holder = raw if raw.is_dir() else folder
+        return [from_folder(file.plain, file.spellings, holder) for file in FILES], "a folder of the user"
     except SourceError as error:
         raise DataError(f"{error}: put the official file there, or {preparing('mnist')} to fetch it") from error
 

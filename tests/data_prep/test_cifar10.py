@@ -17,6 +17,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from cifar_pickles import python2_pickle
 from mirror_server import Mirror, artifact_of
 from PIL import Image
 from tiny_images import TINY, tiny_arrays
@@ -233,9 +234,59 @@ def test_a_wrong_folder_is_one_clear_line(tmp_path, files, message):
         prepare("cifar10", tmp_path / "data", source=tmp_path)
     assert "\n" not in str(failure.value)
     assert str(failure.value).endswith(
-        ": put cifar-10-binary.tar.gz or its six .bin files there, or run `python cli.py prepare cifar10` to fetch it"
+        ": put cifar-10-binary.tar.gz, cifar-10-python.tar.gz or what is in one of them there, or run"
+        " `python cli.py prepare cifar10` to fetch it"
     )
     assert not store.path_of("cifar10", tmp_path / "data").exists()
+
+
+def pickles() -> dict[str, bytes]:
+    named = zip(NAMES, IMAGES, LABELS, strict=True)
+    return {name.removesuffix(".bin"): python2_pickle(images, labels) for name, images, labels in named}
+
+
+@pytest.mark.parametrize("form", ["archive", "archive itself", "files", "unpacked"])
+def test_it_comes_from_pickles_of_python_2_in_any_form(tmp_path, form):
+    folder = tmp_path / ("cifar-10-batches-py" if form == "unpacked" else "")
+    folder.mkdir(exist_ok=True)
+    archive = tmp_path / "cifar-10-python.tar.gz"
+    if form.startswith("archive"):
+        archive.write_bytes(tgz({f"cifar-10-batches-py/{name}": data for name, data in pickles().items()}))
+    for name, data in pickles().items() if not form.startswith("archive") else ():
+        (folder / name).write_bytes(data)
+    if form == "archive itself":
+        assert cifar10._imported(archive) == (BATCHES, "an archive of the user")
+    else:
+        assert cifar10._imported(tmp_path) == (BATCHES, "a folder of the user")
+
+
+def test_the_binary_archive_itself_may_be_named(tmp_path):
+    (tmp_path / "renamed").write_bytes(ARCHIVE)
+    assert cifar10._imported(tmp_path / "renamed") == (BATCHES, "an archive of the user")
+
+
+def changed(name: str, at: int) -> bytes:
+    content = bytearray(pickles()[name])
+    content[at] ^= 1
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({**pickles(), "data_batch_1": b"cos\nsystem\n(S'false'\ntR."}, "is no pickle like the official ones"),
+        ({**pickles(), "data_batch_2": changed("data_batch_2", 1000)}, r"is not data_batch_2\.bin: expected sha256"),
+        ({"data_batch_1": pickles()["data_batch_1"]}, "cannot read .*data_batch_2 .No such file"),
+        ({"cifar-10-python.tar.gz": tgz({"cifar-10-batches-py/test_batch": b""})}, "it has no .*data_batch_1"),
+        ({"trainLabels.csv": b"id,label", "train.7z": b""}, "Kaggle's files, which lack the labels of the test images"),
+    ],
+)
+def test_wrong_pickles_are_one_clear_line(tmp_path, files, message):
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(DataError, match=message) as failure:
+        prepare("cifar10", tmp_path / "data", source=tmp_path)
+    assert "\n" not in str(failure.value)
 
 
 def test_it_comes_from_a_mirror_even_one_that_breaks_off(tmp_path, monkeypatch):

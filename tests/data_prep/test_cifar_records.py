@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import pickle
 import zlib
 
 import numpy as np
 import pytest
+from cifar_pickles import python2_pickle
 from examples import examples
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +18,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from data_prep import DataError
-from data_prep.cifar_records import RECORD, parse_labels, parse_records, parse_sheet, to_records
+from data_prep.cifar_records import RECORD, parse_labels, parse_pickle, parse_records, parse_sheet, to_records
 
 batches = st.integers(1, 4).flatmap(
     lambda count: st.tuples(arrays(np.uint8, (count, 3, 32, 32)), arrays(np.uint8, count, elements=st.integers(0, 9)))
@@ -133,3 +135,44 @@ def test_another_format_is_refused_even_if_pillow_knows_it():
     Image.new("RGB", (1024, 3)).save(stream, "BMP")
     with pytest.raises(DataError, match=r"^sheet is a damaged picture"):
         parse_sheet(stream.getvalue(), "sheet", 3)
+
+
+@pytest.mark.parametrize("count", [3, 1000, 2300])
+def test_an_official_pickle_is_read_as_python_reads_it(count):
+    draw = np.random.default_rng(count)
+    images, labels = draw.integers(0, 256, (count, 3, 32, 32), np.uint8), draw.integers(0, 10, count)
+    data = python2_pickle(images, labels)
+    by_python = pickle.loads(data, encoding="bytes")  # noqa: S301 - what this test made
+    np.testing.assert_array_equal(by_python[b"data"].reshape(images.shape), images)
+    parsed_images, parsed_labels = parse_pickle(data, "batch", count)
+    np.testing.assert_array_equal(parsed_images, images)
+    np.testing.assert_array_equal(parsed_labels, labels)
+    assert by_python[b"labels"] == parsed_labels.tolist()
+
+
+SMALL_PICKLE = python2_pickle(np.zeros((2, 3, 32, 32), np.uint8), np.array([3, 4]))
+
+
+@given(data=st.data())
+def test_any_other_pickle_is_refused_and_nothing_in_it_is_called(data):
+    """Of a changed one the changed label or pixels are read, which the digest of the batch then refuses."""
+    content = bytearray(SMALL_PICKLE)
+    place = data.draw(st.integers(0, 260) | st.integers(0, len(content) - 1))
+    content[place] ^= data.draw(st.integers(1, 255))
+    cut = data.draw(st.integers(0, len(content)))
+    for changed in (bytes(content), bytes(content)[:cut], bytes(content)[place:]):
+        with contextlib.suppress(DataError):
+            images, labels = parse_pickle(changed, "batch", 2)
+            assert images.shape == (2, 3, 32, 32)
+            assert labels.max() < 10
+
+
+def test_a_pickle_that_would_run_a_command_is_refused(tmp_path):
+    command = f"touch {tmp_path / 'ran'}".encode()
+    for attack in (
+        b"cos\nsystem\n(U" + bytes([len(command)]) + command + b"tR.",
+        SMALL_PICKLE.replace(b"ndarray", b"fromfile"),
+    ):
+        with pytest.raises(DataError, match="is no pickle like the official ones of CIFAR-10"):
+            parse_pickle(attack, "batch", 2)
+    assert not list(tmp_path.iterdir())

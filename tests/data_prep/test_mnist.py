@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import gzip
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mirror_server import artifact_of
 
 from data_prep import DataError, MissingDataError, load, mnist, prepare, store
 
@@ -165,3 +168,17 @@ def test_statistics_are_those_of_numpy():
     statistics = mnist.statistics_of({"train_images": pixels})
     assert statistics["pixel_mean"] == pytest.approx(pixels.mean(), rel=1e-12)
     assert statistics["pixel_std"] == pytest.approx(pixels.std(), rel=1e-12)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_the_files_are_found_where_torchvision_keeps_them(tmp_path, monkeypatch, suffix):
+    files = []
+    (tmp_path / "MNIST" / "raw").mkdir(parents=True)
+    for file in mnist.FILES:
+        content = file.array.encode()
+        (tmp_path / "MNIST" / "raw" / (file.plain.name + suffix)).write_bytes(
+            gzip.compress(content) if suffix else content
+        )
+        files.append(dataclasses.replace(file, plain=artifact_of(file.plain.name, content)))
+    monkeypatch.setattr(mnist, "FILES", files)
+    assert mnist._imported(tmp_path) == ([file.array.encode() for file in files], "a folder of the user")
