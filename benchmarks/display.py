@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from benchmarks.cost import steps_per_epoch
@@ -25,7 +26,8 @@ class LiveReporter:
         self._console = console
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), TextColumn("{task.fields[status]}"))
         # A bar that is redrawn is for eyes only: a log file gets one line an epoch.
-        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        is_drawn = console.is_terminal and not console.is_dumb_terminal
+        self._progress = Progress(*columns, console=console, transient=True, disable=not is_drawn)
         self._task: TaskID | None = None
         self.folder: RunFolder | None = None  # of the run, once it has begun
 
@@ -47,15 +49,13 @@ class LiveReporter:
         # What is compiled is compiled in the first batches that are told of: no clock may count them.
         self._untimed: int | None = None
         self._batch_seconds = 0.0
-        self._say(f"[bold]{folder.name}[/bold]: {recipe.title}")
-        self._say(
-            f"engine {engine['name']} on {engine['device_name']}, {engine['threads']} threads; folder {folder.path}"
-        )
+        self._say(f"[bold]{escape(folder.name)}[/bold]: {escape(recipe.title)}")
+        where = f"engine {engine['name']} on {engine['device_name']}, {engine['threads']} threads"
+        self._say(escape(f"{where}; folder {folder.path}"))
         for difference in recipe.differences:
-            self._say(
-                f"[yellow]not as published:[/yellow] {difference.key} = {setting_text(difference.value)}"
-                f" (published: {setting_text(difference.published)}; {difference.source})"
-            )
+            value, published = setting_text(difference.value), setting_text(difference.published)
+            change = f"{difference.key} = {value} (published: {published}; {difference.source})"
+            self._say(f"[yellow]not as published:[/yellow] {escape(change)}")
         if recipe.differences:
             self._say("[yellow]this run does not score:[/yellow] it is never judged against the paper nor ranked")
         if epochs_done:
@@ -101,10 +101,10 @@ class LiveReporter:
             return ""
         place = band.place(row["valid_error"])
         color = {"within": "green", "above": "red", "below": "yellow"}[place]
-        return f"  [{color}]{place}[/{color}] {band.low:.2f} to {band.high:.2f} % of {band.whose}"
+        return f"  [{color}]{place}[/{color}] {band.low:.2f} to {band.high:.2f} % of {escape(band.whose)}"
 
     def diverged(self, message: str) -> None:
-        self._say(f"[red]diverged:[/red] {message}")
+        self._say(f"[red]diverged:[/red] {escape(message)}")
 
     def note(self, message: str) -> None:
         self._console.print(message, style="yellow", highlight=False, markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""The time left, as a run shows it."""
+"""What a run shows: the time left, and names as they are."""
 
 from __future__ import annotations
 
@@ -42,3 +42,27 @@ def test_the_time_left_does_not_count_the_first_batch_that_compiles(monkeypatch:
     now += 3
     reporter.batch_done(1, 1.0)
     assert shown().endswith("33 images/s  23 s left")
+
+
+def started(folder: str, terminal: bool = False) -> str:
+    """What is written of a run that has begun, and has trained on a batch."""
+    recipe = load_recipe("binaryconnect-mnist", ["train.epochs=3"])
+    console = Console(file=io.StringIO(), width=1000, force_terminal=terminal)
+    engine = {"name": "gluon", "device_name": "a [/red] processor", "threads": 1}
+    with display.LiveReporter(console) as reporter:
+        reporter.run_started(RunFolder(Path(folder)), recipe, engine, 0, ReferenceCurve([], recipe.digest))
+        reporter.batch_done(1, 1.0)
+    return console.file.getvalue()
+
+
+def test_names_are_shown_as_they_are_whatever_is_in_them() -> None:
+    written = started("/x/[/red]/[bold]b/1[0]")
+    assert "[bold]b/1[0]: BinaryConnect, 3x2048" in written
+    assert "on a [/red] processor, 1 threads; folder /x/[/red]/[bold]b/1[0]\n" in written
+
+
+def test_a_dumb_terminal_gets_no_bar_that_is_redrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    assert "epoch 1/3" in started("b/1", terminal=True)
+    monkeypatch.setenv("TERM", "dumb")
+    assert "epoch 1/3" not in started("b/1", terminal=True)
