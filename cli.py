@@ -4,28 +4,43 @@
 Commands parse, call one room and print. Nothing heavy is imported before the command that needs it runs.
 """
 
+# Old Pythons must understand this file, to be told which one it needs: no syntax in it is of a later one than 3.8.
 from __future__ import annotations
 
-import json
-import os
-import shlex
-import shutil
-import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
 
-import click
+try:
+    from benchmarks import start
 
-from benchmarks import environment
-from benchmarks.engine import AUTO, COMPILE, DEVICES, ENGINES, PRECISIONS, Choice, check_engine, choose
-from benchmarks.errors import EngineError, RecipeError, RunError
-from benchmarks.machine import usable_cores
-from benchmarks.recipe import Recipe, Summary, benchmark_ids, flatten, load_recipe, summaries
-from benchmarks.settings import setting_text
-from data_prep.errors import DataError
-from results.errors import RegistryError
+    start.check_python()
+
+    import contextlib
+    import json
+    import os
+    import shlex
+    import shutil
+    import signal
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+    from typing import TYPE_CHECKING, Any, TypeVar
+
+    import click
+
+    from benchmarks import environment, hints
+    from benchmarks.consistency import nearest
+    from benchmarks.engine import AUTO, COMPILE, DEVICES, ENGINES, PRECISIONS, Choice, check_engine, choose
+    from benchmarks.errors import EngineError, RecipeError, RunError, printable
+    from benchmarks.hints import as_typed
+    from benchmarks.machine import usable_cores
+    from benchmarks.recipe import Recipe, Summary, benchmark_ids, flatten, load_recipe, summaries
+    from benchmarks.settings import setting_text
+    from benchmarks.start import INTERRUPTED
+    from data_prep.errors import DataError
+    from results.errors import RegistryError
+except ImportError as error:
+    start.refuse_import(error)
+except KeyboardInterrupt:  # the commands are not there yet to say more
+    sys.exit(130)
 
 if TYPE_CHECKING:
     from benchmarks.runner import Outcome
@@ -35,7 +50,8 @@ if TYPE_CHECKING:
     from results.table import Benchmark, Row
 
 REPOSITORY = Path(__file__).resolve().parent
-INTERRUPTED = 130  # what shells report of a command that Ctrl-C ended
+# Verdict -> exit code of a run that has it, with --fail-on.
+FAIL_ON = {"not reproduced": 3, "suspiciously good": 3, "inconclusive": 4}
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -57,31 +73,79 @@ class Seeds(click.ParamType):
 class Commands(click.Group):
     """The group of all commands: an error that a user can mend is one line and a fixed exit code, never a traceback."""
 
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except (RecipeError, DataError, EngineError, RunError, RegistryError) as error:
-            self._fail(str(error), error.exit_code)
-        except KeyboardInterrupt:
-            click.echo("interrupted", err=True)
-            sys.exit(INTERRUPTED)
-        except BrokenPipeError:
-            raise  # click ends quietly when nobody reads on
-        except OSError as error:
-            self._fail(f"{error.filename or 'input/output'}: {error.strerror or error}", 1)
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        with _one_line_errors():
+            return super().make_context(*args, **extra)
 
-    @staticmethod
-    def _fail(message: str, exit_code: int) -> None:
-        click.echo(f"error: {message}", err=True)
-        sys.exit(exit_code)
+    def invoke(self, ctx: click.Context) -> Any:
+        with _one_line_errors():
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # a full disk is found here, not when Python has ended
+            return result
+
+
+@contextlib.contextmanager
+def _one_line_errors() -> Iterator[None]:
+    try:
+        yield
+    except (RecipeError, DataError, EngineError, RunError, RegistryError) as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        raise  # click ends quietly when nobody reads on
+    except OSError as error:
+        _fail(f"{error.filename or 'input/output'}: {error.strerror or error}", 1)
+    except MemoryError as error:
+        _fail(f"not enough memory{f': {error}' if str(error) else ''}: {_memory_limit()}", 1)
+    except SystemError as error:
+        # C code that was refused memory ends with it; without a limit it is a fault to be reported whole.
+        if not _is_memory_limited():
+            raise
+        _fail(f"{error}, probably for want of memory: {_memory_limit()}", 1)
+
+
+def _fail(message: str, exit_code: int) -> None:
+    click.echo(f"error: {as_typed(chr(10).join(map(printable, message.split(chr(10)))))}", err=True)
+    sys.exit(exit_code)
+
+
+def _is_memory_limited() -> bool:
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return False
+    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+
+
+def _memory_limit() -> str:
+    if _is_memory_limited():
+        return "expected a higher limit of this shell's, `ulimit -v unlimited` takes it away"
+    return "expected more of it to be free, or a smaller network or batch"
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        import tomllib
+
+        project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        click.echo(f"{project['name']} {project['version']}")
+        ctx.exit()
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-def cli() -> None:
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
+              help="Print the version and exit.")  # fmt: skip
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Do binary-neural-network papers reproduce?
 
-    Exit codes: 0 done, 1 failed, 2 wrong usage, 7 registry invalid, 130 interrupted.
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not reproduced and 4 inconclusive (with --fail-on), 7 registry
+    invalid, 130 interrupted.
     """
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        ctx.color = False
     environment.clear()  # before any command loads a library that computes
 
 
@@ -89,7 +153,8 @@ def data_option(command: Command) -> Command:
     """--data DIR."""
     return click.option(
         "--data", "data_root", type=click.Path(path_type=Path, file_okay=False), envvar="BNN_DATA",
-        default=REPOSITORY / "data", show_default="data/", help="Folder of the prepared data (or $BNN_DATA).",
+        default=REPOSITORY / "data", show_default="data/", callback=hints.remember_folder,
+        help="Folder of the prepared data (or $BNN_DATA).",
     )(command)  # fmt: skip
 
 
@@ -97,7 +162,8 @@ def runs_option(command: Command) -> Command:
     """--runs DIR."""
     return click.option(
         "--runs", "runs_root", type=click.Path(path_type=Path, file_okay=False), envvar="BNN_RUNS",
-        default=REPOSITORY / "runs", show_default="runs/", help="Folder of the runs (or $BNN_RUNS).",
+        default=REPOSITORY / "runs", show_default="runs/", callback=hints.remember_folder,
+        help="Folder of the runs (or $BNN_RUNS).",
     )(command)  # fmt: skip
 
 
@@ -105,13 +171,26 @@ def registry_option(command: Command) -> Command:
     """--registry DIR."""
     return click.option(
         "--registry", type=click.Path(path_type=Path, file_okay=False), envvar="BNN_REGISTRY",
-        default=REPOSITORY / "results" / "runs", show_default="results/runs/", help="Folder of the records.",
+        default=REPOSITORY / "results" / "runs", show_default="results/runs/",
+        callback=hints.remember_folder, help="Folder of the records (or $BNN_REGISTRY).",
     )(command)  # fmt: skip
 
 
 def json_option(command: Command) -> Command:
     """--json."""
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(command)
+
+
+def fail_on_option(command: Command) -> Command:
+    """--fail-on VERDICT."""
+    return click.option(
+        "--fail-on", multiple=True, type=click.Choice(list(FAIL_ON)), metavar="VERDICT",
+        help=f"Exit with another code than 0 if that is a run's verdict, one of: {_codes()}. May be repeated.",
+    )(command)  # fmt: skip
+
+
+def _codes() -> str:
+    return ", ".join(f"{word!r} ({code})" for word, code in FAIL_ON.items())
 
 
 def engine_options(command: Command) -> Command:
@@ -215,19 +294,31 @@ def _table_benchmark(summary: Summary) -> Benchmark:
 
 
 @cli.command("list")
-@click.option("--paper", help="Only benchmarks of this paper (a part of its name).")
+@click.option("--paper", help="Only of this paper: a part of its name, title, authors, arXiv number, or of the id.")
 @click.option("--data", "dataset", help="Only benchmarks on this data set.")
 @click.option("--verdict", help="Only benchmarks with this verdict (a part of it), for example 'not run'.")
 @registry_option
 @json_option
-def list_benchmarks(paper: str | None, dataset: str | None, verdict: str | None, registry: Path, as_json: bool) -> None:
+@click.pass_context
+def list_benchmarks(
+    ctx: click.Context, paper: str | None, dataset: str | None, verdict: str | None, registry: Path,
+    as_json: bool,
+) -> None:  # fmt: skip
     """List the benchmarks: paper, data, target, recorded result, verdict."""
     from results.table import to_columns, to_json, to_rich
 
-    rows = [row for row in _table_rows(registry) if row.benchmark in benchmark_ids()]
-    for wanted, column in ((paper, "paper"), (dataset, "data"), (verdict, "verdict")):
-        if wanted is not None:
-            rows = [row for row in rows if wanted.lower() in getattr(row, column).lower()]
+    _check_registry(ctx, registry)
+    entries = {entry.id: entry for entry in summaries()}
+    wanted = {
+        "--paper": (paper, {name: entry.searched for name, entry in entries.items()}),
+        "--data": (dataset, {name: entry.dataset for name, entry in entries.items()}),
+    }
+    fits = set(entries).intersection(*(_fitting(option, *search) for option, search in wanted.items()))
+    if verdict is not None and not any(verdict.lower() in word for word in _verdict_words()):
+        known = _verdict_words()
+        raise RecipeError(f"--verdict {verdict}: expected (a part of) {', '.join(known)}{nearest(verdict, known)}")
+    rows = [row for row in _table_rows(registry) if row.benchmark in fits]
+    rows = [row for row in rows if verdict is None or verdict.lower() in row.verdict.lower()]
     if as_json:
         click.echo(to_json(rows), nl=False)
     elif rows:
@@ -240,6 +331,38 @@ def list_benchmarks(paper: str | None, dataset: str | None, verdict: str | None,
             click.echo("Target -: no published target")
     else:
         click.echo("no benchmark fits")
+
+
+def _check_registry(ctx: click.Context, registry: Path) -> None:
+    """A folder that is named must be there; the default one may not be, before the first record."""
+    if ctx.get_parameter_source("registry") is click.core.ParameterSource.COMMANDLINE and not registry.is_dir():
+        _fail(f"--registry {registry}: there is no such folder: expected one with records", 1)
+
+
+def _fitting(option: str, wanted: str | None, texts: Mapping[str, str]) -> set[str]:
+    """Ids of the benchmarks whose text has what is wanted in it.
+
+    Raises:
+        RecipeError: none has.
+    """
+    fits = {name for name, text in texts.items() if wanted is None or wanted.lower() in text.lower()}
+    if fits:
+        return fits
+    words = {word.strip("(),:;").lower() for text in texts.values() for word in text.split()}
+    few = sorted(set(texts.values()))
+    expected = f": expected (a part of) {', '.join(few)}" if option == "--data" else ""
+    near = nearest(str(wanted).lower(), words)
+    raise RecipeError(f"{option} {wanted}: no benchmark has that{expected}{near}; `python cli.py list` shows all")
+
+
+def _verdict_words() -> tuple[str, ...]:
+    """Every verdict that `list` can show."""
+    from typing import get_args
+
+    from benchmarks.verdict import Word
+    from results.table import NOT_RUN
+
+    return (NOT_RUN, "provisional", *get_args(Word))
 
 
 @cli.command()
@@ -291,7 +414,7 @@ def show(benchmark: str, overrides: Sequence[str], epochs: str | None, limit_tra
         f"\nrecipe digest {recipe.digest[:16]}; {'scores' if recipe.scoring else 'does not score: not as published'}"
     )
     changes = "".join(f" --set {shlex.quote(f'{d.key}={setting_text(d.value)}')}" for d in recipe.differences)
-    click.echo(f"it would run: python cli.py reproduce {recipe.id}{changes}")
+    click.echo(as_typed(f"it would run: python cli.py reproduce {recipe.id}{changes}"))
 
 
 @cli.command()
@@ -301,9 +424,14 @@ def show(benchmark: str, overrides: Sequence[str], epochs: str | None, limit_tra
 @json_option
 def doctor(verify: bool, data_root: Path, runs_root: Path, as_json: bool) -> None:
     """Say what works on this machine, and which command mends what does not."""
+    import msgspec
+
     from benchmarks.doctor import examine
 
-    findings = examine(data_root, runs_root, verify=verify)
+    findings = [
+        msgspec.structs.replace(finding, mend=finding.mend and as_typed(finding.mend), detail=as_typed(finding.detail))
+        for finding in examine(data_root, runs_root, verify=verify)
+    ]
     if as_json:
         _print_json(findings)
     else:
@@ -347,7 +475,7 @@ def prepare(
         for prepared in [] if as_json else stored:
             _print_stored(prepared)
         if not stored and not as_json:
-            click.echo(f"nothing is stored in {data_root}: `python cli.py prepare DATASET` changes that")
+            click.echo(as_typed(f"nothing is stored in {data_root}: `python cli.py prepare DATASET` changes that"))
         return
     if dataset is None:
         raise click.UsageError(f"expected DATASET, one of {', '.join(data_prep.DATASETS)}, or --list")
@@ -385,6 +513,7 @@ def _print_stored(prepared: Prepared) -> None:
 @at_once_option
 @recipe_options
 @engine_options
+@fail_on_option
 @data_option
 @runs_option
 @registry_option
@@ -393,7 +522,7 @@ def _print_stored(prepared: Prepared) -> None:
 def reproduce(
     ctx: click.Context, benchmark: str, seeds: tuple[int, ...], at_once: int, overrides: Sequence[str],
     epochs: str | None, limit_train: str | None, engine: str, device: str, threads: int | None, precision: str,
-    compile: str, data_root: Path, runs_root: Path, registry: Path, as_json: bool,
+    compile: str, fail_on: tuple[str, ...], data_root: Path, runs_root: Path, registry: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Train a benchmark by its published rules, measure its test error, and judge it.
 
@@ -421,7 +550,7 @@ def reproduce(
             recipe, data_root=data_root, runs_root=runs_root, registry=registry, seed=seeds[0], engine=choice.engine,
             device=choice.device, threads=threads, reporter=reporter, precision=precision, compile=compile,
         ),
-        as_json,
+        as_json, fail_on,
     )  # fmt: skip
 
 
@@ -431,14 +560,15 @@ def reproduce(
     "--allow-change", is_flag=True, help="Go on though code, versions or machine changed; the record tells it."
 )
 @at_once_option
+@fail_on_option
 @data_option
 @runs_option
 @registry_option
 @json_option
 @click.pass_context
 def resume(
-    ctx: click.Context, runs: tuple[str, ...], allow_change: bool, at_once: int, data_root: Path, runs_root: Path,
-    registry: Path, as_json: bool,
+    ctx: click.Context, runs: tuple[str, ...], allow_change: bool, at_once: int, fail_on: tuple[str, ...],
+    data_root: Path, runs_root: Path, registry: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Go on with an interrupted run from its last stored epoch; on a CPU to the very bits of an uninterrupted one.
 
@@ -454,11 +584,14 @@ def resume(
         commands = {name: _same_command(ctx, runs=(folder.path,), at_once=1) for name, folder in folders.items()}
         sys.exit(_carry_out_all(commands, at_once, device, as_json))
     (folder,) = folders.values()
+    if folder.path.parents[1] != runs_root.resolve():
+        hints.use_folder(ctx, "--runs", folder.path.parents[1])  # it was named by its path
     _carry_out(
         lambda reporter: runner.resume(
             folder, data_root=data_root, registry=registry, reporter=reporter, allow_change=allow_change
         ),
         as_json,
+        fail_on,
     )
 
 
@@ -628,7 +761,7 @@ def _settle_code() -> None:
     code = code_at_start()
     if code.commit is None and HANDED_ON not in os.environ:
         mend = f"; mend: {code.mend}" if code.mend else ""
-        click.echo(f"note: {code.note}: the record cannot say which code made it{mend}", err=True)
+        click.echo(as_typed(f"note: {code.note}: the record cannot say which code made it{mend}"), err=True)
 
 
 def _prepare_if_absent(recipe: Recipe, data_root: Path) -> None:
@@ -641,7 +774,7 @@ def _prepare_if_absent(recipe: Recipe, data_root: Path) -> None:
         data_prep.prepare(dataset, data_root, None, data_prep.RichProgress(), variant)
 
 
-def _carry_out(run: Callable[[Any], Outcome], as_json: bool) -> None:
+def _carry_out(run: Callable[[Any], Outcome], as_json: bool, fail_on: Sequence[str]) -> None:
     """Show a run while it lasts; a termination signal ends it as Ctrl-C does."""
     from benchmarks.display import LiveReporter
 
@@ -654,7 +787,7 @@ def _carry_out(run: Callable[[Any], Outcome], as_json: bool) -> None:
         if reporter.folder is None:
             click.echo("interrupted before the run began", err=True)
         else:
-            click.echo(f"interrupted; go on with: python cli.py resume {reporter.folder.name}", err=True)
+            click.echo(as_typed(f"interrupted; go on with: python cli.py resume {reporter.folder.name}"), err=True)
         sys.stderr.flush()
         os._exit(INTERRUPTED)  # at once: the engine's threads may be in the middle of a step
     from benchmarks.verdict import judge_run
@@ -664,7 +797,8 @@ def _carry_out(run: Callable[[Any], Outcome], as_json: bool) -> None:
         _print_json(_with_derived(outcome.record, verdict))
     else:
         _print_outcome(outcome, verdict)
-    sys.exit(outcome.record.outcome == "diverged")
+    failed = FAIL_ON[verdict.word] if verdict.word in fail_on else 0
+    sys.exit(1 if outcome.record.outcome == "diverged" else failed)
 
 
 def _end_as_by_ctrl_c(*signals: signal.Signals) -> None:
@@ -674,10 +808,16 @@ def _end_as_by_ctrl_c(*signals: signal.Signals) -> None:
 
 
 def _same_command(ctx: click.Context, **changes: object) -> list[str]:
-    """The arguments of the command that is being carried out, with other values for some parameters."""
+    """The arguments of the command that is being carried out, with other values for some parameters.
+
+    Options that the user did not give stay away: their defaults and variables are those of the other process too.
+    """
     assert ctx.info_name is not None
     words = [ctx.info_name]
     for parameter in ctx.command.params:
+        is_given = ctx.get_parameter_source(str(parameter.name)) is click.core.ParameterSource.COMMANDLINE
+        if parameter.name not in changes and not is_given:
+            continue
         value = (ctx.params | changes)[str(parameter.name)]
         values = value if isinstance(value, tuple) else () if value is None else (value,)
         if isinstance(parameter, click.Option) and parameter.is_flag:
@@ -704,8 +844,9 @@ def _carry_out_all(commands: Mapping[str, Sequence[str]], at_once: int, device: 
     for name, code in codes.items():
         if code < 0:
             click.echo(f"{name}: ended by {signal.Signals(-code).name}", err=True)
-    interrupted = waiting or INTERRUPTED in codes.values()
-    return INTERRUPTED if interrupted else 1 if codes else 0
+    if waiting or INTERRUPTED in codes.values():
+        return INTERRUPTED
+    return max(codes.values(), default=0) if set(codes.values()) <= set(FAIL_ON.values()) else 1
 
 
 def _print_row(benchmark: str, registry: Path) -> None:
@@ -743,10 +884,7 @@ def _print_outcome(outcome: Outcome, verdict: Verdict) -> None:
                 f"  over all {point.test_images:,} test images, where the authors count {counted.test_images:,}:"
                 f" {point.test_error:.{places}f} %"
             )
-        click.echo(
-            f"  last epoch {record.results.last.test_error:.{places}f} %, lowest ever seen"
-            f" {record.results.best_test.test_error:.{places}f} % (neither is the result)"
-        )
+        click.echo(f"  {_beside_the_result(record, places)}")
     if outcome.comparison:
         click.echo(f"  {outcome.comparison}")
     judged = verdict.word not in ("not scored", "no published target")
@@ -754,14 +892,30 @@ def _print_outcome(outcome: Outcome, verdict: Verdict) -> None:
     mixed = "".join(f"; mixed {kind}: its sittings had different ones" for kind in record.mixtures)
     click.echo(f"  verdict: {verdict.word}{provisional}: {verdict.explanation}{mixed}")
     click.echo(f"  record: {outcome.registered or outcome.folder.record_path}")
+    folder = outcome.folder.path
+    click.echo(f"  learning curve: {folder / 'learning-curve.png'}; TensorBoard log: {folder / 'tensorboard'}")
     if outcome.registered:
-        click.echo("  to have it in results/table.csv and the README: python cli.py table --write")
-    if record.published_weights:
-        click.echo(
-            f"  weights: {record.published_weights.bytes:,} bytes, published with it; to evaluate them:"
-            f" python cli.py evaluate --pretrained {record.id}"
-        )
+        click.echo(as_typed("  to have it in results/table.csv and the README: python cli.py table --write"))
+    if record.published_weights and outcome.registered:
+        click.echo(as_typed(
+            f"  weights: {record.published_weights.bytes:,} bytes beside the record, published when both are committed;"
+            f" to evaluate them: python cli.py evaluate --pretrained {record.id}"
+        ))  # fmt: skip
+
+
+def _beside_the_result(record: Record, places: int) -> str:
+    """The errors of the last and of the best epoch on the test images, and whether one of them is the result."""
+    assert record.results is not None
+    declared = record.results.declared.epoch
+    others = {"last epoch": record.results.last, "lowest ever seen": record.results.best_test}
+    texts = [
+        f"{name} {point.test_error:.{places}f} %{' (the result)' if point.epoch == declared else ''}"
+        for name, point in others.items()
+    ]
+    neither = all(point.epoch != declared for point in others.values())
+    return ", ".join(texts) + (" (neither is the result)" if neither else "")
 
 
 if __name__ == "__main__":
-    cli(prog_name="python cli.py")
+    start.settle_streams()
+    cli(prog_name=hints.program())

@@ -50,6 +50,7 @@ class Paper(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     title: str
     url: str
     code: str
+    authors: str = ""
 
 
 class PublishedErrors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -166,13 +167,14 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Summary(NamedTuple):
-    """What a list of benchmarks says of one."""
+    """What a list of benchmarks says of one, and the text in which a user's word for its paper is looked up."""
 
     id: str
     title: str
     paper: str
     dataset: str
     target: Target | None
+    searched: str = ""
 
 
 @functools.cache
@@ -286,8 +288,9 @@ def _read_summary(path: Path) -> Summary:
         content = _with_parent(_read_head(path), path, _read_head)
         _check_id(content, path)
         target = msgspec.convert(content["target"], Target | None)
-        paper, dataset = content["paper"]["name"], content["data"]["dataset"]["value"]
-        return Summary(content["id"], content["title"], paper, dataset, target)
+        paper, dataset = content["paper"], content["data"]["dataset"]["value"]
+        searched = " ".join([content["id"], content["title"], path.parent.name, *map(str, paper.values())])
+        return Summary(content["id"], content["title"], paper["name"], dataset, target, searched)
 
 
 @contextlib.contextmanager

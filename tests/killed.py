@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from results.record import Record, comparable, from_bytes
 
@@ -45,3 +46,8 @@ def resumed_record(cli: Cli, environment: dict[str, str], benchmark: str, *optio
     assert record.weights_sha256 == expected.weights_sha256
     assert record.restarts == 1
     return record
+
+
+def shell(command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command as it stands, as if it were typed."""
+    return subprocess.run(command, shell=True, capture_output=True, text=True, check=False, **options)  # noqa: S602

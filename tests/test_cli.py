@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from command_server import folders
-from killed import after_first_epoch, resumed_record
+from killed import after_first_epoch, resumed_record, shell
 
 from results.record import comparable, from_bytes
 
@@ -43,7 +44,7 @@ def test_list(cli):
     assert re.search(r"binaryconnect-mnist +BinaryConnect +mnist +1\.15 .*not run", result.stdout)
     rows = json.loads(cli("list", "--json", "--data", "mnist").stdout)
     assert "binaryconnect-mnist" in {row["benchmark"] for row in rows}
-    assert cli("list", "--paper", "no such").stdout == "no benchmark fits\n"
+    assert cli("list", "--verdict", "suspiciously").stdout == "no benchmark fits\n"
 
 
 def test_show_gives_every_setting_with_its_source(cli):
@@ -259,17 +260,24 @@ def test_a_killed_memorization_run_goes_on_with_the_same_random_labels(cli, envi
     ids=["Ctrl-C", "kill", "kill, in the background of a script, where Ctrl-C is ignored"],
 )
 def test_an_interrupted_run_says_how_to_go_on(environment, tmp_path, stop, of_ctrl_c):
+    runs = tmp_path / "runs of mine [/red]"
     own = signal.signal(signal.SIGINT, of_ctrl_c)  # the process inherits it
     try:
-        process = after_first_epoch(("binaryconnect-mnist", *SMALL), environment)
+        process = after_first_epoch(("binaryconnect-mnist", *SMALL, "--runs", str(runs)), environment)
     finally:
         signal.signal(signal.SIGINT, own)
     process.send_signal(stop)
     _, stderr = process.communicate(timeout=600)
     assert process.returncode == 130
-    name = f"binaryconnect-mnist/{run_folder(tmp_path).name}"
-    assert stderr.endswith(f"interrupted; go on with: python cli.py resume {name}\n")
     assert "Traceback" not in stderr
+    (folder,) = runs.glob("*/*")
+    hint = stderr.rpartition("interrupted; go on with: ")[2]
+    assert shlex.split(hint)[-4:] == ["resume", "--runs", str(runs), f"binaryconnect-mnist/{folder.name}"]
+    # The command as it stands, but for one that takes less time and finds the same run.
+    evaluate = shell(hint.replace(" resume ", " evaluate "), env=environment)
+    assert "binaryconnect-mnist" in evaluate.stdout + evaluate.stderr
+    assert "Traceback" not in evaluate.stderr
+    assert "no run" not in evaluate.stderr
 
 
 @pytest.mark.slow
@@ -318,7 +326,9 @@ def test_interrupted_runs_of_several_seeds_go_on_together(cli, environment, tmp_
     process.terminate()
     _, stderr = process.communicate(timeout=600)
     assert process.returncode == 130
-    names = re.findall(r"^seed [78] \| interrupted; go on with: python cli.py resume (\S+)$", stderr, re.MULTILINE)
+    names = re.findall(
+        r"^seed [78] \| interrupted; go on with: .*python\S* \S*cli\.py resume (\S+)$", stderr, re.MULTILINE
+    )
     assert len(names) == 2
     assert "interrupted before the run began: seed 9\n" in stderr
     resumed = cli("resume", *names, "--at-once", "2", "--json")

@@ -70,7 +70,7 @@ def test_a_setting_given_as_it_is_shown_is_the_setting(benchmark_id):
 def test_the_list_says_what_the_recipes_say():
     recipes = map(load_recipe, benchmark_ids())
     expected = [(r.id, r.title, r.paper.name, r.data.dataset, r.target) for r in recipes]
-    assert [tuple(summary) for summary in summaries()] == expected
+    assert [tuple(summary)[:5] for summary in summaries()] == expected
 
 
 def test_published_settings_of_binaryconnect_mnist():

@@ -1,0 +1,84 @@
+"""Commands in messages, as they work when they are typed where the reader is.
+
+All rooms write `python cli.py COMMAND ...` and `python -m pip install -r FILE`. The command line, before it prints a
+message, puts in the Python that runs, paths from the current folder, and the folders that its own options have named.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from benchmarks.start import REPOSITORY, relative
+
+_COMMAND = re.compile(r"\bpython cli\.py(?: (?P<name>[a-z]+)\b)?")
+_INSTALL = re.compile(r"\bpython -m pip install -r (?P<file>[\w.-]+\.txt)")
+_FOLDERS = f"{__name__}.folders"  # in a context's meta: {"--runs": folder}
+
+
+def remember_folder(ctx: click.Context, parameter: click.Parameter, value: Path) -> Path:
+    """Callback of an option that names a folder: commands in messages get it too, if the user gave it."""
+    source = ctx.get_parameter_source(str(parameter.name))
+    if source is click.core.ParameterSource.COMMANDLINE:
+        use_folder(ctx, parameter.opts[0], value)
+    return value
+
+
+def use_folder(ctx: click.Context, option: str, folder: Path) -> None:
+    """Have commands in messages name this folder."""
+    ctx.meta.setdefault(_FOLDERS, {})[option] = folder
+
+
+def as_typed(text: str) -> str:
+    """The text with its commands as they work here."""
+    text = _COMMAND.sub(lambda found: " ".join([program(), *_arguments(found["name"])]), text)
+    return _INSTALL.sub(lambda found: f"{python()} -m pip install -r {_from_here(found['file'])}", text)
+
+
+def program() -> str:
+    """What to type for this command line: `python cli.py`, or with paths."""
+    return f"{python()} {_from_here('cli.py')}"
+
+
+def python() -> str:
+    """What to type for the Python that runs: `python` where the shell finds the same one by that name."""
+    found = shutil.which("python")
+    # tox has put its environment in front of PATH; the user's shell has not.
+    if found is not None and "TOX_ENV_DIR" not in os.environ and _same_program(found, sys.executable):
+        return "python"
+    path = relative(sys.executable or "python3")
+    return _quoted(path if os.path.dirname(path) else os.path.join(os.curdir, path))
+
+
+def _same_program(one: str, other: str) -> bool:
+    """Links of several environments lead to one Python: the folder says which environment it is."""
+    return os.path.dirname(os.path.abspath(one)) == os.path.dirname(os.path.abspath(other)) and os.path.samefile(
+        one, other
+    )
+
+
+def _from_here(file: str) -> str:
+    return _quoted(relative(os.path.join(REPOSITORY, file)))
+
+
+def _arguments(name: str | None) -> list[str]:
+    """A command's name, and the folders that were named to the one that runs, of those that it has options for."""
+    if name is None:
+        return []
+    ctx = click.get_current_context(silent=True)
+    folders: dict[str, Path] = ctx.meta.get(_FOLDERS, {}) if ctx else {}
+    group = ctx.find_root().command if ctx else None
+    command = group.commands.get(name) if isinstance(group, click.Group) else None
+    known = {option for parameter in command.params for option in parameter.opts} if command else set()
+    return [name, *(f"{option} {_quoted(str(folder))}" for option, folder in folders.items() if option in known)]
+
+
+def _quoted(word: str) -> str:
+    return subprocess.list2cmdline([word]) if os.name == "nt" else shlex.quote(word)

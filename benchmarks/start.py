@@ -1,0 +1,85 @@
+"""What must hold before anything else is loaded: a Python that is new enough, the packages, streams to print to.
+
+Every Python from 3.6 on understands this file, which imports the standard library alone: so that who has the wrong
+environment is told so in one line.
+"""
+
+import codecs
+import os
+import sys
+
+PYTHON = (3, 11)
+INTERRUPTED = 130  # what shells report of a command that Ctrl-C ended
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# Where the README's commands and an error of this module make an environment, relative to the repository.
+ENVIRONMENTS = (".tox/reproduce", ".venv", ".tox/tests", ".tox/torch")
+NEEDED = ("click", "msgspec", "yaml", "rich")  # what the command line itself imports
+
+
+def check_python():  # type: () -> None
+    """End with one line where Python is too old for this code."""
+    if sys.version_info < PYTHON:
+        found, wanted = (".".join(map(str, version)) for version in (sys.version_info[:2], PYTHON))
+        _refuse(f"this is Python {found}, expected {wanted} or later")
+
+
+def refuse_import(error):  # type: (ImportError) -> None
+    """End with one line that says which package is missing, and which environment has it."""
+    _refuse(f"{error}, in the environment of {sys.executable}")
+
+
+def _refuse(reason):  # type: (str) -> None
+    sys.stderr.write(f"error: {reason}: {_mend()}\n")
+    sys.exit(1)
+
+
+def _mend():  # type: () -> str
+    """An environment of this checkout that has the packages, or else how to make one."""
+    for name in ENVIRONMENTS:
+        folder = os.path.join(REPOSITORY, name)
+        python = os.path.join(folder, "bin", "python")
+        if os.path.exists(python) and all(_has(folder, package) for package in NEEDED):
+            return f"use {relative(python)} in place of python"
+    folder, lock = (relative(os.path.join(REPOSITORY, name)) for name in (".venv", "requirements.txt"))
+    return f"make an environment with `python3.11 -m venv {folder} && {folder}/bin/python -m pip install -r {lock}`"
+
+
+def _has(folder, package):  # type: (str, str) -> bool
+    library = os.path.join(folder, "lib")
+    versions = os.listdir(library) if os.path.isdir(library) else []
+    return any(os.path.isdir(os.path.join(library, version, "site-packages", package)) for version in versions)
+
+
+def relative(path):  # type: (str) -> str
+    """The path as it is typed in the current folder, where that is shorter."""
+    try:
+        return min(os.path.relpath(path), path, key=len)
+    except (OSError, ValueError):  # the current folder is gone, or on another drive
+        return path
+
+
+def settle_streams():  # type: () -> None
+    """Standard streams that are closed become the null device; what an encoding lacks is escaped, not an error.
+
+    A closed one would else be the next file that is opened, and get what libraries print.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number, which is this one
+    codecs.register_error("bnn_escape", _escape)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for good
+        else:
+            stream.reconfigure(errors="bnn_escape")
+
+
+def _escape(error):  # type: (UnicodeError) -> tuple[str, int]
+    r"""As \u00b1, which JSON understands too; the plus-minus sign of the tables as +-."""
+    assert isinstance(error, UnicodeEncodeError)
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
+    codes = [units[at : at + 2].hex() for at in range(0, len(units), 2)]
+    return "".join("+-" if code == "00b1" else "\\u" + code for code in codes), error.end

@@ -1,0 +1,228 @@
+"""What the command line prints and how it ends, for the most part in this process."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import get_args
+
+import pytest
+from click.testing import CliRunner, Result
+from killed import shell
+
+import benchmarks.verdict
+import cli
+from benchmarks import hints, start
+from benchmarks.recipe import summaries
+from benchmarks.verdict import Verdict, Word
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def invoke(monkeypatch, tmp_path):
+    """Carry out a command in this process, with folders of its own."""
+    for name in ("DATA", "RUNS", "REGISTRY"):
+        monkeypatch.setenv(f"BNN_{name}", str(tmp_path / name.lower()))
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(cli.cli, arguments)
+
+    return run
+
+
+def error_line(result: Result, exit_code: int) -> str:
+    assert result.exit_code == exit_code, result.output
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    return line
+
+
+# -- commands in messages ----------------------------------------------------------------------------------------------
+
+
+def printed_command(text: str) -> str:
+    (command,) = re.findall(r"`([^`]+)`", text)
+    return command
+
+
+def test_a_printed_command_works_in_any_folder_with_the_folders_that_were_given(tmp_path):
+    """From elsewhere, with a folder whose name the shell would split, and no Python on PATH."""
+    program, data = f"'{sys.executable}' '{REPOSITORY / 'cli.py'}'", "'my data [/red]'"
+    no_path = os.environ | {"PATH": "/nowhere"}
+    arguments = f"prepare mnist-small --check --data {data}"
+    refused = shell(f"{program} {arguments}", cwd=tmp_path, env=no_path)
+    assert refused.returncode == 1
+    command = printed_command(refused.stderr)
+    assert command.endswith(f" prepare --data {data} mnist-small")
+    assert shell(command, cwd=tmp_path, env=no_path).returncode == 0
+    assert (tmp_path / "my data [/red]" / "mnist-small.h5").exists()
+
+
+def test_only_folders_that_were_given_as_options_are_repeated(invoke, tmp_path):
+    assert "--runs" not in invoke("evaluate", "nothing").stderr
+    found = invoke("evaluate", "nothing", "--runs", str(tmp_path / "mine"), "--registry", str(tmp_path)).stderr
+    assert re.search(rf"cli\.py reproduce --runs {tmp_path}/mine --registry {tmp_path} ID` starts one", found)
+
+
+def test_commands_name_the_python_that_runs(monkeypatch, tmp_path):
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.delenv("TOX_ENV_DIR", raising=False)
+    folder = Path(sys.executable).parent
+    monkeypatch.setenv("PATH", str(folder))
+    if (folder / "python").exists():
+        assert hints.program() == "python cli.py"
+    # tox has its own environment first in PATH; who reads the message has not.
+    monkeypatch.setenv("TOX_ENV_DIR", str(folder.parent))
+    assert hints.program() == f"{start.relative(sys.executable)} cli.py"
+    # Links of two environments lead to the same Python, with other packages.
+    monkeypatch.delenv("TOX_ENV_DIR")
+    (tmp_path / "python").symlink_to(sys.executable)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert hints.program() == f"{start.relative(sys.executable)} cli.py"
+    text = hints.as_typed("run `python -m pip install -r requirements.txt` or `python cli.py list`")
+    python = start.relative(sys.executable)
+    assert text == f"run `{python} -m pip install -r requirements.txt` or `{python} cli.py list`"
+
+
+# -- the wrong Python, or one without packages -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", ["cli.py", "benchmarks/start.py", "benchmarks/__init__.py"])
+def test_an_old_python_understands_what_says_that_it_is_old(file):
+    ast.parse((REPOSITORY / file).read_bytes(), file, feature_version=(3, 8))
+
+
+def test_a_python_that_is_too_old_is_told_in_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "version_info", (3, 8, 1))
+    with pytest.raises(SystemExit, match="1"):
+        start.check_python()
+    line = capsys.readouterr().err
+    assert line.startswith("error: this is Python 3.8, expected 3.11 or later: ")
+    assert line.count("\n") == 1
+
+
+def test_a_missing_package_is_one_line_that_names_an_environment_that_has_it(tmp_path):
+    for file in ("cli.py", "benchmarks/start.py", "benchmarks/__init__.py"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        shutil.copy(REPOSITORY / file, tmp_path / file)
+    command = f"'{sys.executable}' -S cli.py list"  # -S: without the environment's packages
+    refused = shell(command, cwd=tmp_path)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    make = "python3.11 -m venv .venv && .venv/bin/python -m pip install -r requirements.txt"
+    assert re.match(r"error: No module named '\w+', in the environment of \S+: make an environment", refused.stderr)
+    assert printed_command(refused.stderr) == make
+    assert refused.stderr.count("\n") == 1
+    environment = tmp_path / ".tox" / "reproduce"
+    for package in start.NEEDED:
+        (environment / "lib" / "python3.11" / "site-packages" / package).mkdir(parents=True)
+    (environment / "bin").mkdir()
+    (environment / "bin" / "python").touch()
+    assert shell(command, cwd=tmp_path).stderr.endswith(": use .tox/reproduce/bin/python in place of python\n")
+
+
+# -- for scripts -------------------------------------------------------------------------------------------------------
+
+
+def test_every_verdict_that_a_script_may_want_to_hear_of_has_an_exit_code():
+    words = set(get_args(Word))
+    assert set(cli.FAIL_ON) == words - {"reproduced", "not scored", "no published target"}
+    assert cli.FAIL_ON == {"not reproduced": 3, "suspiciously good": 3, "inconclusive": 4}
+
+
+@pytest.mark.parametrize(
+    ("word", "outcome", "fail_on", "exit_code"),
+    [
+        ("not reproduced", "finished", (), 0),
+        ("not reproduced", "finished", ("not reproduced",), 3),
+        ("not reproduced", "diverged", ("not reproduced",), 1),
+        ("suspiciously good", "finished", ("not reproduced",), 0),
+        ("suspiciously good", "finished", ("not reproduced", "suspiciously good"), 3),
+        ("inconclusive", "finished", ("inconclusive",), 4),
+        ("reproduced", "finished", tuple(cli.FAIL_ON), 0),
+    ],
+)
+def test_the_verdict_is_the_exit_code_of_who_asks_for_it(monkeypatch, word, outcome, fail_on, exit_code):
+    verdict = Verdict(word=word, provisional=True, margin=None, standard_error=None, explanation="")
+    monkeypatch.setattr(benchmarks.verdict, "judge_run", lambda *_: verdict)
+    monkeypatch.setattr(cli, "_print_outcome", lambda *_: None)
+    monkeypatch.setattr(cli, "_end_as_by_ctrl_c", lambda *_: None)
+    run = SimpleNamespace(record=SimpleNamespace(benchmark="binaryconnect-mnist", outcome=outcome))
+    with pytest.raises(SystemExit) as ended:
+        cli._carry_out(lambda _: run, False, fail_on)
+    assert ended.value.code == exit_code
+
+
+@pytest.mark.parametrize(
+    ("codes", "exit_code"), [([0, 0], 0), ([0, 3], 3), ([4, 3], 4), ([3, 1], 1), ([0, -9], 1), ([3, 130], 130)]
+)
+def test_of_several_runs_the_exit_code_is_that_of_the_worst(monkeypatch, codes, exit_code):
+    from benchmarks import side_by_side
+
+    ends = [side_by_side.Ended(f"seed {seed}", code, "") for seed, code in enumerate(codes)]
+    monkeypatch.setattr(side_by_side, "carry_out", lambda *_, **__: ends)
+    monkeypatch.setattr(cli, "_end_as_by_ctrl_c", lambda *_: None)
+    assert cli._carry_out_all({}, 2, "cpu", False) == exit_code
+
+
+def test_only_options_that_were_given_are_handed_on(monkeypatch, invoke, tmp_path):
+    handed = []
+    monkeypatch.setattr(cli, "_carry_out_all", lambda commands, *_: handed.append(commands) or 0)
+    monkeypatch.setattr(cli, "_prepare_if_absent", lambda *_: None)
+    options = ("--engine", "gluon", "--device", "cpu", "--epochs", "1", "--fail-on", "inconclusive", "--threads", "1")
+    assert invoke("reproduce", "binaryconnect-mnist", "--seed", "1,2", *options).exit_code == 0
+    (commands,) = handed
+    assert list(commands) == ["seed 1", "seed 2"]
+    words = commands["seed 2"]
+    given = dict(zip(words[2::2], words[3::2], strict=True))
+    assert words[:2] == ["reproduce", "binaryconnect-mnist"]
+    assert given == dict(zip(options[::2], options[1::2], strict=True)) | {"--seed": "2", "--at-once": "1"}
+
+
+@pytest.mark.parametrize(
+    ("word", "fits"),
+    [
+        ("rwth", lambda s: s.id.startswith("rwth-")),
+        ("1511.00363", lambda s: s.paper == "BinaryConnect"),
+        ("courbariaux", lambda s: s.paper in ("BinaryConnect", "BinaryNet")),
+        ("BinaryConnect", lambda s: s.paper == "BinaryConnect"),
+        ("resnet-20", lambda s: "ResNet-20" in s.title),
+    ],
+)
+def test_a_paper_is_found_by_name_title_author_number_or_id(invoke, word, fits):
+    listed = {row["benchmark"] for row in json.loads(invoke("list", "--paper", word, "--json").stdout)}
+    assert {s.id for s in summaries() if fits(s)} <= listed
+    assert len(listed) < len(summaries())
+
+
+@pytest.mark.parametrize(
+    ("option", "word", "complaint"),
+    [
+        ("--paper", "binarnet", "did you mean binarynet"),
+        ("--data", "mnst", "expected (a part of) cifar10, mnist, svhn: did you mean mnist?"),
+        ("--verdict", "reprodused", "did you mean reproduced"),
+    ],
+)
+def test_a_word_that_nothing_has_is_an_error_that_names_the_nearest(invoke, option, word, complaint):
+    assert complaint in error_line(invoke("list", option, word), 2)
+    assert complaint in error_line(invoke("list", option, word, "--json"), 2)
+
+
+def test_a_verdict_that_no_benchmark_has_is_no_error(invoke):
+    result = invoke("list", "--verdict", "suspiciously good")
+    assert (result.exit_code, result.stdout) == (0, "no benchmark fits\n")
+
+
+def test_a_registry_that_is_named_must_be_there(invoke, tmp_path):
+    assert "there is no such folder" in error_line(invoke("list", "--registry", str(tmp_path / "typo")), 1)
+    assert invoke("list", "--registry", str(tmp_path)).exit_code == 0
+    assert invoke("list").exit_code == 0
+
+
+def test_the_version_is_that_of_the_project(invoke):
+    assert f'version = "{invoke("--version").stdout.split()[1]}"' in (REPOSITORY / "pyproject.toml").read_text()
