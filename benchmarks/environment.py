@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import sys
 from collections.abc import MutableMapping
 
@@ -90,4 +91,5 @@ def bit_factors() -> dict[str, bool | str]:
     """What, besides versions and threads, the last bits of a result depend on, as an engine's description has it."""
     there = {name: os.environ[name] for name in sorted(_RECORDED) if os.environ.get(name)}
     variables = {f"environment {name}": "set" if name in _PATHS else value for name, value in there.items()}
-    return {"instructions": instruction_sets(), **variables}
+    # The C library brings exp, log and tanh, in a version for each set of instructions.
+    return {"instructions": instruction_sets(), "libc": " ".join(platform.libc_ver()).strip(), **variables}
