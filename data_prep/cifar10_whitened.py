@@ -19,7 +19,8 @@ from data_prep.preparation import Arrays, PublishedSet, prepare_once, split
 from data_prep.progress import Progress, bar
 from data_prep.types import Dataset, Prepared
 from data_prep.variant_names import name_of, parse_variant
-from data_prep.whitening import fit_zca
+from data_prep.whitening import FIT
+from data_prep.whitening_process import Step, shared_images, whiten
 
 Pixels = NDArray[np.uint8]
 Images = NDArray[np.float32]
@@ -49,9 +50,9 @@ class GcnZca:
         """Normalise the contrast of some images; uint8 (N, D) -> float32 (N, D)."""
         return global_contrast_normalize(pixels.astype(np.float32), scale=self.scale)
 
-    def whiten(self, images: Images, fitted: int, progress: Progress) -> None:
-        """Fit to the first `fitted` of float32 (N, D) images, and whiten all in place."""
-        fit_zca(images[:fitted], self.filter_bias, progress).apply(images, progress)
+    def steps(self, fitted: int) -> list[Step]:
+        """How the converted images are whitened, fitted to the first `fitted` of them."""
+        return [Step(fitted, self.filter_bias)]
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Torch7Zca:
     dp.Cifar10 cuts its validation images one too early: they are images 44,999..49,998, of which the first is
     a training image too. So it is here.
     Source: itayhubara/BinaryNet, Data.lua; nicholas-leonard/dp, preprocess/zca.lua and data/cifar10.lua;
-    koraykv/unsup, whitening.lua and pca.lua. dp computes in float64, this in float32.
+    koraykv/unsup, whitening.lua and pca.lua. dp computes in float64, this stores float32.
 
     Attributes:
         filter_bias: dp.ZCA's, added to the diagonal of the covariance.
@@ -80,10 +81,9 @@ class Torch7Zca:
         """x / 255 in [0,1]; uint8 (N, D) -> float32 (N, D)."""
         return pixels.astype(np.float32) / np.float32(255)
 
-    def whiten(self, images: Images, fitted: int, progress: Progress) -> None:
-        """Fit to the first `fitted` of float32 (N, D) images, and whiten all in place."""
-        fit_zca(images[:fitted], self.filter_bias, progress).apply(images, progress)
-        fit_zca(images[:fitted], self.epsilon, progress, ddof=1).apply(images, progress)
+    def steps(self, fitted: int) -> list[Step]:
+        """How the converted images are whitened, fitted to the first `fitted` of them."""
+        return [Step(fitted, self.filter_bias), Step(fitted, self.epsilon, ddof=1)]
 
 
 # FITS_VALIDATION: the validation images take part in the fit; VALID_EARLY: they begin so many images too early.
@@ -148,7 +148,8 @@ def load(
 
 
 def _read(published: PublishedSet, root: Path, variant: Variant) -> tuple[store.Header, Arrays]:
-    # No digest is known beforehand: the fit differs from machine to machine in the last bits. The seal has to do.
+    # No digest is known beforehand: the fit may differ from machine to machine in the last bits, and files of before
+    # `FIT` was stored are whole too: runs began with them. The seal has to do.
     header, arrays = store.read(published.name, root, None, name_of(variant))
     expected = _settings(published, variant)
     found = {name: header.settings.get(name) for name in expected}
@@ -172,21 +173,23 @@ def _build(published: PublishedSet, root: Path, variant: Variant, source: Path |
     shape = arrays["train_images"].shape[1:]
     whole = (count + published.test, math.prod(shape))
     need_space(root, math.prod(whole) * 4 + whole[0], f"preparing {published.name} {name}")
-    images = np.empty(whole, np.float32)
-    with bar(progress, "contrast", images.nbytes):
-        for pixels, rows in ((arrays["train_images"], images[:count]), (arrays["test_images"], images[count:])):
-            for start in range(0, len(pixels), _BLOCK):
-                block = rows[start : start + _BLOCK]
-                block[:] = variant.convert(pixels[start : start + _BLOCK].reshape(len(block), -1))
-                progress.advance(block.nbytes)
-    variant.whiten(images, count if variant.FITS_VALIDATION else published.train, progress)
+    with shared_images(*whole) as (descriptor, images):
+        with bar(progress, "contrast", images.nbytes):
+            for pixels, rows in ((arrays["train_images"], images[:count]), (arrays["test_images"], images[count:])):
+                for start in range(0, len(pixels), _BLOCK):
+                    block = rows[start : start + _BLOCK]
+                    block[:] = variant.convert(pixels[start : start + _BLOCK].reshape(len(block), -1))
+                    progress.advance(block.nbytes)
+        steps = variant.steps(count if variant.FITS_VALIDATION else published.train)
+        whiten(descriptor, whole, steps, progress)
     whitened: Arrays = {
         "train_images": images[:count].reshape(-1, *shape),
         "train_labels": arrays["train_labels"],
         "test_images": images[count:].reshape(-1, *shape),
         "test_labels": arrays["test_labels"],
     }
-    settings = _settings(published, variant) | {"computed_with": f"numpy {np.__version__}, scipy {scipy.__version__}"}
+    computed_with = f"numpy {np.__version__}, scipy {scipy.__version__}"
+    settings = _settings(published, variant) | {"computed_with": computed_with, "fit": FIT}
     store.write(published.name, root, whitened, header.origin, _statistics_of(images[:count]), name, settings)
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +19,10 @@ from data_prep import DataError, Silent, prepare
 from data_prep.cifar10 import DATA_SETS
 from data_prep.contrast import global_contrast_normalize
 from data_prep.whitening import fit_zca
+from data_prep.whitening_process import Step, shared_images, whiten
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "cifar10_gcn_zca.npz"
+REPOSITORY = Path(__file__).parents[2]
+GOLDEN = REPOSITORY / "tests" / "golden" / "cifar10_gcn_zca.npz"
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +153,69 @@ def test_fitting_changes_nothing():
     before = images.copy()
     fit_zca(images, 0.1, Silent())
     np.testing.assert_array_equal(images, before)
+
+
+# --- in a process of its own
+
+
+class Listener(Silent):
+    def __init__(self) -> None:
+        self.bars: list[str] = []
+        self.bytes = 0
+
+    def start(self, description, total):
+        self.bars.append(description)
+
+    def advance(self, amount):
+        self.bytes += amount
+
+
+def whitened_apart(images: np.ndarray, *steps: Step, progress: Silent | None = None) -> np.ndarray:
+    with shared_images(*images.shape) as (descriptor, shared):
+        shared[:] = images
+        whiten(descriptor, images.shape, steps, progress or Silent())
+        return shared.copy()
+
+
+def test_the_bits_depend_neither_on_cores_nor_on_the_settings_of_the_blas_library(monkeypatch):
+    images, cores = correlated(1700, 600, 4), os.sched_getaffinity(0)
+    expected = whitened_apart(images, Step(1500, 0.1))
+    try:
+        os.sched_setaffinity(0, {min(cores)})
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
+        monkeypatch.setenv("OPENBLAS_CORETYPE", "Nehalem")
+        monkeypatch.setenv("OMP_NUM_THREADS", "2")
+        np.testing.assert_array_equal(whitened_apart(images, Step(1500, 0.1)), expected)
+    finally:
+        os.sched_setaffinity(0, cores)
+    fitted = fit_zca(images[:1500], 0.1, Silent())
+    np.testing.assert_allclose(expected, (images - fitted.mean) @ fitted.matrix, atol=1e-4)
+
+
+def test_steps_follow_each_other_and_their_progress_is_heard():
+    images, listener = correlated(300, 6, 5), Listener()
+    found = whitened_apart(images, Step(200, 0.1), Step(200, 1e-5, ddof=1), progress=listener)
+    fit_zca(images[:200], 0.1, Silent()).apply(images, Silent())
+    fit_zca(images[:200], 1e-5, Silent(), ddof=1).apply(images, Silent())
+    np.testing.assert_allclose(found, images, atol=1e-4)
+    assert listener.bars == ["covariance", "eigenvectors", "whitening"] * 2
+    assert listener.bytes == 2 * (200 + 300) * 6 * 4
+
+
+def test_what_is_wrong_in_the_process_is_told_by_its_parent():
+    with pytest.raises(DataError, match=r"^no whitening: expected positive eigenvalues, found .* with bias 0$"):
+        whitened_apart(np.ones((10, 4), np.float32), Step(10, 0.0))
+
+
+def test_the_process_ends_with_its_parent():
+    with shared_images(5000, 1500) as (descriptor, _):
+        job = json.dumps([descriptor, [5000, 1500], [{"fitted": 5000, "bias": 0.1}] * 50])
+        child = subprocess.Popen(
+            [sys.executable, "-m", "data_prep.whitening_process", job], cwd=REPOSITORY, pass_fds=[descriptor],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        child.stdin.close()
+        assert child.wait() == 1
 
 
 def test_a_bias_that_is_too_small_is_told():
