@@ -173,10 +173,15 @@ def picture(dataset: str, root: Path, variant: str, path: Path) -> None:
 
     Args:
         variant: any preprocessing that `load` knows for this data set.
+        path: ends in ".png"; its folder is there.
 
     Raises:
-        DataError: as `load`, or `path` cannot be written.
+        DataError: as `load`, or `path` is another one or cannot be written.
     """
+    if path.suffix.lower() != ".png":
+        raise DataError(f"{path}: pictures are written as PNG: expected a name that ends in .png")
+    if not path.parent.is_dir():
+        raise StorageError(f"cannot write {path}: there is no folder {path.parent}: make it, or name another one")
     from data_prep.contact_sheet import contact_sheet
 
     module = _module(dataset)

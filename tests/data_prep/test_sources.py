@@ -64,7 +64,8 @@ def test_a_mirror_that_failed_is_not_asked_again(tmp_path, dead_url):
         assert sources.from_mirrors(PACKED_ARTIFACTS, mirrors, tmp_path, listener) == good.url
     assert len(broken.asked) == 1
     assert [note.split(": ")[0] for note in listener.notes] == [
-        f"{url}images-idx3-ubyte.gz" for url in (dead_url, broken.url)
+        *(f"{url}images-idx3-ubyte.gz" for url in (dead_url, broken.url)),
+        f"labels-idx1-ubyte.gz came from {good.url} instead",
     ]
 
 
