@@ -134,6 +134,11 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
         ctx.exit()
 
 
+def _note(message: str) -> None:
+    """One line for the user, on the standard error stream."""
+    click.echo(as_typed(message), err=True)
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
               help="Print the version and exit.")  # fmt: skip
@@ -450,7 +455,9 @@ def doctor(verify: bool, data_root: Path, runs_root: Path, as_json: bool) -> Non
 @click.argument("dataset", metavar="DATASET", required=False)
 @click.option("--variant", metavar="NAME", help="A stored preprocessing, for example gcn_zca of cifar10.")
 @click.option(
-    "--source", type=click.Path(path_type=Path), help="Folder with the official files, instead of the network."
+    "--source",
+    type=click.Path(path_type=Path),
+    help="Folder with the official files, or CIFAR-10's archive, instead of the network.",
 )
 @click.option("--check", "check_only", is_flag=True, help="Only prove what is stored against its digest.")
 @click.option("--list", "list_only", is_flag=True, help="Only say what is stored, from where, and how large.")
@@ -600,42 +607,54 @@ def resume(
 @click.option("--pretrained", metavar="ID", help="A record with published weights (or its benchmark), instead of RUN.")
 @click.option("--first", type=click.IntRange(1), metavar="N", help="On the first N training images instead.")
 @click.option("--weights", type=click.Choice(["binary", "real"]), help="Evaluate with other weights than the recipe's.")
-@click.option("--engine", type=click.Choice(list(ENGINES)), help="With --pretrained.  [default: that of the record]")
-@click.option("--device", type=click.Choice(DEVICES), help="With --pretrained.  [default: that of the record]")
-@click.option("--threads", type=click.IntRange(1), help="With --pretrained: CPU threads.  [default: all usable cores]")
+@click.option("--engine", type=click.Choice(list(ENGINES)), help="[default: the recorded one, where it is installed]")
+@click.option("--device", type=click.Choice(DEVICES), help="[default: the recorded one, where there is one]")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: as recorded, up to all usable cores]")
+@click.option(
+    "--wrong",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.csv",
+    help="Write which images are classified wrongly: index from 0, label, predicted; with --json in it too.",
+)
 @data_option
 @runs_option
 @registry_option
 @json_option
 def evaluate(
     run: str | None, pretrained: str | None, first: int | None, weights: str | None, engine: str | None,
-    device: str | None, threads: int | None, data_root: Path, runs_root: Path, registry: Path, as_json: bool,
+    device: str | None, threads: int | None, wrong: Path | None, data_root: Path, runs_root: Path, registry: Path,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Measure a run's test error again, from its saved weights and the data; exit code 1 if the record has another.
 
     With --pretrained: from the weights that are published with a record, without a run. With --first: the error on
     training images, with the labels that the run was trained on.
+
+    Every image must come out as recorded. Where anything else computes than what recorded it (engine, processor,
+    versions, threads), up to 1 in 1,000 images, and 2 at least, may differ; what differs is said.
     """
     if (run is None) == (pretrained is None):
         raise click.UsageError("expected either RUN or --pretrained ID")
     if pretrained is not None and (first is not None or weights is not None):
         raise click.UsageError("--first and --weights are for a RUN: published weights are for the test images")
-    if run is not None and (engine, device, threads) != (None, None, None):
-        raise click.UsageError("--engine, --device and --threads are for --pretrained: a run keeps its own")
     from benchmarks import evaluation
 
+    asked = evaluation.Asked(engine, device, threads)
     if pretrained is not None:
         path = evaluation.find_published(registry, pretrained)
         evaluated = evaluation.evaluate_published(
-            path, registry=registry, data_root=data_root, engine=engine, device=device, threads=threads
+            path, registry=registry, data_root=data_root, asked=asked, notify=_note
         )
     else:
         from benchmarks.run_folder import find_run
 
         folder = find_run(runs_root, str(run))
-        evaluated = evaluation.evaluate_run(folder, data_root=data_root, first=first, weights=weights)
+        folder.notify = _note
+        evaluated = evaluation.evaluate_run(folder, data_root=data_root, first=first, weights=weights, asked=asked)
+    if wrong is not None:
+        evaluation.write_wrong_images(evaluated, wrong)
     if as_json:
-        _print_json(evaluated.as_json())
+        _print_json(evaluated.as_json() | ({} if wrong is None else {"wrong": evaluated.wrong_images()}))
     else:
         click.echo(
             f"{evaluated.run}: epoch {evaluated.epoch}: {evaluated.kind} error {evaluated.error:.3f} %"

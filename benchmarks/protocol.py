@@ -111,12 +111,14 @@ class Evaluation:
     Attributes:
         loss: of all images.
         correct: bool (N,), which of them it classifies correctly.
+        predicted: int (N,), the class with the highest score of each image.
         class_loss: of the images of each class, six digits; None for a class without images.
         class_wrong: how many images of each class it does not classify correctly.
     """
 
     loss: float
     correct: np.ndarray
+    predicted: np.ndarray
     class_loss: list[float | None]
     class_wrong: list[int]
 
@@ -142,11 +144,13 @@ def evaluate(engine: Engine, split: Split, recipe: Recipe) -> Evaluation:
     loss = float(np.mean(terms)) / divisor
     if not math.isfinite(loss):
         raise DivergenceError(f"the loss on the {split.name} images is {loss}")
-    correct = scores.argmax(axis=1) == split.labels
+    predicted = scores.argmax(axis=1)
+    correct = predicted == split.labels
     members = [split.labels == label for label in range(scores.shape[1])]
     return Evaluation(
         loss,
         correct,
+        predicted,
         class_loss=[float(f"{np.mean(terms[of]) / divisor:.6g}") if of.any() else None for of in members],
         class_wrong=[int(np.count_nonzero(~correct[of])) for of in members],
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from benchmarks.protocol import DivergenceError, Progress, evaluate, train
 from benchmarks.provenance import Code, check_unchanged, code_at_start
 from benchmarks.publication import publishable
 from benchmarks.published_curve import CurveComparison, compare_curves, published_curve
-from benchmarks.recipe import CLASSES, Recipe, apply_overrides, recipe_from_settings
+from benchmarks.recipe import CLASSES, Recipe, recipe_from_settings
 from benchmarks.run_folder import (
     Checkpoint,
     Manifest,
@@ -32,7 +33,7 @@ from benchmarks.run_folder import (
 from benchmarks.settings import full_settings
 from benchmarks.tensorboard_log import TensorBoardLog
 from benchmarks.version import harness_version
-from data_prep import Dataset, Split, load
+from data_prep import Dataset, Split, load, variants
 from data_prep.memorization import memorized
 from results import record as schema
 from results.canonical import leaves
@@ -215,24 +216,40 @@ def digests(data: Dataset) -> dict[str, str]:
     return {split.name: split.digest for split in (data.train, data.valid, data.test)}
 
 
-def reopen(
-    folder: RunFolder, data_root: Path, evaluation_weights: str | None = None
-) -> tuple[Recipe, Dataset, Engine, Manifest]:
-    """What a run began with: recipe, data, a fresh engine, manifest; with other evaluation weights if they are named.
+def is_computed_on_the_machine(recipe: Recipe) -> bool:
+    """Whether the recipe's preprocessing is computed in floating point when the data are prepared.
+
+    Its last bits, and so the digests, may be others on another machine. All other data have the same bits everywhere.
+    """
+    return recipe.data.preprocessing.partition(",")[0] in variants(recipe.data.dataset)
+
+
+def other_data(recipe: Recipe, expected: Mapping[str, str], found: Mapping[str, str]) -> str:
+    """That the data have other digests than expected, why that may be, and what mends it."""
+    splits = [name for name in expected if expected[name] != found[name]]
+    differing = ", ".join(f"{name} {found[name][:16]}, not {expected[name][:16]}" for name in splits)
+    dataset, preprocessing = recipe.data.dataset, recipe.data.preprocessing
+    if is_computed_on_the_machine(recipe):
+        return (
+            f"found digests {differing}; {preprocessing} was computed by another machine or version, with other last"
+            f" bits, and to train on with them would be another run: copy {dataset}-{preprocessing}.h5 from where the"
+            f" run began and name its folder with --data, or begin anew: `python cli.py reproduce {recipe.id}`;"
+            " `evaluate` accepts them"
+        )
+    return f"found digests {differing}: name the folder of its data with --data, or `python cli.py prepare {dataset}`"
+
+
+def reopen(folder: RunFolder, data_root: Path) -> tuple[Recipe, Dataset, Engine, Manifest]:
+    """What a run began with: recipe, data, a fresh engine, manifest.
 
     Raises:
         RunError: the data are no longer those that the run began with.
-        RecipeError: the network has no such evaluation weights.
     """
     manifest = folder.manifest()
     recipe = recipe_from_settings(manifest.benchmark, manifest.settings, manifest.overrides)
-    if evaluation_weights is not None:
-        recipe = apply_overrides(recipe, [(f"model.evaluation_weights={evaluation_weights}", "--weights")])
     data = load_data(recipe, data_root, manifest.seed)
     if digests(data) != manifest.data:
-        raise RunError(
-            f"run {folder.name} began with other data: expected digests {manifest.data}, found {digests(data)}"
-        )
+        raise RunError(f"run {folder.name} began with other data: {other_data(recipe, manifest.data, digests(data))}")
     engine = open_engine(
         manifest.engine,
         recipe.model,

@@ -19,6 +19,7 @@ from command_server import CommandServer, folders
 
 from benchmarks.errors import RecipeError
 from benchmarks.recipe import load_recipe
+from benchmarks.runner import load_data
 from results.record import Record
 from results.registry import read
 from results.table import BEGIN, END
@@ -52,6 +53,13 @@ def catalogue_file(name: str, changes: dict[str, dict[str, Any]]) -> str:
     }
     paper = {"name": "Tests", "title": "Tests", "url": "https://example.org", "code": "https://example.org"}
     return yaml.safe_dump({"id": name, "title": name, "paper": paper, "target": None, **entries}, sort_keys=False)
+
+
+# The data of "memorized".
+SMALL_AND_RANDOM = [
+    "data.dataset=mnist-small", "data.preprocessing=signed", "data.train_images=2000", "data.valid_images=200",
+    "data.labels=random",
+]  # fmt: skip
 
 
 Commands = Callable[..., subprocess.CompletedProcess[str]]
@@ -163,6 +171,45 @@ def test_published_weights_give_the_recorded_error_without_the_run(home, command
     assert f"python cli.py evaluate --pretrained {record.id}" in (home / f"{name}.txt").read_text()
 
 
+@pytest.mark.parametrize("arguments", [["memorized"], ["--pretrained", "memorized"], ["memorized", "--first", "300"]])
+def test_the_images_that_are_classified_wrongly_are_listed(command, tmp_path, small_data_root, arguments):
+    listed = json.loads(command("evaluate", *arguments, "--wrong", str(tmp_path / "wrong.csv"), "--json").stdout)
+    lines = (tmp_path / "wrong.csv").read_text().splitlines()
+    assert lines[0] == "index,label,predicted"
+    rows = [dict(zip(lines[0].split(","), map(int, line.split(",")), strict=True)) for line in lines[1:]]
+    assert rows == listed["wrong"]
+    split = "train" if "--first" in arguments else "test"
+    assert len(rows) == listed[f"{split}_wrong"] > 0
+    assert all(row["label"] != row["predicted"] for row in rows)
+    seed = 1234
+    data = load_data(load_recipe("binaryconnect-mnist", SMALL_AND_RANDOM), small_data_root, seed)
+    labels = getattr(data, split).labels
+    assert [labels[row["index"]] for row in rows] == [row["label"] for row in rows]
+    assert "wrong" not in json.loads(command("evaluate", *arguments, "--json").stdout)
+
+
+def test_a_list_that_cannot_be_written_is_told(command, tmp_path):
+    (tmp_path / "file").touch()
+    result = command("evaluate", "binary", "--wrong", str(tmp_path / "file" / "wrong.csv"))
+    assert (result.returncode, len(result.stderr.splitlines())) == (1, 1)
+    assert "wrong.csv: cannot be written: Not a directory" in result.stderr
+
+
+def test_hints_name_the_folders_that_the_user_named(home, command, tmp_path):
+    """By an option, and not by a variable, which the next command has too."""
+    runs = str(tmp_path / "my runs")
+    assert "`python cli.py reproduce ID` starts one" in command("evaluate", "nothing").stderr
+    assert (
+        f"`python cli.py reproduce ID --runs '{runs}'` starts" in command("evaluate", "nothing", "--runs", runs).stderr
+    )
+    data = str(tmp_path / "d")
+    stderr = command("evaluate", "binary", "--data", data, "--runs", str(home / "runs")).stderr
+    assert stderr.endswith(f"run `python cli.py prepare mnist-small --data {data}`\n")  # which takes no --runs
+    registry = str(tmp_path / "r")
+    stderr = command("evaluate", "--pretrained", "real", "--registry", registry).stderr
+    assert f"`python cli.py reproduce real --registry {registry}` makes one" in stderr
+
+
 def test_networks_evaluated_with_real_weights_publish_none(home, command):
     record = record_of(home, "real")
     assert not record.published_weights
@@ -184,7 +231,7 @@ def test_resuming_a_finished_run_changes_nothing(home, command):
         ((), 2, "expected either RUN or --pretrained ID"),
         (("binary", "--pretrained", "binary"), 2, "expected either RUN or --pretrained ID"),
         (("--pretrained", "binary", "--first", "3"), 2, "--first and --weights are for a RUN"),
-        (("binary", "--engine", "gluon"), 2, "a run keeps its own"),
+        (("binary", "--threads", "100000"), 1, "100000"),
         (("binary", "--first", "2001"), 1, "the run has 2,000 training images: asked for the first 2,001"),
         (("--pretrained", "nothing"), 7, "no record 'nothing'"),
         (("--pretrained", "real"), 1, "`python cli.py reproduce real` makes one where"),

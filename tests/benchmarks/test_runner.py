@@ -16,8 +16,8 @@ import pytest
 from test_evaluation import catalogue_file
 from test_tensorboard_log import steps
 
+from benchmarks import evaluation, runner
 from benchmarks import recipe as recipes
-from benchmarks import runner
 from benchmarks.errors import RunError
 from benchmarks.evaluation import evaluate_run
 from benchmarks.recipe import load_recipe
@@ -171,6 +171,7 @@ def bench(
         return Engine(seed, faults)
 
     monkeypatch.setattr(runner, "open_engine", open_engine)
+    monkeypatch.setattr(evaluation, "open_engine", open_engine)
     monkeypatch.setattr(recipes, "CATALOG", catalog)
     # However fast this machine writes: every epoch is stored, where a test does not say otherwise.
     monkeypatch.setattr(runner, "LONGEST", 0)
