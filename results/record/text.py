@@ -15,10 +15,8 @@ import msgspec
 from results.canonical import canonical_json, digest, leaves, plain
 from results.errors import NewerSchemaError, RegistryError
 from results.record import migrations
-from results.record.schema import SCHEMA, Record
+from results.record.schema import CHECKSUM_DIGITS, ID_DIGITS, SCHEMA, Record
 
-ID_DIGITS = 16  # 64 bits: two of a million records share a name with a probability of 3e-8
-CHECKSUM_DIGITS = 8  # enough to see an edit; the record's own name is what proves the content
 # What differs between a run that was interrupted and one that never was, and the names derived from it.
 _DIFFERS_BETWEEN_SITTINGS = ("id", "checksums", "sittings", "times", "peak_memory_mib")
 _CURVE_TIMES = ("images_per_second", "seconds")
