@@ -17,6 +17,8 @@ from results.canonical import digest, leaves, plain
 from results.errors import RegistryError
 from results.record import Curve, Record
 
+MOST_DECIMALS = 6  # papers give errors in percent with two or three
+
 FieldProblem = tuple[str, str]
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -180,9 +182,21 @@ def _data(record: Record) -> Iterator[FieldProblem]:
     for split in ("train", "valid", "test"):
         if not getattr(data, split).digest:
             yield f"data.{split}.digest", "is empty"
+    if not data.test.images:
+        yield "data.test.images", "is 0: nothing was measured"
+        return
+    counted = schema.counted_images(record.recipe.settings, record.data.test.images)
     if record.recipe.scoring:
-        counted = schema.counted_images(record.recipe.settings, record.data.test.images)
         yield from _expect("target.test_images", record.target.test_images, counted)
+
+
+def _target(record: Record) -> Iterator[FieldProblem]:
+    """What a verdict and a table reckon with, and print."""
+    target = record.target
+    if target.test_error is not None and target.test_error > 100:
+        yield "target.test_error", f"is {target.test_error}, expected at most 100 percent"
+    if target.decimals > MOST_DECIMALS:
+        yield "target.decimals", f"is {target.decimals}, expected at most {MOST_DECIMALS}"
 
 
 def _sittings(record: Record) -> Iterator[FieldProblem]:
@@ -225,7 +239,7 @@ def _published_weights(record: Record) -> Iterator[FieldProblem]:
 
 
 _CHECKS = (
-    *(_names, _numbers, _recipe, _curve, _classes, _results, _test_correct, _data, _sittings),
+    *(_names, _numbers, _recipe, _curve, _classes, _results, _test_correct, _data, _target, _sittings),
     *(_published_weights, _home_paths),
 )
 

@@ -55,8 +55,8 @@ def dropped_problems(content: Mapping[str, Any], record: Record) -> Iterator[tup
     """What an older schema stored and today's derives, where the two differ; its verdict is not asked for."""
     if content["schema"] == 1:
         derived = {"results": plain(record.results), "restarts": record.restarts, "seeds": record.seeds}
-        stored = {field: content.get(field) for field in derived}
-        expected = dict(leaves(derived))
-        for field, value in leaves(stored):
-            if expected.get(field, value) != value or field not in expected:
-                yield field, f"is {value!r}, expected {expected.get(field)!r}"
+        stored, expected = (dict(leaves({field: of.get(field) for field in derived})) for of in (content, derived))
+        for field in [*stored, *(field for field in expected if field not in stored)]:
+            found, right = (repr(of[field]) if field in of else "absent" for of in (stored, expected))
+            if found != right:
+                yield field, f"is {found}, expected {right}"

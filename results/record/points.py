@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET, Struct
 
+from results.errors import RegistryError
 from results.record.bits import packed_bytes
 
 if TYPE_CHECKING:
@@ -102,10 +103,17 @@ def seeds_of(settings: Mapping[str, Any], seed: int) -> dict[str, int]:
 
 
 def counted_images(settings: Mapping[str, Any], test_images: int) -> int:
-    """How many of the test images the verdict counts, by the recipe's settings: all, or those of whole batches."""
+    """How many of the test images the verdict counts, by the recipe's settings: all, or those of whole batches.
+
+    Raises RegistryError if there is no whole batch.
+    """
     if settings.get("protocol", {}).get("counted_test_images", "all") == "all":
         return test_images
-    return test_images - test_images % int(settings["train"]["batch_size"])
+    batch_size = settings.get("train", {}).get("batch_size")
+    if not isinstance(batch_size, int) or not 1 <= batch_size <= test_images:
+        field = "recipe.settings.train.batch_size"
+        raise RegistryError(f"{field}: is {batch_size!r}, expected 1 to {test_images} images", field)
+    return test_images - test_images % batch_size
 
 
 def summarize(curve: Curve, test_images: int, test_correct: str | None, settings: Mapping[str, Any]) -> Results | None:

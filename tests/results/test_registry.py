@@ -13,16 +13,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from record_factory import make_record
 from writing import last_writing
 
+from benchmarks.run_folder import read_sealed_record
 from results import registry
 from results.canonical import canonical_json, digest, leaves
 from results.errors import RegistryError, StorageError
-from results.record import from_bytes, record_id, seal, to_bytes
+from results.record import Record, from_bytes, record_id, seal, to_bytes
 
 HERE = Path(__file__).parent
 INTACT = to_bytes(seal(make_record()))
@@ -83,9 +85,9 @@ def test_a_different_file_of_that_name_is_not_overwritten(tmp_path: Path) -> Non
     ("changes", "field"),
     [
         ({"id": "0" * 16}, "id"),
-        ({"restarts": 5}, "restarts"),
+        ({"harness": 1}, "harness"),
         ({"paper": "/home/ann"}, "paper"),
-        ({"restarts": "1"}, "restarts"),
+        ({"recipe": msgspec.structs.replace(make_record().recipe, version=0)}, "recipe.version"),
     ],
 )
 def test_a_bad_record_is_not_written(tmp_path: Path, changes: dict[str, Any], field: str) -> None:
@@ -108,7 +110,7 @@ for seed in range(20):
 """
     processes = [start(code, tmp_path, time.time() + 1) for _ in range(3)]
     assert [(process.wait(600), process.communicate()[1]) for process in processes] == [(0, "")] * 3
-    assert len(registry.read_all(tmp_path)) == len(list(tmp_path.rglob("*.*"))) == 20
+    assert len(registry.read_all(tmp_path, pytest.fail)) == len(list(tmp_path.rglob("*.*"))) == 20
     assert registry.verify(tmp_path) == []
 
 
@@ -129,7 +131,7 @@ for seed in itertools.count(int(sys.argv[2])):
         time.sleep(0.013 * attempt)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    assert len(registry.read_all(tmp_path)) >= 4
+    assert len(registry.read_all(tmp_path, pytest.fail)) >= 4
     assert registry.verify(tmp_path) == []
 
 
@@ -171,8 +173,8 @@ def test_read_all_is_sorted_and_skips_unfinished_writes(tmp_path: Path) -> None:
     paths = {registry.write(make_record(seed, benchmark=name), tmp_path) for seed in (1, 2) for name in ("b", "a")}
     (tmp_path / "a" / ".half.json").write_text("{")
     (tmp_path / "a" / ".half.json.x.tmp").write_text("{")
-    assert [path for path, _ in registry.read_all(tmp_path)] == sorted(paths)
-    assert registry.read_all(tmp_path / "absent") == []
+    assert [path for path, _ in registry.read_all(tmp_path, pytest.fail)] == sorted(paths)
+    assert registry.read_all(tmp_path / "absent", pytest.fail) == []
     assert registry.verify(tmp_path / "absent") == []
 
 
@@ -197,7 +199,7 @@ def test_verify_collects_every_problem_of_every_file(tmp_path: Path) -> None:
     good = registry.write(make_record(7), tmp_path)
     edited = record_file(tmp_path)
     content = json.loads(INTACT)
-    content["restarts"], content["verdict"]["word"] = 4, "not scored"
+    content["seed"], content["recipe"]["version"] = 4, 0
     edited.write_bytes(canonical_json(content) + b"\n")
     (tmp_path / "binaryconnect-mnist" / "broken.json").write_text("{")
     misplaced = tmp_path / "other" / good.name
@@ -209,15 +211,34 @@ def test_verify_collects_every_problem_of_every_file(tmp_path: Path) -> None:
     renamed.write_bytes(good.read_bytes())
     found = {(problem.path, problem.field) for problem in registry.verify(tmp_path)}
     assert found == {
-        (edited, "restarts"),
-        (edited, "verdict"),
-        (edited, "verdict.word"),
+        (edited, "seed"),
+        (edited, "recipe"),
+        (edited, "recipe.version"),
         (tmp_path / "binaryconnect-mnist" / "broken.json", "content"),
         (misplaced, "benchmark"),
         (stray, "benchmark"),
         (renamed, "id"),
     }
     assert all(str(problem).startswith(f"{problem.path}: {problem.field}: ") for problem in registry.verify(tmp_path))
+
+
+def test_what_cannot_be_a_record_is_refused_without_being_read(tmp_path: Path) -> None:
+    """A pipe that nobody writes to would be waited for, and a huge file fill the memory."""
+    pipe, huge = (tmp_path / "a" / f"{digit * 16}.json" for digit in "01")
+    pipe.parent.mkdir()
+    os.mkfifo(pipe)
+    with huge.open("wb") as file:
+        file.truncate(2**40)
+    (tmp_path / "a" / f"{'2' * 16}.json").mkdir()
+    warnings: list[str] = []
+    assert registry.read_all(tmp_path, warnings.append) == []
+    assert len(warnings) == 3
+    assert [problem.message for problem in registry.verify(tmp_path)] == [
+        "is no file of at most 67,108,864 bytes, as every record is"
+    ] * 3
+    for read in (registry.read, read_sealed_record):
+        with pytest.raises(RegistryError, match="is no file of at most"):
+            read(pipe)
 
 
 def test_verify_asks_the_extra_checks(tmp_path: Path) -> None:
@@ -240,7 +261,7 @@ def test_an_edit_that_reseals_the_checksum_is_still_found(tmp_path: Path) -> Non
     [
         (b'"peak_memory_mib":512.5', b'"peak_memory_mib":512.50', "peak_memory_mib"),
         (b'"valid_error":[', b'"valid_error": [', "content"),
-        (b'"restarts":1', b'"restarts":7,"restarts":1', "content"),
+        (b'"seed":1', b'"seed":7,"seed":1', "content"),
         (b"}\n", b"}", "content"),
     ],
 )
@@ -307,6 +328,26 @@ def set_leaf(content: Any, field: str, value: object) -> None:
     content[last] = value
 
 
+@same_folder
+@given(st.sampled_from(LEAVES), OTHER_VALUES | st.just([]) | st.just({}))
+def test_whatever_stands_in_a_sealed_record_is_a_problem_or_none(tmp_path: Path, field: str, value: object) -> None:
+    """It is never the end of the program, though name and checksums are right; and it is listed if it verifies."""
+    content = json.loads(INTACT)
+    set_leaf(content, field, value)
+    try:
+        data = to_bytes(seal(msgspec.convert(content, Record)))
+    except msgspec.ValidationError:
+        return  # another type: not sealed
+    path = tmp_path / "binaryconnect-mnist" / f"{json.loads(data)['id']}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+    warnings: list[str] = []
+    listed, problems = registry.read_all(tmp_path, warnings.append), registry.verify(tmp_path)
+    path.unlink()
+    misplaced = [problem.field for problem in problems] == ["benchmark"]
+    assert (len(listed), len(warnings)) == ((0, 1) if problems and not misplaced else (1, 0))
+
+
 JSON_VALUES = st.recursive(
     OTHER_VALUES,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -319,7 +360,7 @@ JSON_VALUES = st.recursive(
 def test_whatever_the_settings_are_the_record_reads_back(tmp_path: Path, value: Any, text: str, number: float) -> None:
     record = make_record(peak_memory_mib=number)
     chosen = record.recipe.settings | {"anything": {"value": value, text: number}}
-    recipe = type(record.recipe)(digest=digest(chosen), settings=chosen, scoring=True, differences=[])
+    recipe = msgspec.structs.replace(record.recipe, digest=digest(chosen), settings=chosen)
     sealed = seal(make_record(peak_memory_mib=number, recipe=recipe))
     data = to_bytes(sealed)
     assert to_bytes(from_bytes(data, "x")) == data
