@@ -15,6 +15,7 @@ from benchmarks.errors import RecipeError
 from benchmarks.recipe import CATALOG, Recipe
 
 VERSIONS = CATALOG / "versions.csv"
+COLUMNS = ("id", "version", "digest", "test_error")
 
 
 class Version(NamedTuple):
@@ -35,7 +36,10 @@ def versions() -> dict[tuple[str, int], Version]:
     """
     try:
         with VERSIONS.open(newline="") as file:
-            lines = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            if tuple(reader.fieldnames or ()) != COLUMNS:
+                raise ValueError(f"expected the columns {','.join(COLUMNS)}")
+            lines = list(reader)
         rows = [Version(line["id"], int(line["version"]), line["digest"], line["test_error"]) for line in lines]
     except (OSError, ValueError, KeyError, TypeError) as error:
         mend = "`git checkout benchmarks/catalog` restores it"

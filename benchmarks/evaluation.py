@@ -240,7 +240,7 @@ def evaluate_published(
     """
     record = records.read(path)
     parameters = read_weights(record, registry)
-    recipe = recipe_from_settings(record.benchmark, record.recipe.settings, {})
+    recipe = recipe_from_settings(record.benchmark, record.recipe.named_settings, {})
     data = load_data(recipe, data_root, record.seed)
     complaint = f"record {record.id} was measured on other test images"
     otherwise = _check_data(complaint, recipe, {"test": record.data.test.digest}, data, notify)

@@ -506,11 +506,13 @@ def _changes(before: SittingLog, engine: dict[str, Any], code: Code) -> list[str
             changed.append(f"code (commit {(before.commit or 'unknown')[:12]}, here {(code.commit or 'unknown')[:12]})")
     elif before.code_sha256 != code.computing_sha256:
         changed.append(f"code (SHA-256 {before.code_sha256[:12]}, here {code.computing_sha256[:12]})")
-    here, there = (dict(leaves(description or {})) for description in (engine, before.engine))
+    if before.engine is None:
+        return changed
+    here, there = (dict(leaves(description)) for description in (engine, before.engine))
     return changed + [
         f"{field} ({there.get(field, 'absent')}, here {here.get(field, 'absent')})"
         for field in sorted(here.keys() | there.keys())
-        if there and here.get(field) != there.get(field)
+        if here.get(field) != there.get(field)
     ]
 
 

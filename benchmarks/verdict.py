@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from benchmarks.catalog_versions import current, versions
 from benchmarks.errors import RecipeError
-from benchmarks.recipe import Target, recipe_from_settings
+from benchmarks.recipe import Recipe, Target, recipe_from_settings
+from benchmarks.settings import full_settings
+from results.canonical import plain
 from results.record import Counted, Record, standard_error
 
 RULE = 1  # goes up when the rule changes, so that a verdict that somebody quoted can be told from today's
@@ -97,16 +99,27 @@ def check_record(record: Record) -> Iterator[tuple[str, str]]:
         yield from _check_earlier(record, then.digest, then.test_error)
         return
     try:
-        recipe = recipe_from_settings(record.benchmark, record.recipe.settings, {})
+        recipe = recipe_from_settings(record.benchmark, record.recipe.named_settings, {})
     except RecipeError as error:
         yield "recipe.settings", str(error)
         return
+    yield from _check_defaults(record, recipe)
     if record.recipe.digest != recipe.digest:
         yield "recipe.digest", f"is {record.recipe.digest}, expected {recipe.digest}"
     elif record.recipe.scoring != recipe.scoring:
         yield "recipe.scoring", f"is {record.recipe.scoring}, but the catalogue makes it {recipe.scoring}"
     elif recipe.target is not None and record.target.test_error != recipe.target.percent:
         yield "target.test_error", f"is {record.target.test_error}, in the catalogue {recipe.target.percent}"
+
+
+def _check_defaults(record: Record, recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """The digest does not cover the settings at their defaults: they must be what the defaults are."""
+    defaults: dict[str, dict[str, Any]] = plain(full_settings(recipe.settings))
+    for field in record.recipe.defaults:
+        group, _, key = field.partition(".")
+        found, expected = (settings.get(group, {}).get(key) for settings in (record.recipe.settings, defaults))
+        if found != expected:
+            yield f"recipe.settings.{field}", f"is {found!r}, but the default that it is said to be is {expected!r}"
 
 
 def _check_earlier(record: Record, digest: str, test_error: str) -> Iterator[tuple[str, str]]:

@@ -70,13 +70,8 @@ def _numbers(record: Record) -> Iterator[FieldProblem]:
 
 
 def _recipe(record: Record) -> Iterator[FieldProblem]:
-    recipe, absent = record.recipe, set(record.recipe.defaults)
-    named = {
-        group: {key: value for key, value in values.items() if f"{group}.{key}" not in absent}
-        for group, values in recipe.settings.items()
-    }
-    # As the settings are encoded: a group whose settings are all at their defaults is there, and empty.
-    yield from _expect("recipe.digest", recipe.digest, digest(named))
+    recipe = record.recipe
+    yield from _expect("recipe.digest", recipe.digest, digest(recipe.named_settings))
     if recipe.version < 1:
         yield "recipe.version", f"is {recipe.version}, expected 1 or more"
     if recipe.scoring and recipe.differences:

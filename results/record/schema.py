@@ -51,6 +51,14 @@ class Recipe(Part, frozen=True, kw_only=True):
     scoring: bool
     differences: list[Difference]
 
+    @property
+    def named_settings(self) -> dict[str, dict[str, Any]]:
+        """The settings without `defaults`: those of the digest. A group that has only such is there, and empty."""
+        return {
+            group: {key: value for key, value in values.items() if f"{group}.{key}" not in self.defaults}
+            for group, values in self.settings.items()
+        }
+
 
 class Target(Part, frozen=True, kw_only=True):
     """The published test error in percent, with the decimals it was published with and how it is known.

@@ -6,6 +6,7 @@ That real engines go on to the bit is proved in test_cli.py and with the engines
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,11 +21,16 @@ from benchmarks import evaluation, runner
 from benchmarks import recipe as recipes
 from benchmarks.errors import RunError
 from benchmarks.evaluation import evaluate_run
-from benchmarks.recipe import load_recipe
+from benchmarks.machine import usable_cores
+from benchmarks.provenance import code_at_start
+from benchmarks.recipe import flatten, load_recipe, recipe_from_settings
 from benchmarks.run_folder import RunFolder, find_run
 from benchmarks.runner import Outcome
+from benchmarks.verdict import check_record, judge_run
+from benchmarks.version import harness_version
 from results.record import Record, comparable
 from results.registry import verify
+from results.table import rows
 
 EPOCHS = 6
 SEED = 34  # of a run whose best epoch so far is, epoch by epoch, 1, 2, 3, 3, 5, 5
@@ -129,9 +135,11 @@ class Bench:
     def folder(self) -> RunFolder:
         return find_run(self.root / "runs", "one-layer")
 
-    def resume(self) -> Outcome:
+    def resume(self, allow_change: bool = False) -> Outcome:
         self.listener = Listener()
-        return runner.resume(self.folder, data_root=self.data, registry=self.registry, reporter=self.listener)
+        return runner.resume(
+            self.folder, data_root=self.data, registry=self.registry, reporter=self.listener, allow_change=allow_change
+        )
 
     def killed_in(self, epoch: int) -> None:
         """Begin the run, or go on with it, until it is killed in an epoch."""
@@ -204,7 +212,8 @@ def test_killed_in_every_epoch_and_ten_times_in_the_first(bench, whole):
     record = bench.resume().record
     assert_as(record, whole)
     assert record.restarts == 10 + EPOCHS - 1
-    assert record.times.total_seconds > 0
+    assert record.times.train_seconds > 0
+    assert len(record.sittings) == 10 + EPOCHS
     assert steps(bench.folder.path / "tensorboard") == list(range(1, EPOCHS + 1))
 
 
@@ -332,6 +341,98 @@ def test_the_learning_curve_is_drawn_once(bench, drawn):
     assert drawn == [2, EPOCHS]
 
 
+# -- what computes changes within a run --------------------------------------------------------------------------------
+
+
+def test_another_machine_or_version_goes_on_only_where_that_is_allowed(bench, whole):
+    bench.killed_in(3)
+    bench.faults.machine = "another processor"
+    before = {path: path.read_bytes() for path in bench.folder.path.iterdir() if path.is_file()}
+    with pytest.raises(RunError) as refused:
+        bench.resume()
+    assert str(refused.value) == (
+        f"run {bench.folder.name} would go on with other device_name (a processor, here another processor): to allow"
+        f" it, and have its record tell it, `python cli.py resume {bench.folder.name} --allow-change`"
+    )
+    assert {path: path.read_bytes() for path in bench.folder.path.iterdir() if path.is_file()} == before
+    record = bench.resume(allow_change=True).record
+    assert_as(record, whole)
+    assert record.mixtures == ["engine"]
+    assert [s.engine.device_name for s in record.sittings] == ["a processor", "another processor"]
+    assert verify(bench.registry) == []
+    assert bench.resume().record == record  # what is over has nothing to be allowed
+
+
+def test_other_code_goes_on_only_where_that_is_allowed(bench, whole, monkeypatch):
+    bench.killed_in(3)
+    code = code_at_start()
+    files = dict(code.files) | {"benchmarks/protocol.py": "0" * 64}
+    monkeypatch.setattr(runner, "code_at_start", lambda: dataclasses.replace(code, files=files))
+    with pytest.raises(RunError, match=r"would go on with other code \(SHA-256 [0-9a-f]{12}, here [0-9a-f]{12}\): "):
+        bench.resume()
+    record = bench.resume(allow_change=True).record
+    assert_as(record, whole)
+    assert record.mixtures == ["code"]
+    first, second = record.sittings
+    assert first.code_sha256 == code.computing_sha256 != second.code_sha256
+    (row,) = rows([record], lambda record: judge_run(record, None))
+    assert row.notes == "mixed code"
+
+
+def test_code_that_does_not_compute_is_no_change(bench, monkeypatch):
+    """The command line, tables, documents: a run goes on to the same bits."""
+    bench.killed_in(3)
+    code = code_at_start()
+    other = dataclasses.replace(
+        code, commit="0" * 40, files=dict(code.files) | {"cli.py": "0", "results/table.py": "0"}
+    )
+    monkeypatch.setattr(runner, "code_at_start", lambda: other)
+    assert bench.resume().record.mixtures == []
+
+
+def test_a_sitting_of_an_earlier_version_is_compared_by_its_commit(bench, whole, monkeypatch):
+    """It noted no files and no machine; what is not known is not compared, and the record leaves it open."""
+    new_sitting = runner._new_sitting
+
+    def noted_less(*arguments: Any) -> Any:
+        sitting = new_sitting(*arguments)
+        sitting.code_sha256 = sitting.machine = sitting.engine = None
+        return sitting
+
+    monkeypatch.setattr(runner, "_new_sitting", noted_less)
+    bench.killed_in(3)
+    monkeypatch.setattr(runner, "_new_sitting", new_sitting)
+    code = code_at_start()
+    monkeypatch.setattr(runner, "code_at_start", lambda: dataclasses.replace(code, commit="1" * 40))
+    with pytest.raises(RunError, match=r"other code \(commit \w{7,12}, here 111111111111\)"):
+        bench.resume()
+    monkeypatch.setattr(runner, "code_at_start", lambda: code)
+    record = bench.resume().record
+    assert_as(record, whole)
+    assert (record.sittings[0].machine, record.sittings[0].engine) == (None, None)
+    assert verify(bench.registry) == []
+
+
+# -- what a record says ------------------------------------------------------------------------------------------------
+
+
+def test_a_record_says_which_program_which_settings_and_which_machine(bench):
+    record, recipe = bench.reproduce().record, load_recipe("one-layer")
+    assert record.harness == harness_version()
+    assert (record.recipe.digest, record.recipe.version) == (recipe.digest, recipe.version)
+    assert {f"{group}.{key}" for group, part in record.recipe.settings.items() for key in part} == set(
+        flatten(recipe.settings)
+    )
+    assert {"model.momentum", "protocol.evaluates_training"} <= set(record.recipe.defaults)
+    assert recipe_from_settings(recipe.id, record.recipe.named_settings, {}).digest == recipe.digest
+    assert list(check_record(record)) == []
+    (sitting,) = record.sittings
+    assert (sitting.engine, sitting.code_sha256) == (record.engine, code_at_start().computing_sha256)
+    assert sitting.machine.cores == usable_cores()
+    assert sitting.machine.memory_mib > 0
+    assert "/" not in sitting.machine.processor[:1]
+
+
 # -- published weights -------------------------------------------------------------------------------------------------
 
 
@@ -353,7 +454,7 @@ def test_on_another_machine_they_are_not_published_and_that_is_said(bench):
     with pytest.raises(RunError):
         bench.reproduce()
     bench.faults.machine = "another processor"
-    record = bench.resume().record
+    record = bench.resume(allow_change=True).record
     assert not record.published_weights
     (note,) = bench.listener.notes
     assert note.startswith("the weights are not published: ")
