@@ -177,7 +177,7 @@ def test_a_reduced_run_says_that_it_does_not_score(finished):
     assert "verdict: not scored" in result.stdout
     record = read_record(folder)
     assert not record.recipe.scoring
-    assert record.verdict.word == "not scored"
+    assert [difference.key for difference in record.recipe.differences][:1] == ["data.dataset"]
 
 
 def test_everything_is_in_the_runs_own_folder(finished):
@@ -397,10 +397,20 @@ def test_a_pickle_is_never_loaded(finished, cli, tmp_path):
 # -- results ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_empty_registry_is_valid(cli):
+def test_an_empty_registry_is_valid_and_one_that_is_not_there_is_not(cli, tmp_path):
+    for command in (("verify",), ("table", "--write")):
+        message = one_line_error(cli(*command), 1)
+        assert f"{tmp_path}/registry/runs is not there: expected a folder of records; `python cli.py " in message
+    registry = tmp_path / "registry" / "runs"
+    registry.mkdir(parents=True)
     result = cli("verify")
     assert (result.returncode, result.stdout) == (0, "0 records, all valid\n")
     assert cli("table", "--json").stdout == "[]\n"
+    written = cli("table", "--write", "--json")
+    assert (written.returncode, written.stdout) == (0, "[]\n")
+    assert f"note: there is no {tmp_path}/README.md to write the table to" in written.stderr
+    assert (registry.parent / "table.csv").read_text().startswith("benchmark,")
+    assert not (tmp_path / "README.md").exists()
 
 
 def test_the_projects_own_registry_is_valid_and_its_table_up_to_date(cli, tmp_path):

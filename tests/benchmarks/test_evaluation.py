@@ -20,6 +20,7 @@ from command_server import CommandServer, folders
 from benchmarks.errors import RecipeError
 from benchmarks.recipe import load_recipe
 from benchmarks.runner import load_data
+from benchmarks.verdict import judge_run, target_of
 from results.record import Record
 from results.registry import read
 from results.table import BEGIN, END
@@ -72,6 +73,7 @@ def commands(tmp_path_factory: pytest.TempPathFactory, small_data_root: Path) ->
     (catalog / "tests").mkdir()
     for name, changes in BENCHMARKS.items():
         (catalog / "tests" / f"{name}.yaml").write_text(catalogue_file(name, changes))
+    (catalog / "versions.csv").write_text("id,version,digest,test_error\n")
     with CommandServer(catalog) as server:
         yield lambda home, *arguments: server.run(arguments, folders(small_data_root, home))
 
@@ -124,8 +126,8 @@ def test_a_run_without_a_target_ends_well_and_says_what_was_measured(home):
     record = record_of(home, "memorized")
     assert "verdict: no published target: no number was published" in text
     assert f"training error {record.curve.train_error[-1]:.3f} % at that epoch" in text
-    assert record.verdict.word == "no published target"
-    assert record.verdict.margin is None
+    verdict = judge_run(record, target_of(record))
+    assert (verdict.word, verdict.margin) == ("no published target", None)
 
 
 def test_random_labels_are_recorded_with_their_seed(home):

@@ -26,21 +26,21 @@ from benchmarks.errors import RunError
 from benchmarks.protocol import Progress
 from benchmarks.run_folder import Checkpoint, Manifest, RunFolder, SittingLog, find_run
 from benchmarks.seals import open_json, seal_json
-from results.record import Record, columns, from_bytes, to_bytes
+from results.record import Record, columns, from_bytes, seal, to_bytes
 
-(RECORD_FILE,) = (Path(__file__).parents[2] / "results" / "runs" / "chawla-mlp-mnist-float").glob("*.json")
+(OLD_RECORD,) = (Path(__file__).parents[2] / "results" / "runs" / "chawla-mlp-mnist-float").glob("*.json")
 NEWEST, PREVIOUS = "checkpoint.npz", "checkpoint-previous.npz"
 STARTED = "2024-05-01T12:00:00Z"
 
 
 @pytest.fixture(scope="module")
 def record() -> Record:
-    return from_bytes(RECORD_FILE.read_bytes(), RECORD_FILE.name)
+    return seal(from_bytes(OLD_RECORD.read_bytes(), OLD_RECORD.name))
 
 
 def manifest_of(record: Record, **changes: Any) -> Manifest:
     manifest = Manifest(
-        benchmark=record.benchmark, settings=record.recipe.settings, overrides={}, seed=record.seeds["run"],
+        benchmark=record.benchmark, settings=record.recipe.settings, overrides={}, seed=record.seed,
         engine="gluon", device="cpu", threads=1, data={"train": "a", "valid": "b", "test": "c"},
     )  # fmt: skip
     return msgspec.structs.replace(manifest, **changes)
@@ -256,6 +256,12 @@ def test_an_edited_seed_is_refused_even_where_the_seal_was_made_anew(folder):
     path.write_bytes(seal_json(edited))
     with pytest.raises(RunError, match=r"checkpoint.npz is damaged \(it is of another run"):
         content(reopened(folder)[0])
+
+
+def test_a_record_that_an_earlier_version_wrote_is_read(folder):
+    folder.record_path.write_bytes(OLD_RECORD.read_bytes())
+    found = folder.record()
+    assert (found.id, found.harness) == (OLD_RECORD.stem, "0.1.0")
 
 
 def test_the_record_of_another_run_is_refused(folder, record, tmp_path):
