@@ -29,7 +29,7 @@ try:
     from benchmarks import environment, hints
     from benchmarks.consistency import nearest
     from benchmarks.engine import AUTO, COMPILE, DEVICES, ENGINES, PRECISIONS, Choice, check_engine, choose
-    from benchmarks.errors import EngineError, RecipeError, RunError, printable
+    from benchmarks.errors import EngineError, RecipeError, RunError
     from benchmarks.hints import as_typed
     from benchmarks.machine import usable_cores
     from benchmarks.recipe import Recipe, Summary, benchmark_ids, flatten, load_recipe, summaries
@@ -37,6 +37,7 @@ try:
     from benchmarks.start import INTERRUPTED
     from data_prep.errors import DataError
     from results.errors import RegistryError
+    from results.escape import for_json, for_terminal
 except ImportError as error:
     start.refuse_import(error)
 except KeyboardInterrupt:  # the commands are not there yet to say more
@@ -107,7 +108,7 @@ def _one_line_errors() -> Iterator[None]:
 
 
 def _fail(message: str, exit_code: int) -> None:
-    click.echo(f"error: {as_typed(chr(10).join(map(printable, message.split(chr(10)))))}", err=True)
+    click.echo(f"error: {as_typed(chr(10).join(map(for_terminal, message.split(chr(10)))))}", err=True)
     sys.exit(exit_code)
 
 
@@ -262,13 +263,24 @@ def _recipe(benchmark: str, overrides: Sequence[str], epochs: str | None, limit_
 def _print_json(value: Any) -> None:
     import msgspec
 
-    click.echo(json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False))
+    click.echo(for_json(json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False)))
 
 
-def _table_rows(registry: Path, *, all_benchmarks: bool = True) -> list[Row]:
+def _records(registry: Path) -> list[Record]:
+    """The records of the registry; a warning for each that is passed over."""
+    from results.registry import read_all
+
+    return [record for _, record in read_all(registry, lambda line: _echo(f"warning: {line}", err=True))]
+
+
+def _echo(line: str, err: bool = False) -> None:
+    """Print a line that has text of a record in it."""
+    click.echo(for_terminal(line), err=err)
+
+
+def _table_rows(records: Sequence[Record], *, all_benchmarks: bool = True) -> list[Row]:
     """The rows of all benchmarks, or of those that have a record."""
     from benchmarks.verdict import judge_run, target_of
-    from results.registry import read_all
     from results.table import rows
 
     benchmarks = {summary.id: summary for summary in summaries()}
@@ -277,7 +289,6 @@ def _table_rows(registry: Path, *, all_benchmarks: bool = True) -> list[Row]:
         known = benchmarks.get(record.benchmark)
         return judge_run(record, target_of(record) if known is None else known.target)
 
-    records = [record for _, record in read_all(registry, lambda line: click.echo(f"warning: {line}", err=True))]
     recorded = {record.benchmark for record in records}
     listed = (_table_benchmark(b) for b in benchmarks.values() if all_benchmarks or b.id in recorded)
     return [row for row in rows(records, judge, listed) if all_benchmarks or row.runs or row.diverged]
@@ -322,7 +333,7 @@ def list_benchmarks(
     if verdict is not None and not any(verdict.lower() in word for word in _verdict_words()):
         known = _verdict_words()
         raise RecipeError(f"--verdict {verdict}: expected (a part of) {', '.join(known)}{nearest(verdict, known)}")
-    rows = [row for row in _table_rows(registry) if row.benchmark in fits]
+    rows = [row for row in _table_rows(_records(registry)) if row.benchmark in fits]
     rows = [row for row in rows if verdict is None or verdict.lower() in row.verdict.lower()]
     if as_json:
         click.echo(to_json(rows), nl=False)
@@ -338,10 +349,16 @@ def list_benchmarks(
         click.echo("no benchmark fits")
 
 
-def _check_registry(ctx: click.Context, registry: Path) -> None:
-    """A folder that is named must be there; the default one may not be, before the first record."""
-    if ctx.get_parameter_source("registry") is click.core.ParameterSource.COMMANDLINE and not registry.is_dir():
-        _fail(f"--registry {registry}: there is no such folder: expected one with records", 1)
+def _check_registry(ctx: click.Context, registry: Path, *, environment_too: bool = False) -> None:
+    """A folder that is named must be there; the default one may not be, before the first record.
+
+    That of the environment is one that `reproduce` makes: it must be there for what says that all is well in it.
+    """
+    sources = click.core.ParameterSource
+    named = {sources.COMMANDLINE: "--registry "} | ({sources.ENVIRONMENT: "$BNN_REGISTRY "} if environment_too else {})
+    source = ctx.get_parameter_source("registry")
+    if source in named and not registry.is_dir():
+        _fail(f"{named[source]}{registry}: there is no such folder: expected one with records", 1)
 
 
 def _fitting(option: str, wanted: str | None, texts: Mapping[str, str]) -> set[str]:
@@ -656,11 +673,11 @@ def evaluate(
     if as_json:
         _print_json(evaluated.as_json() | ({} if wrong is None else {"wrong": evaluated.wrong_images()}))
     else:
-        click.echo(
+        _echo(
             f"{evaluated.run}: epoch {evaluated.epoch}: {evaluated.kind} error {evaluated.error:.3f} %"
             f" ({evaluated.wrong} of {evaluated.images:,} images wrong), with {evaluated.weights} weights"
         )
-        click.echo(evaluated.comparison)
+        _echo(evaluated.comparison)
     sys.exit(not evaluated.agrees)
 
 
@@ -706,15 +723,19 @@ def bench(
 @click.option("--all", "all_benchmarks", is_flag=True, help="Also benchmarks without a record.")
 @click.option("--write", is_flag=True, help="Also bring results/table.csv and the README's table up to date.")
 @registry_option
-def table(style: str, as_json: bool, all_benchmarks: bool, write: bool, registry: Path) -> None:
+@click.pass_context
+def table(
+    ctx: click.Context, style: str, as_json: bool, all_benchmarks: bool, write: bool, registry: Path
+) -> None:  # fmt: skip
     """Print the table of results, derived from the records."""
     from results import table as tables
 
     if write:
-        recorded = _table_rows(registry, all_benchmarks=False)
-        tables.write_section(registry.parent.parent / "README.md", tables.to_markdown(recorded))
-        tables.write_csv(recorded, registry.parent / "table.csv")
-    rows = _table_rows(registry, all_benchmarks=all_benchmarks)
+        _check_registry(ctx, registry, environment_too=True)
+    records = _records(registry)
+    if write:
+        _write_table(_table_rows(records, all_benchmarks=False), registry)
+    rows = _table_rows(records, all_benchmarks=all_benchmarks)
     if as_json:
         style = "json"
     if style == "text":
@@ -729,16 +750,18 @@ def table(style: str, as_json: bool, all_benchmarks: bool, write: bool, registry
 @cli.command()
 @registry_option
 @json_option
-def verify(registry: Path, as_json: bool) -> None:
+@click.pass_context
+def verify(ctx: click.Context, registry: Path, as_json: bool) -> None:
     """Check every record: schema, hash, consistency; and that results/table.csv and the README follow from them."""
     from benchmarks.verdict import check_record
     from results.registry import verify as verify_registry
     from results.table import check_csv, check_section
 
+    _check_registry(ctx, registry, environment_too=True)
     benchmark_ids()  # what is wrong with the catalogue itself is no problem of any record
     problems = verify_registry(registry, [check_record])
     if not problems:
-        table = _table_rows(registry, all_benchmarks=False)
+        table = _table_rows(_records(registry), all_benchmarks=False)
         problems = [
             *check_csv(table, registry.parent / "table.csv"),
             *check_section(table, registry.parent.parent / "README.md"),
@@ -759,6 +782,18 @@ def verify(registry: Path, as_json: bool) -> None:
 
 
 # -- helpers -----------------------------------------------------------------------------------------------------------
+
+
+def _write_table(recorded: Sequence[Row], registry: Path) -> None:
+    """Bring the README and table.csv that belong to a registry up to date; not every registry has a README."""
+    from results import table as tables
+
+    readme = registry.parent.parent / "README.md"
+    if readme.exists():
+        tables.write_section(readme, tables.to_markdown(recorded))
+    else:
+        click.echo(f"note: there is no {readme} to write the table to: only table.csv is written", err=True)
+    tables.write_csv(recorded, registry.parent / "table.csv")
 
 
 def _width() -> int:
@@ -872,7 +907,7 @@ def _print_row(benchmark: str, registry: Path) -> None:
     """What all recorded runs of a benchmark come to: its row of `list`."""
     from results.table import to_columns
 
-    rows = [row for row in _table_rows(registry, all_benchmarks=False) if row.benchmark == benchmark]
+    rows = [row for row in _table_rows(_records(registry), all_benchmarks=False) if row.benchmark == benchmark]
     if rows:
         click.echo(to_columns(rows), nl=False)
 
@@ -887,7 +922,7 @@ def _with_derived(record: Record, verdict: Verdict) -> dict[str, Any]:
 
 def _print_outcome(outcome: Outcome, verdict: Verdict) -> None:
     record = outcome.record
-    click.echo(f"{record.benchmark}: {record.outcome} after {len(record.curve.epoch)} epochs")
+    _echo(f"{record.benchmark}: {record.outcome} after {len(record.curve.epoch)} epochs")
     if record.results is not None:
         point, counted, places = record.results.declared, record.results.counted, record.target.decimals + 1
         by_validation = record.recipe.settings["protocol"]["selection"] != "last"
@@ -909,7 +944,7 @@ def _print_outcome(outcome: Outcome, verdict: Verdict) -> None:
     judged = verdict.word not in ("not scored", "no published target")
     provisional = " (provisional)" if verdict.provisional and judged else ""
     mixed = "".join(f"; mixed {kind}: its sittings had different ones" for kind in record.mixtures)
-    click.echo(f"  verdict: {verdict.word}{provisional}: {verdict.explanation}{mixed}")
+    _echo(f"  verdict: {verdict.word}{provisional}: {verdict.explanation}{mixed}")
     click.echo(f"  record: {outcome.registered or outcome.folder.record_path}")
     folder = outcome.folder.path
     click.echo(f"  learning curve: {folder / 'learning-curve.png'}; TensorBoard log: {folder / 'tensorboard'}")

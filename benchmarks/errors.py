@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-
-def printable(text: str) -> str:
-    """The text on one line that any stream takes: what cannot be printed in it is escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+from results.escape import for_terminal
 
 
 class OneLineError(Exception):
@@ -14,7 +11,7 @@ class OneLineError(Exception):
     exit_code = 1
 
     def __init__(self, message: str) -> None:
-        super().__init__(printable(message))
+        super().__init__(for_terminal(message))
 
 
 class RecipeError(OneLineError):

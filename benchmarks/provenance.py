@@ -35,7 +35,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.errors import CodeError, printable
+from benchmarks.errors import CodeError
+from results.escape import for_terminal
 
 REPOSITORY = Path(__file__).parents[1]
 # Environment variable by which a command hands on its code to the commands that it starts.
@@ -136,7 +137,7 @@ def handed_on(repository: Path = REPOSITORY) -> dict[str, str]:
 
 def name_files(names: Iterable[str], most: int = 3) -> str:
     """The first names of files, and how many more there are, printable."""
-    shown = [printable(name) for name in names]
+    shown = [for_terminal(name) for name in names]
     return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "")
 
 
@@ -240,7 +241,7 @@ def _read(path: Path, blob: str) -> _Content:
 class _UnknownCommitError(Exception):
     def __init__(self, reason: str, mend: str | None = None) -> None:
         super().__init__(reason)
-        self.reason, self.mend = printable(reason), mend and printable(mend)
+        self.reason, self.mend = for_terminal(reason), mend and for_terminal(mend)
 
 
 def _head(repository: Path) -> tuple[str, dict[str, str]]:

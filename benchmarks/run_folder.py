@@ -41,6 +41,7 @@ from results.canonical import digest
 from results.errors import RegistryError, StorageError
 from results.files import write_atomically
 from results.record import Record, declared_epoch, from_bytes, seal_problems, to_bytes
+from results.registry import file_content
 
 FORMAT = 2  # of run.json and checkpoint.npz; raise it when an older folder cannot be continued
 UNSEALED = 1  # the format of the time before seals
@@ -415,10 +416,7 @@ def read_sealed_record(path: Path) -> Record:
     Raises:
         RegistryError: it is not, or cannot be read.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from None
+    data = file_content(path)
     record = from_bytes(data, str(path))
     if any(seal_problems(data, record.id, str(path))):
         raise RegistryError(f"{path}: it is not what its id, {record.id}, was given to", "id")

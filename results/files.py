@@ -10,8 +10,8 @@ from pathlib import Path
 from results.errors import StorageError
 
 
-def write_atomically(path: Path, data: bytes | memoryview) -> None:
-    """Put `data` at `path`: temporary file beside it, fsync, rename, fsync of the folder.
+def write_atomically(path: Path, data: bytes | memoryview, mode: int = 0o644) -> None:
+    """Put `data` at `path`: temporary file beside it, fsync, rename, fsync of the folder; with these permissions.
 
     Creates the folder if needed. Raises StorageError, and leaves nothing behind, if the file cannot be written.
     """
@@ -20,7 +20,7 @@ def write_atomically(path: Path, data: bytes | memoryview) -> None:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         try:
             with open(handle, "wb") as file:
-                os.fchmod(file.fileno(), 0o644)  # mkstemp's 0600 would keep a shared registry from being read
+                os.fchmod(file.fileno(), mode)  # mkstemp's 0600 would keep a shared registry from being read
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

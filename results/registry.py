@@ -14,6 +14,7 @@ from msgspec import UNSET
 
 from results import checks, weights
 from results.errors import RegistryError, StorageError
+from results.escape import for_terminal
 from results.files import write_atomically
 from results.record import Record, content_of, from_bytes, seal, seal_problems, to_bytes
 from results.record.migrations import dropped_problems
@@ -30,7 +31,7 @@ class Problem(NamedTuple):
     message: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.field}: {self.message}"
+        return for_terminal(f"{self.path}: {self.field}: {self.message}")
 
 
 def write(record: Record, root: Path, published: bytes | None = None) -> Path:
@@ -71,22 +72,25 @@ def _inconsistencies(data: bytes, record: Record) -> list[checks.FieldProblem]:
 def registered_path(record: Record, root: Path) -> Path | None:
     """Where the record is registered, as it was written and with the weights published with it; None if it is not."""
     path = root / record.benchmark / f"{record.id}.json"
-    whole = path.exists() and not any(seal_problems(_content(path), record.id, str(path)))
+    whole = path.exists() and not any(seal_problems(file_content(path), record.id, str(path)))
     return path if whole and not any(weights.problems(record, root)) else None
 
 
 def _write_once(path: Path, data: bytes) -> None:
     if not path.exists():
         write_atomically(path, data)
-    elif _content(path) != data:
+    elif file_content(path) != data:
         raise RegistryError(f"{path}: content: is not what was recorded under this name; restore it (git checkout)")
 
 
 def read(path: Path) -> Record:
-    """The record in a file, as it was written under its name. Raises RegistryError naming file and field."""
-    data = _content(path)
+    """The record in a file, as it was written under its name, and consistent with itself.
+
+    Raises RegistryError naming file and field.
+    """
+    data = file_content(path)
     record = from_bytes(data, str(path))
-    for field, problem in seal_problems(data, path.stem, str(path)):
+    for field, problem in [*seal_problems(data, path.stem, str(path)), *_inconsistencies(data, record)]:
         raise RegistryError(f"{path}: {field}: {problem}", field)
     return record
 
@@ -99,10 +103,7 @@ def read_all(root: Path, warn: Callable[[str], None]) -> list[tuple[Path, Record
     found = []
     for path in _record_files(root):
         try:
-            record = read(path)
-            if problems := checks.problems(record):
-                raise RegistryError(f"{path}: {checks.as_lines(problems[:1])}")
-            found.append((path, record))
+            found.append((path, read(path)))
         except RegistryError as error:
             warn(f"passed over: {error}")
     return found
@@ -145,7 +146,7 @@ def _stray_weights(root: Path) -> Iterator[Problem]:
 
 def _file_problems(path: Path, root: Path, extra_checks: Iterable[ExtraCheck]) -> Iterator[checks.FieldProblem]:
     try:
-        data = _content(path)
+        data = file_content(path)
         record = from_bytes(data, str(path))
     except RegistryError as error:
         field = error.field or "content"
@@ -167,7 +168,8 @@ def _record_files(root: Path, pattern: str = "*/*.json") -> list[Path]:
     return sorted(path for path in root.glob(pattern) if not path.name.startswith("."))
 
 
-def _content(path: Path) -> bytes:
+def file_content(path: Path) -> bytes:
+    """The bytes of a record's file. Raises StorageError; RegistryError for what cannot be one: a pipe, a huge file."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_BYTES:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import stat
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple, NotRequired, Protocol, TypedDict
 
 from msgspec import UNSET
 
-from results.errors import RegistryError
+from results.errors import RegistryError, StorageError
+from results.escape import for_csv, for_json, for_markdown, for_terminal
 from results.files import write_atomically
 from results.groups import Group, groups
 from results.record import Record, standard_error
@@ -155,14 +157,15 @@ def to_csv(table: Sequence[Row]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
+    for line in zip(*columns.values(), strict=True):
+        writer.writerow([for_csv(cell) if isinstance(cell, str) else cell for cell in line])
     return text.getvalue()
 
 
 def to_markdown(table: Sequence[Row]) -> str:
     """The table for the README, with a note on how to read it."""
     lines = [_HEADINGS.values(), ("--:" if column in _NUMBERS else "---" for column in _HEADINGS)]
-    lines += [[cell.replace("|", "\\|") for cell in _cells(row).values()] for row in table]
+    lines += [map(for_markdown, _cells(row).values()) for row in table]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + f"\n\n{NOTE}\n"
 
 
@@ -192,7 +195,8 @@ def to_columns(table: Sequence[Row]) -> str:
 
 def to_json(table: Sequence[Row]) -> str:
     """The table as a JSON list of objects, numbers unrounded."""
-    return json.dumps([row._asdict() for row in table], indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps([row._asdict() for row in table], indent=2, ensure_ascii=False, allow_nan=False)
+    return f"{for_json(text)}\n"
 
 
 def write_csv(table: Sequence[Row], path: Path) -> None:
@@ -203,7 +207,7 @@ def write_csv(table: Sequence[Row], path: Path) -> None:
 
 
 def replace_section(text: str, markdown: str) -> str:
-    """The text with what stands between the two results markers replaced.
+    """The text with what stands between the two results markers replaced, with the line ends that it has.
 
     Raises RegistryError if each marker is not there exactly once, in order.
     """
@@ -211,15 +215,33 @@ def replace_section(text: str, markdown: str) -> str:
     _, end, after = rest.partition(END)
     if not (begin and end) or text.count(BEGIN) != 1 or text.count(END) != 1:
         raise RegistryError(f"no place for the results table: expected one line {BEGIN} and after it one line {END}")
-    return f"{before}{BEGIN}\n{markdown.strip()}\n{END}{after}"
+    section = f"{BEGIN}\n{markdown.strip()}\n{END}"
+    if "\r\n" in text:
+        section = section.replace("\n", "\r\n")
+    return f"{before}{section}{after}"
 
 
 def write_section(path: Path, markdown: str) -> None:
-    """`replace_section` in a file; a file that would not change is not touched."""
-    text = path.read_text()
+    """`replace_section` in a file, which keeps its mode, and stays a link if it is one.
+
+    A file that would not change is not touched. Raises RegistryError as `replace_section`, StorageError if the file
+    cannot be read or written.
+    """
+    text = _read_text(path)
     replaced = replace_section(text, markdown)
     if replaced != text:
-        write_atomically(path, replaced.encode())
+        file = path.resolve()
+        write_atomically(file, replaced.encode(), stat.S_IMODE(file.stat().st_mode))
+
+
+def _read_text(path: Path) -> str:
+    """With its line ends as they are."""
+    try:
+        return path.read_bytes().decode()
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise RegistryError(f"{path}: expected text in UTF-8") from None
 
 
 def check_csv(table: Sequence[Row], path: Path) -> list[Problem]:
@@ -235,8 +257,8 @@ def check_section(table: Sequence[Row], path: Path) -> list[Problem]:
     """Whether the results in `path` (README.md) are this table; nothing where there is no such file."""
     if not path.exists():
         return []
-    text = path.read_text(encoding="utf-8")
     try:
+        text = _read_text(path)
         wrong = replace_section(text, to_markdown(table)) != text
     except RegistryError as error:
         return [Problem(path, "results", str(error))]
@@ -311,11 +333,11 @@ def _verdict(verdicts: Sequence[Verdict]) -> str:
 
 
 def _cells(row: Row) -> Mapping[str, str]:
-    """A row as people read it, by column of _HEADINGS."""
+    """A row as people read it, by column of _HEADINGS, in printable characters."""
     mark = f" ({row.target_kind})" if row.target is not None and row.target_kind != "read" else ""
     spread = "" if row.spread is None else f" ± {percent_text(row.spread, row.decimals + 1)}"
     train = "" if row.train_error is None else f", training {percent_text(row.train_error, row.decimals + 1)}"
-    return {
+    cells = {
         "benchmark": row.benchmark,
         "paper": row.paper,
         "data": row.data,
@@ -326,6 +348,7 @@ def _cells(row: Row) -> Mapping[str, str]:
         "engine": (row.engine or "-") + (f", {row.precision}" if row.precision not in ("", "float32") else ""),
         "date": row.date or "-",
     }
+    return {column: for_terminal(cell) for column, cell in cells.items()}
 
 
 def _number(percent: float | None, decimals: int) -> str:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import statistics
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
-import msgspec
 import pandas as pd
 import pytest
 from record_factory import make_record
 from rich.console import Console
 
 from results import registry, table
-from results.errors import RegistryError
-from results.record import Record, Target
+from results.errors import RegistryError, StorageError
+from results.record import Record, Target, standard_error
 
 UNRUN = table.Benchmark(id="binarynet-svhn", paper="BinaryNet", data="svhn", target=2.8, decimals=2, kind="2nd")
 NO_TARGET = table.Benchmark(id="memorization", paper="Memorization", data="cifar10", target=None)
@@ -29,9 +31,16 @@ def rendered(found: list[table.Row]) -> str:
     return captured.get()
 
 
-def judged(record: Record, word: str, provisional: bool = True) -> Record:
-    verdict = msgspec.structs.replace(record.verdict, word=word, provisional=provisional)
-    return msgspec.structs.replace(record, verdict=verdict)
+class Judged(NamedTuple):
+    """A verdict; what "reproduced" means is for benchmarks.verdict to say."""
+
+    word: str = "reproduced"
+    provisional: bool = True
+
+
+def rows(records: Iterable[Record], benchmarks: Iterable[table.Benchmark] = ()) -> list[table.Row]:
+    """As `table.rows`, where every run reproduced."""
+    return table.rows(records, lambda _: Judged(), benchmarks)
 
 
 def declared(record: Record) -> float:
@@ -39,18 +48,23 @@ def declared(record: Record) -> float:
     return record.results.declared.test_error
 
 
+def binomial(record: Record) -> float:
+    assert record.results is not None
+    return standard_error(record.results.counted.test_wrong, record.results.counted.test_images)
+
+
 def test_one_run_shows_its_error_with_the_binomial_standard_error() -> None:
     record = make_record()
-    (row,) = table.rows([record])
+    (row,) = rows([record])
     assert row.runs == 1
-    assert (row.test_error, row.spread) == (declared(record), record.verdict.standard_error)
-    assert (row.verdict, row.engine, row.date) == ("not reproduced (provisional)", "gluon cpu", "2024-05-02")
-    assert f"| 1.15 | {declared(record):.3f} ± {record.verdict.standard_error:.3f} | 1 |" in table.to_markdown([row])
+    assert (row.test_error, row.spread) == (declared(record), binomial(record))
+    assert (row.verdict, row.engine, row.date) == ("reproduced (provisional)", "gluon cpu", "2024-05-02")
+    assert f"| 1.15 | {declared(record):.3f} ± {binomial(record):.3f} | 1 |" in table.to_markdown([row])
 
 
 def test_several_runs_show_mean_and_standard_deviation() -> None:
     records = [make_record(seed) for seed in (1, 2, 3)]
-    (row,) = table.rows(records)
+    (row,) = rows(records)
     errors = [declared(record) for record in records]
     assert row.runs == 3
     assert row.test_error == pytest.approx(statistics.mean(errors))
@@ -58,23 +72,23 @@ def test_several_runs_show_mean_and_standard_deviation() -> None:
 
 
 def test_the_same_run_again_is_not_a_second_measurement() -> None:
-    (row,) = table.rows([make_record(sittings=1), make_record(sittings=2)])
-    assert row.runs == 1
+    (row,) = rows([make_record(sittings=1), make_record(sittings=2)])
+    assert (row.runs, row.repetitions) == (1, 1)
 
 
 def test_only_finished_scoring_runs_are_averaged_and_diverged_ones_are_told() -> None:
-    empty = make_record(seed=9, epochs=0, sittings=1, outcome="diverged")
+    empty = make_record(seed=9, epochs=0, sittings=1, outcome="diverged", recipe=make_record().recipe)
     records = [make_record(), make_record(2, scoring=False), make_record(3, outcome="killed"), empty]
-    (row,) = table.rows(records)
+    (row,) = rows(records)
     assert (row.runs, row.diverged, row.test_error) == (1, 1, declared(records[0]))
     assert "1 (+1 diverged)" in table.to_markdown([row])
-    assert table.rows([make_record(scoring=False)]) == []
-    (row,) = table.rows([empty])
+    assert rows([make_record(scoring=False)]) == []
+    (row,) = rows([empty])
     assert (row.runs, row.diverged, row.test_error, row.spread) == (0, 1, None, None)
 
 
 def test_benchmarks_without_a_record_are_not_run_and_keep_their_place() -> None:
-    found = table.rows([make_record(benchmark="z"), make_record(benchmark="a")], [UNRUN, NO_TARGET])
+    found = rows([make_record(benchmark="z"), make_record(benchmark="a")], [UNRUN, NO_TARGET])
     assert [row.benchmark for row in found] == ["binarynet-svhn", "memorization", "a", "z"]
     assert [row.verdict for row in found[:2]] == ["not run", "not run"]
     text = rendered(found)
@@ -93,18 +107,19 @@ def test_benchmarks_without_a_record_are_not_run_and_keep_their_place() -> None:
     ],
 )
 def test_verdicts_of_several_runs(words: list[str], text: str) -> None:
-    (row,) = table.rows([judged(make_record(seed), word) for seed, word in enumerate(words)])
+    records = [make_record(seed) for seed in range(len(words))]
+    (row,) = table.rows(records, lambda record: Judged(words[record.seed]))
     assert row.verdict == text
 
 
 def test_a_verdict_that_is_not_provisional_says_so_by_silence() -> None:
-    (row,) = table.rows([judged(make_record(), "reproduced", provisional=False)])
+    (row,) = table.rows([make_record()], lambda _: Judged(provisional=False))
     assert row.verdict == "reproduced"
 
 
 def test_decimals_are_one_more_than_the_papers() -> None:
     target = Target(test_error=11.4, decimals=1, test_images=400, source="paper", kind="mem")
-    (row,) = table.rows([make_record(target=target)])
+    (row,) = rows([make_record(target=target)])
     cells = table.to_markdown([row]).splitlines()[2].split(" | ")
     assert cells[3] == "11.4 (mem)"
     assert cells[4].startswith("11.50 ± ")
@@ -116,10 +131,14 @@ def test_csv_reads_back_and_is_the_same_bytes_in_any_order_of_seeds(tmp_path: Pa
     root = tmp_path / "runs"
     for seed in (7, 2, 9, 0, 4, 1, 8, 3, 6, 5):
         registry.write(make_record(seed, benchmark="ab"[seed % 2]), root)
-    table.write_csv(root, tmp_path / "table.csv")
-    first = (tmp_path / "table.csv").read_bytes()
-    table.write_csv(root, tmp_path / "table.csv")
-    assert (tmp_path / "table.csv").read_bytes() == first
+    path, found = tmp_path / "table.csv", rows(record for _, record in registry.read_all(root, pytest.fail))
+    assert [problem.path for problem in table.check_csv(found, path)] == [path]
+    table.write_csv(found, path)
+    first = path.read_bytes()
+    table.write_csv(found, path)
+    assert path.read_bytes() == first
+    assert table.check_csv(found, path) == []
+    assert [problem.path for problem in table.check_csv(found[:1], path)] == [path]
     frame = pd.read_csv(io.BytesIO(first), keep_default_na=False)
     assert frame.benchmark.tolist() == ["a", "b"]
     assert frame.runs.tolist() == [5, 5]
@@ -136,17 +155,29 @@ def test_an_empty_table_has_its_headings() -> None:
 
 def test_json_has_the_unrounded_numbers() -> None:
     record = make_record()
-    (row,) = json.loads(table.to_json(table.rows([record])))
+    (row,) = json.loads(table.to_json(rows([record])))
     assert row["test_error"] == declared(record)
-    assert row["spread"] == record.verdict.standard_error
+    assert row["spread"] == binomial(record)
 
 
 def test_no_form_is_broken_by_a_name() -> None:
     odd = table.Benchmark(id="odd", paper="a|b [red]", data="d", target=None)
-    found = table.rows([], [odd])
+    found = rows([], [odd])
     assert "a|b [red]" in rendered(found)
     assert "a|b [red]" in table.to_columns(found)
-    assert "a\\|b [red]" in table.to_markdown(found)
+    assert "a\\|b \\[red\\]" in table.to_markdown(found)
+
+
+def test_no_text_of_a_record_is_a_command() -> None:
+    paper = "=1+1\x1b[2J\n| <script>alert(1)</script> `x` \x9b1m\u202e"
+    found = rows([make_record(benchmark="odd", paper=paper)])
+    for text in (rendered(found), table.to_columns(found), table.to_csv(found), table.to_json(found)):
+        assert text.replace("\n", "").isprintable()
+    assert r"=1+1\x1b[2J\n| <script>" in table.to_columns(found)
+    assert r",'=1+1\x1b[2J\n| <script>" in table.to_csv(found)
+    _, _, line, *_ = table.to_markdown(found).splitlines()
+    assert r"| =1+1\\x1b\[2J\\n\| &lt;script&gt;alert(1)&lt;/script&gt; \`x\` \\x9b1m\\u202e |" in line
+    assert json.loads(table.to_json(found))[0]["paper"] == paper
 
 
 def test_replace_section_replaces_what_is_between_the_markers_only() -> None:
@@ -162,12 +193,39 @@ def test_replace_section_needs_the_two_markers(text: str) -> None:
         table.replace_section(text, "x")
 
 
+def test_a_readme_keeps_its_line_ends_its_mode_and_is_still_a_link(tmp_path: Path) -> None:
+    file, link = tmp_path / "real.md", tmp_path / "README.md"
+    file.write_bytes(f"# Title é\r\n{table.BEGIN}\r\nold\r\n{table.END}\r\nafter\r\n".encode())
+    file.chmod(0o640)
+    link.symlink_to("real.md")
+    found = rows([make_record()])
+    assert [problem.path for problem in table.check_section(found, link)] == [link]
+    table.write_section(link, table.to_markdown(found))
+    content = file.read_bytes()
+    assert content.startswith(f"# Title é\r\n{table.BEGIN}\r\n| Benchmark |".encode())
+    assert content.endswith(f"\r\n{table.END}\r\nafter\r\n".encode())
+    assert content.count(b"\n") == content.count(b"\r\n")
+    assert (os.readlink(link), file.stat().st_mode & 0o777) == ("real.md", 0o640)
+    assert table.check_section(found, link) == []
+    assert sorted(os.listdir(tmp_path)) == ["README.md", "real.md"]
+
+
+def test_a_readme_that_is_no_text_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "README.md"
+    path.write_bytes(b"\xff")
+    with pytest.raises(RegistryError, match=r"README\.md: expected text in UTF-8"):
+        table.write_section(path, "x")
+    assert [problem.message for problem in table.check_section([], path)] == [f"{path}: expected text in UTF-8"]
+    with pytest.raises(StorageError, match="cannot be read"):
+        table.write_section(tmp_path / "absent.md", "x")
+
+
 def test_a_benchmark_without_a_target_shows_its_training_error() -> None:
     records = [make_record(seed, evaluates=True) for seed in (1, 2)]
-    (row,) = table.rows(records)
+    (row,) = table.rows(records, lambda _: Judged("no published target"))
     assert row.verdict == "no published target"
     mean = sum(r.curve.train_error[r.results.declared.epoch - 1] for r in records) / 2
     assert row.train_error == mean
     assert f", training {mean:.3f}" in table.to_markdown([row])
-    assert f",{mean:.3f}\n" in table.to_csv([row])
-    assert table.rows([make_record()])[0].train_error is None
+    assert f",{mean:.3f},float32,0,\n" in table.to_csv([row])
+    assert rows([make_record()])[0].train_error is None
