@@ -24,12 +24,14 @@ import contextlib
 import fnmatch
 import functools
 import hashlib
+import io
 import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,6 +135,22 @@ def check_unchanged(repository: Path = REPOSITORY) -> None:
 def handed_on(repository: Path = REPOSITORY) -> dict[str, str]:
     """The environment of commands that this one starts, now or in days: they refuse to compute with other code."""
     return {HANDED_ON: json.dumps(_shortened(code_at_start(repository)), separators=(",", ":"))}
+
+
+def changed_files(code: Code, repository: Path = REPOSITORY) -> bytes:
+    """The files that differ from the commit, as they are, in a zip archive; the same files give the same bytes.
+
+    Those that are gone are named in `deleted.txt`, one a line.
+    """
+    there = [name for name in code.changed if name in code.files]
+    gone = "".join(f"{name}\n" for name in code.changed if name not in code.files)
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in there:
+            archive.writestr(zipfile.ZipInfo(for_terminal(name)), (repository / name).read_bytes())
+        if gone:
+            archive.writestr(zipfile.ZipInfo("deleted.txt"), gone.encode(errors="surrogateescape"))
+    return content.getvalue()
 
 
 def name_files(names: Iterable[str], most: int = 3) -> str:

@@ -4,6 +4,7 @@
     checkpoint.npz            engine state and progress after the last stored epoch
     checkpoint-previous.npz   the one before, until the run is over
     weights-epoch-0042.npz    parameters of the declared epoch (of each of the two checkpoints)
+    code-0123456789abcdef.zip the code files that differed from the commit, by the digest of the difference
     sittings.json             every sitting, also those that stored nothing
     record.json               when the run is over
     learning-curve.png, tensorboard/
@@ -331,6 +332,12 @@ class RunFolder:
             raise SealError(f"{path} is missing") from error
         except (SealError, OSError) as error:
             raise SealError(f"{path} is damaged ({error})") from error
+
+    def save_code(self, diff_sha256: str, archive: bytes) -> None:
+        """Keep the code files that differ from the commit, for whoever asks what `diff_sha256` stands for."""
+        path = self.path / f"code-{diff_sha256[:16]}.zip"
+        if not path.exists():
+            write_atomically(path, archive)
 
     # -- sittings ------------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from benchmarks.engine import Engine, compile_option, open_engine
 from benchmarks.errors import RunError
 from benchmarks.machine import cpu_model, memory_mib, peak_memory_mib, usable_cores
 from benchmarks.protocol import DivergenceError, Progress, evaluate, train
-from benchmarks.provenance import Code, check_unchanged, code_at_start
+from benchmarks.provenance import Code, changed_files, check_unchanged, code_at_start
 from benchmarks.publication import publishable
 from benchmarks.published_curve import CurveComparison, compare_curves, published_curve
 from benchmarks.recipe import CLASSES, Recipe, recipe_from_settings
@@ -308,7 +308,10 @@ class _Run:
     def _train(self, checkpoint: Checkpoint) -> str:
         progress = checkpoint.progress
         past = list(zip(_epoch_ends(checkpoint), _rows(progress), strict=True))
-        checkpoint.sittings.append(_new_sitting(progress.epoch + 1, self.engine.describe()))
+        code = code_at_start()
+        if code.diff_sha256 is not None:
+            self.folder.save_code(code.diff_sha256, changed_files(code))
+        checkpoint.sittings.append(_new_sitting(progress.epoch + 1, self.engine.describe(), code))
         self._note_sitting(checkpoint)
         reference = self._reference_curve()
         self.reporter.run_started(self.folder, self.recipe, self.engine.describe(), progress.epoch, reference)
@@ -476,8 +479,7 @@ class _Run:
         return facts
 
 
-def _new_sitting(first_epoch: int, engine: dict[str, object]) -> SittingLog:
-    code = code_at_start()
+def _new_sitting(first_epoch: int, engine: dict[str, object], code: Code) -> SittingLog:
     return SittingLog(
         commit=code.commit,
         dirty=code.dirty,

@@ -203,6 +203,13 @@ def assert_as(record: Record, whole: Record) -> None:
     assert record.weights_sha256 == whole.weights_sha256
 
 
+def test_code_that_differs_from_the_commit_is_kept_beside_the_run(bench, monkeypatch):
+    code = dataclasses.replace(code_at_start(), dirty=True, diff_sha256="ab" * 32, changed=("cli.py",))
+    monkeypatch.setattr(runner, "code_at_start", lambda: code)
+    folder = bench.reproduce().folder
+    assert [path.name for path in folder.path.glob("code-*")] == ["code-abababababababab.zip"]
+
+
 # -- kills -------------------------------------------------------------------------------------------------------------
 
 
