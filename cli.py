@@ -917,7 +917,8 @@ def _with_derived(record: Record, verdict: Verdict) -> dict[str, Any]:
     from results.canonical import plain
 
     content: dict[str, Any] = plain(record)
-    return content | {"results": record.results, "restarts": record.restarts, "verdict": verdict}
+    derived = {"results": record.results, "restarts": record.restarts, "seeds": record.seeds, "verdict": verdict}
+    return content | derived
 
 
 def _print_outcome(outcome: Outcome, verdict: Verdict) -> None:

@@ -3,33 +3,47 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from examples import examples
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from benchmarks.recipe import load_recipe
-from benchmarks.verdict import check_record, judge_run, target_standard_error
+from benchmarks.verdict import RULE, check_record, judge_run, target_of, target_standard_error
 from results import registry
-from results.canonical import canonical_json, leaves
-from results.record import Counted, Point, Results, error_percent
+from results.canonical import canonical_json, leaves, plain
+from results.record import Curve, Difference, Record, error_percent, from_bytes, pack_bits, standard_error
 
-RECIPE = load_recipe("binaryconnect-mnist")
+OURS = next((Path(__file__).parents[2] / "results" / "runs" / "binaryconnect-mnist").glob("*.json")).read_bytes()
+TARGET = load_recipe("binaryconnect-mnist").target
+RECORD = from_bytes(OURS, "a record of binaryconnect-mnist")
 
 
-def results(wrong: int, images: int = 10_000) -> Results:
-    error = error_percent(wrong, images)
-    point = Point(epoch=1, valid_error=1.0, test_error=error, test_wrong=wrong, test_images=images)
-    counted = Counted(test_error=error, test_wrong=wrong, test_images=images)
-    return Results(counted=counted, declared=point, last=point, best_test=point)
+def with_errors(wrong: int, **changes: Any) -> Record:
+    """The record of a run of one epoch that got `wrong` of the 10,000 test images wrong."""
+    settings = RECORD.recipe.settings | {"train": RECORD.recipe.settings["train"] | {"epochs": 1}}
+    columns = {column: values[:1] for column, values in plain(RECORD.curve).items()}
+    columns |= {"test_wrong": [wrong], "test_error": [error_percent(wrong, 10_000)]}
+    return msgspec.structs.replace(
+        RECORD,
+        recipe=msgspec.structs.replace(RECORD.recipe, settings=settings),
+        curve=Curve(**columns),
+        test_correct=pack_bits(np.arange(10_000) >= wrong),
+        **changes,
+    )
 
 
 def test_margin_is_two_binomial_standard_errors_of_the_target():
-    verdict = judge_run(RECIPE, results(115))
+    verdict = judge_run(with_errors(115), TARGET)
     assert verdict.margin == pytest.approx(2 * 100 * math.sqrt(0.0115 * 0.9885 / 10_000))
     assert verdict.margin == pytest.approx(0.2132, abs=1e-4)
+    assert verdict.rule == RULE
+    own = msgspec.structs.replace(TARGET, margin_standard_errors=3.0)
+    assert judge_run(with_errors(115), own).margin == pytest.approx(1.5 * verdict.margin)
 
 
 @pytest.mark.parametrize(
@@ -37,39 +51,52 @@ def test_margin_is_two_binomial_standard_errors_of_the_target():
     [(115, "reproduced"), (136, "reproduced"), (137, "not reproduced"), (94, "reproduced"), (93, "suspiciously good")],
 )
 def test_words(wrong, word):
-    verdict = judge_run(RECIPE, results(wrong))
+    verdict = judge_run(with_errors(wrong), TARGET)
     assert verdict.word == word
     assert verdict.provisional
+    assert verdict.standard_error == standard_error(wrong, 10_000)
 
 
 @given(st.integers(0, 10_000))
 def test_a_worse_run_never_gets_a_better_verdict(wrong):
     ranks = ["suspiciously good", "reproduced", "not reproduced"]
-    verdicts = [ranks.index(judge_run(RECIPE, results(w)).word) for w in (wrong, min(wrong + 1, 10_000))]
+    records = [with_errors(w) for w in (wrong, min(wrong + 1, 10_000))]
+    verdicts = [ranks.index(judge_run(record, TARGET).word) for record in records]
     assert verdicts == sorted(verdicts)
 
 
 def test_a_changed_recipe_is_never_judged():
-    verdict = judge_run(load_recipe("binaryconnect-mnist", ["train.epochs=2"]), results(115))
+    changed = Difference(key="train.epochs", published=250, value=2, source="--epochs")
+    recipe = msgspec.structs.replace(RECORD.recipe, scoring=False, differences=[changed])
+    verdict = judge_run(msgspec.structs.replace(RECORD, recipe=recipe), TARGET)
     assert (verdict.word, verdict.margin) == ("not scored", None)
     assert "train.epochs" in verdict.explanation
 
 
 def test_without_a_target_there_is_none():
-    assert judge_run(msgspec.structs.replace(RECIPE, target=None), results(115)).word == "no published target"
+    assert judge_run(RECORD, None).word == "no published target"
 
 
 def test_diverged_at_once_is_not_reproduced():
-    assert judge_run(RECIPE, None).word == "not reproduced"
+    nothing = Curve(**{column: [] for column in plain(RECORD.curve)})
+    record = msgspec.structs.replace(RECORD, curve=nothing, test_correct=None, outcome="diverged")
+    assert (judge_run(record, TARGET).word, judge_run(record, TARGET).standard_error) == ("not reproduced", None)
 
 
 def test_diverged_later_is_not_reproduced_however_good_it_was_before():
-    verdict = judge_run(RECIPE, results(115), "diverged")
+    verdict = judge_run(with_errors(115, outcome="diverged"), TARGET)
     assert (verdict.word, verdict.margin) == ("not reproduced", None)
     assert verdict.explanation == "diverged after epoch 1"
 
 
-OURS = next((Path(__file__).parents[2] / "results" / "runs" / "binaryconnect-mnist").glob("*.json")).read_bytes()
+def test_a_benchmark_that_the_catalogue_lacks_is_judged_by_what_its_record_states():
+    stated = target_of(RECORD)
+    assert (stated.percent, stated.decimals, stated.source) == (1.15, 2, RECORD.target.source)
+    assert judge_run(RECORD, stated) == judge_run(RECORD, TARGET)
+    target = msgspec.structs.replace(RECORD.target, test_error=None)
+    assert target_of(msgspec.structs.replace(RECORD, target=target)) is None
+
+
 SINGLE_VALUES = [field for field, _ in leaves(json.loads(OURS)) if "[" not in field and "checksums" not in field]
 GROUPS = ["recipe.settings", *(f"recipe.settings.{group}" for group in json.loads(OURS)["recipe"]["settings"])]
 
