@@ -656,6 +656,8 @@ def evaluate(
         raise click.UsageError("--first and --weights are for a RUN: published weights are for the test images")
     from benchmarks import evaluation
 
+    if wrong is not None:
+        evaluation.check_folder(wrong)
     asked = evaluation.Asked(engine, device, threads)
     if pretrained is not None:
         path = evaluation.find_published(registry, pretrained)

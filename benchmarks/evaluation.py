@@ -44,6 +44,7 @@ from results.weights import read as read_weights
 
 # Of an engine's description: what decides the last bits.
 COMPUTED_BY = ("name", "device", "device_name", "threads", "precision", "versions", "driver", "features", "determinism")
+WORDS = {"device_name": "processor or GPU"}
 # How often to read again what a training process was replacing, and how long to wait in between.
 ATTEMPTS, PAUSE_SECONDS = 20, 0.05
 Notify = Callable[[str], None]
@@ -152,6 +153,12 @@ class Evaluated:
         }
         engine = {name: self.computed_by[name] for name in ("name", "device", "threads", "precision")}
         return rest | named | compared | {"engine": engine}
+
+
+def check_folder(path: Path) -> None:
+    """Raise RunError, before there is anything to write, unless the folder of a file is there."""
+    if not path.parent.is_dir():
+        raise RunError(f"cannot write {path}: there is no folder {path.parent}: make it, or name another one")
 
 
 def write_wrong_images(evaluated: Evaluated, path: Path) -> None:
@@ -325,11 +332,15 @@ def _open(recipe: Recipe, seed: int, began: Mapping[str, Any], asked: Asked, not
             raise
         device = "cpu"  # there is a GPU, but this engine cannot use it
         engine = opened(device)
-    there = f"{began['name']} on {began['device']}, {began['threads']} threads"
-    here = f"{name} on {device}, {threads} threads"
+    there = _in_words(began["name"], began["device"], began["threads"])
+    here = _in_words(name, device, threads)
     if here != there:
         notify(f"note: recorded by {there}; evaluated by {here}{' as asked' if asked != Asked() else ''}")
     return engine
+
+
+def _in_words(engine: str, device: str, threads: int) -> str:
+    return f"{engine} on {device}, {threads} {'thread' if threads == 1 else 'threads'}"
 
 
 def _declared(folder: RunFolder, recipe: Recipe) -> tuple[Recorded, dict[str, np.ndarray]]:
@@ -444,17 +455,18 @@ def _evaluated(
 
 
 def _differences(recorded: Mapping[str, Any] | None, found: Mapping[str, Any]) -> list[str]:
-    """In which of COMPUTED_BY they differ, a phrase each."""
+    """In which of COMPUTED_BY they differ, a phrase each; what was not recorded then is no difference."""
     if recorded is None:
         return ["it is not known by which engine"]
-    return [
-        _phrase(name, recorded.get(name), found.get(name))
-        for name in COMPUTED_BY
-        if recorded.get(name) != found.get(name)
-    ]
-
-
-def _phrase(name: str, recorded: Any, found: Any) -> str:
-    plain = isinstance(recorded, str | int) and isinstance(found, str | int)
-    words = {"name": "engine", "device_name": "processor or GPU"}.get(name, name)
-    return f"{words} {found}, not {recorded}" if plain else f"other {words}"
+    if recorded["name"] != found["name"]:
+        return [f"engine {found['name']} on {found['device']}, not {recorded['name']} on {recorded['device']}"]
+    phrases = []
+    for name in COMPUTED_BY:
+        then, now = recorded.get(name), found.get(name)
+        if isinstance(then, dict) and isinstance(now, dict):
+            shared = sorted(then.keys() & now.keys())
+            phrases += [f"{key} {now[key]}, not {then[key]}" for key in shared if then[key] != now[key]]
+        elif then != now:
+            plain = not isinstance(then, list)
+            phrases.append(f"{WORDS.get(name, name)} {now}, not {then}" if plain else f"other {name}")
+    return phrases

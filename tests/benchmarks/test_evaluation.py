@@ -191,10 +191,10 @@ def test_the_images_that_are_classified_wrongly_are_listed(command, tmp_path, sm
 
 
 def test_a_list_that_cannot_be_written_is_told(command, tmp_path):
-    (tmp_path / "file").touch()
-    result = command("evaluate", "binary", "--wrong", str(tmp_path / "file" / "wrong.csv"))
-    assert (result.returncode, len(result.stderr.splitlines())) == (1, 1)
-    assert "wrong.csv: cannot be written: Not a directory" in result.stderr
+    result = command("evaluate", "binary", "--wrong", str(tmp_path / "new" / "wrong.csv"))
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "wrong.csv: there is no folder" in result.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_hints_name_the_folders_that_the_user_named(home, command, tmp_path):
