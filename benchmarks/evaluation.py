@@ -212,7 +212,9 @@ def evaluate_run(
         recipe = apply_overrides(recipe, [(f"model.evaluation_weights={weights}", "--weights")])
     recorded, parameters = _declared(folder, recipe)
     data = load_data(recipe, data_root, manifest.seed)
-    otherwise = _check_data(f"run {folder.name} began with other data", recipe, manifest.data, data, folder.notify)
+    otherwise = _check_data(
+        f"run {folder.name} began with other data", recipe, manifest.seed, manifest.data, data, folder.notify
+    )
     began = {name: getattr(manifest, name) for name in ("device", "threads", "precision", "compile")}
     engine = _open(recipe, manifest.seed, began | {"name": manifest.engine}, asked or Asked(), folder.notify)
     engine.load_parameters(parameters)
@@ -250,7 +252,7 @@ def evaluate_published(
     recipe = recipe_from_settings(record.benchmark, record.recipe.named_settings, {})
     data = load_data(recipe, data_root, record.seed)
     complaint = f"record {record.id} was measured on other test images"
-    otherwise = _check_data(complaint, recipe, {"test": record.data.test.digest}, data, notify)
+    otherwise = _check_data(complaint, recipe, record.seed, {"test": record.data.test.digest}, data, notify)
     recorded = _of_record(record)
     assert recorded.engine is not None
     compiled = "on" if "torch.compile" in record.engine.features else "off"
@@ -293,7 +295,7 @@ def _first(train: Split, count: int) -> Split:
 
 
 def _check_data(
-    complaint: str, recipe: Recipe, expected: Mapping[str, str], data: Dataset, notify: Notify
+    complaint: str, recipe: Recipe, seed: int, expected: Mapping[str, str], data: Dataset, notify: Notify
 ) -> list[str]:
     """What is other about the data, in a phrase; refused unless it is what another machine makes of the same images.
 
@@ -304,7 +306,7 @@ def _check_data(
     if not splits:
         return []
     if not is_computed_on_the_machine(recipe):
-        raise RunError(f"{complaint}: {other_data(recipe, expected, found)}")
+        raise RunError(f"{complaint}: {other_data(recipe, seed, expected, found)}")
     notify(
         f"note: {complaint}: {recipe.data.preprocessing} was computed by another machine or version, from the same"
         f" images with the same settings; the digest of {', '.join(splits)} is another"

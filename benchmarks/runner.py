@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from benchmarks.run_folder import (
     read_sealed_record,
     weights_digest,
 )
-from benchmarks.settings import full_settings
+from benchmarks.settings import full_settings, setting_text
 from benchmarks.tensorboard_log import TensorBoardLog
 from benchmarks.version import harness_version
 from data_prep import Dataset, Split, load, variants
@@ -224,8 +225,10 @@ def is_computed_on_the_machine(recipe: Recipe) -> bool:
     return recipe.data.preprocessing.partition(",")[0] in variants(recipe.data.dataset)
 
 
-def other_data(recipe: Recipe, expected: Mapping[str, str], found: Mapping[str, str]) -> str:
+def other_data(recipe: Recipe, seed: int, expected: Mapping[str, str], found: Mapping[str, str]) -> str:
     """That the data have other digests than expected, why that may be, and what mends it."""
+    changes = "".join(f" --set {shlex.quote(f'{d.key}={setting_text(d.value)}')}" for d in recipe.differences)
+    anew = f"`python cli.py reproduce {recipe.id} --seed {seed}{changes}`"
     splits = [name for name in expected if expected[name] != found[name]]
     differing = ", ".join(f"{name} {found[name][:16]}, not {expected[name][:16]}" for name in splits)
     dataset, preprocessing = recipe.data.dataset, recipe.data.preprocessing
@@ -233,7 +236,7 @@ def other_data(recipe: Recipe, expected: Mapping[str, str], found: Mapping[str, 
         return (
             f"found digests {differing}; {preprocessing} was computed by another machine or version, with other last"
             f" bits, and to train on with them would be another run: copy {dataset}-{preprocessing}.h5 from where the"
-            f" run began and name its folder with --data, or begin anew: `python cli.py reproduce {recipe.id}`;"
+            f" run began and name its folder with --data, or begin anew: {anew};"
             " `evaluate` accepts them"
         )
     return f"found digests {differing}: name the folder of its data with --data, or `python cli.py prepare {dataset}`"
@@ -249,7 +252,8 @@ def reopen(folder: RunFolder, data_root: Path) -> tuple[Recipe, Dataset, Engine,
     recipe = recipe_from_settings(manifest.benchmark, manifest.settings, manifest.overrides)
     data = load_data(recipe, data_root, manifest.seed)
     if digests(data) != manifest.data:
-        raise RunError(f"run {folder.name} began with other data: {other_data(recipe, manifest.data, digests(data))}")
+        reason = other_data(recipe, manifest.seed, manifest.data, digests(data))
+        raise RunError(f"run {folder.name} began with other data: {reason}")
     engine = open_engine(
         manifest.engine,
         recipe.model,

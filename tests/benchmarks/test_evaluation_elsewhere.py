@@ -182,7 +182,8 @@ def test_data_of_other_bits_are_evaluated_and_never_trained_on(bench, opened, mo
     for module in (evaluation, runner):
         monkeypatch.setattr(module, "is_computed_on_the_machine", lambda recipe: True)
     with pytest.raises(
-        RunError, match=r"other last bits.*copy mnist-small-signed\.h5 .*begin anew: `python cli\.py rep"
+        RunError,
+        match=r"other last bits.*copy mnist-small-signed\.h5 .*anew: `python cli\.py reproduce one-layer --seed 34`",
     ):
         bench.resume()
     evaluated = evaluate_run(RunFolder(folder.path, notes.append), data_root=bench.data)
