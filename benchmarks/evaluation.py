@@ -14,7 +14,7 @@ from __future__ import annotations
 import csv
 import io
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -254,9 +254,8 @@ def evaluate_published(
     complaint = f"record {record.id} was measured on other test images"
     otherwise = _check_data(complaint, recipe, record.seed, {"test": record.data.test.digest}, data, notify)
     recorded = _of_record(record)
-    assert recorded.engine is not None
-    compiled = "on" if "torch.compile" in record.engine.features else "off"
-    engine = _open(recipe, record.seed, {**recorded.engine, "compile": compiled}, asked or Asked(), notify)
+    began = to_builtins(record.engine) | {"compile": "on" if "torch.compile" in record.engine.features else "off"}
+    engine = _open(recipe, record.seed, began, asked or Asked(), notify)
     engine.load_parameters(parameters)
     measured = evaluate(engine, data.test, recipe)
     name = f"{record.benchmark}/{record.id}"
@@ -390,7 +389,7 @@ def _declared_now(folder: RunFolder, recipe: Recipe) -> tuple[Recorded, dict[str
                 f"run {folder.name} diverged in its first epoch: it has no weights to evaluate; another seed may do"
                 f" better: `python cli.py reproduce {record.benchmark} --seed N`"
             )
-        recorded = _of_record(record, folder)
+        recorded = _of_record(record)
         if record.outcome == "diverged":
             folder.notify(
                 f"note: run {folder.name} diverged after epoch {record.results.last.epoch}: this is epoch"
@@ -410,20 +409,20 @@ def _declared_now(folder: RunFolder, recipe: Recipe) -> tuple[Recorded, dict[str
     return recorded, folder.load_weights(epoch)
 
 
-def _measured_by(sittings: list[Any], epoch: int) -> Mapping[str, Any] | None:
+def _measured_by(sittings: Sequence[Any], epoch: int) -> Mapping[str, Any] | None:
     """The description of the engine of the sitting that an epoch belongs to."""
-    return next((s.engine for s in sittings if s.first_epoch <= epoch <= s.last_epoch), None)
+    engine = next((s.engine for s in sittings if s.first_epoch <= epoch <= s.last_epoch), None)
+    described: Mapping[str, Any] | None = to_builtins(engine)
+    return described
 
 
-def _of_record(record: Record, folder: RunFolder | None = None) -> Recorded:
-    """What a record declares; by its folder also which engine measured it, if several have computed."""
+def _of_record(record: Record) -> Recorded:
+    """What a record declares."""
     assert record.results is not None
     assert record.test_correct is not None
-    point, engine = record.results.declared, to_builtins(record.engine)
-    if folder is not None and record.restarts:
-        checkpoint = folder.load_checkpoint()
-        engine = (checkpoint and _measured_by(checkpoint.sittings, point.epoch)) or engine
-    return Recorded(point.epoch, point.test_error, schema.unpack_bits(record.test_correct, point.test_images), engine)
+    point = record.results.declared
+    correct = schema.unpack_bits(record.test_correct, point.test_images)
+    return Recorded(point.epoch, point.test_error, correct, _measured_by(record.sittings, point.epoch))
 
 
 def _evaluated(

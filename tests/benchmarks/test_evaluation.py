@@ -200,16 +200,16 @@ def test_a_list_that_cannot_be_written_is_told(command, tmp_path):
 def test_hints_name_the_folders_that_the_user_named(home, command, tmp_path):
     """By an option, and not by a variable, which the next command has too."""
     runs = str(tmp_path / "my runs")
-    assert "`python cli.py reproduce ID` starts one" in command("evaluate", "nothing").stderr
+    assert "cli.py reproduce ID` starts one" in command("evaluate", "nothing").stderr
     assert (
-        f"`python cli.py reproduce ID --runs '{runs}'` starts" in command("evaluate", "nothing", "--runs", runs).stderr
+        f"cli.py reproduce ID --runs '{runs}'` starts" in command("evaluate", "nothing", "--runs", runs).stderr
     )
     data = str(tmp_path / "d")
     stderr = command("evaluate", "binary", "--data", data, "--runs", str(home / "runs")).stderr
-    assert stderr.endswith(f"run `python cli.py prepare mnist-small --data {data}`\n")  # which takes no --runs
+    assert stderr.endswith(f"cli.py prepare mnist-small --data {data}`\n")  # which takes no --runs
     registry = str(tmp_path / "r")
     stderr = command("evaluate", "--pretrained", "real", "--registry", registry).stderr
-    assert f"`python cli.py reproduce real --registry {registry}` makes one" in stderr
+    assert f"cli.py reproduce real --registry {registry}` makes one" in stderr
 
 
 def test_networks_evaluated_with_real_weights_publish_none(home, command):
@@ -236,7 +236,7 @@ def test_resuming_a_finished_run_changes_nothing(home, command):
         (("binary", "--threads", "100000"), 1, "100000"),
         (("binary", "--first", "2001"), 1, "the run has 2,000 training images: asked for the first 2,001"),
         (("--pretrained", "nothing"), 7, "no record 'nothing'"),
-        (("--pretrained", "real"), 1, "`python cli.py reproduce real` makes one where"),
+        (("--pretrained", "real"), 1, "cli.py reproduce real` makes one where"),
     ],
 )
 def test_bad_input_is_one_clear_line(command, arguments, exit_code, complaint):
