@@ -27,9 +27,9 @@ try:
     import click
 
     from benchmarks import environment, hints
-    from benchmarks.consistency import nearest
     from benchmarks.engine import AUTO, COMPILE, DEVICES, ENGINES, PRECISIONS, Choice, check_engine, choose
     from benchmarks.errors import EngineError, RecipeError, RunError
+    from benchmarks.expected import nearest
     from benchmarks.hints import as_typed
     from benchmarks.machine import usable_cores
     from benchmarks.recipe import Recipe, Summary, benchmark_ids, flatten, load_recipe, summaries
@@ -278,19 +278,21 @@ def _echo(line: str, err: bool = False) -> None:
     click.echo(for_terminal(line), err=err)
 
 
-def _table_rows(records: Sequence[Record], *, all_benchmarks: bool = True) -> list[Row]:
+def _table_rows(
+    records: Sequence[Record], *, all_benchmarks: bool = True, benchmarks: Sequence[Summary] | None = None
+) -> list[Row]:
     """The rows of all benchmarks, or of those that have a record."""
     from benchmarks.verdict import judge_run, target_of
     from results.table import rows
 
-    benchmarks = {summary.id: summary for summary in summaries()}
+    known_ones = {summary.id: summary for summary in (summaries() if benchmarks is None else benchmarks)}
 
     def judge(record: Record) -> Verdict:
-        known = benchmarks.get(record.benchmark)
+        known = known_ones.get(record.benchmark)
         return judge_run(record, target_of(record) if known is None else known.target)
 
     recorded = {record.benchmark for record in records}
-    listed = (_table_benchmark(b) for b in benchmarks.values() if all_benchmarks or b.id in recorded)
+    listed = (_table_benchmark(b) for b in known_ones.values() if all_benchmarks or b.id in recorded)
     return [row for row in rows(records, judge, listed) if all_benchmarks or row.runs or row.diverged]
 
 
@@ -324,7 +326,7 @@ def list_benchmarks(
     from results.table import to_columns, to_json, to_rich
 
     _check_registry(ctx, registry)
-    entries = {entry.id: entry for entry in summaries()}
+    entries = {entry.id: entry for entry in summaries(_warn)}
     wanted = {
         "--paper": (paper, {name: entry.searched for name, entry in entries.items()}),
         "--data": (dataset, {name: entry.dataset for name, entry in entries.items()}),
@@ -333,7 +335,8 @@ def list_benchmarks(
     if verdict is not None and not any(verdict.lower() in word for word in _verdict_words()):
         known = _verdict_words()
         raise RecipeError(f"--verdict {verdict}: expected (a part of) {', '.join(known)}{nearest(verdict, known)}")
-    rows = [row for row in _table_rows(_records(registry)) if row.benchmark in fits]
+    rows = _table_rows(_records(registry), benchmarks=list(entries.values()))
+    rows = [row for row in rows if row.benchmark in fits]
     rows = [row for row in rows if verdict is None or verdict.lower() in row.verdict.lower()]
     if as_json:
         click.echo(to_json(rows), nl=False)
@@ -347,6 +350,10 @@ def list_benchmarks(
             click.echo("Target -: no published target")
     else:
         click.echo("no benchmark fits")
+
+
+def _warn(message: str) -> None:
+    click.echo(as_typed(f"warning: {message}"), err=True)
 
 
 def _check_registry(ctx: click.Context, registry: Path, *, environment_too: bool = False) -> None:
@@ -437,6 +444,49 @@ def show(benchmark: str, overrides: Sequence[str], epochs: str | None, limit_tra
     )
     changes = "".join(f" --set {shlex.quote(f'{d.key}={setting_text(d.value)}')}" for d in recipe.differences)
     click.echo(as_typed(f"it would run: python cli.py reproduce {recipe.id}{changes}"))
+
+
+@cli.command()
+@click.argument("benchmark", metavar="ID")
+@click.option("--from", "origin", required=True, metavar="ID", help="The benchmark that it is most like.")
+@click.option("--folder", metavar="NAME", help="Folder of its paper in the catalogue.  [default: that of --from]")
+def new(benchmark: str, origin: str, folder: str | None) -> None:
+    """Begin a benchmark: write a commented draft of its catalogue file, in which each source is to be filled in."""
+    from benchmarks.draft import write_draft
+    from benchmarks.recipe import catalog_folder
+
+    if benchmark in benchmark_ids():
+        _fail(f"{benchmark} is in the catalogue already: expected the id of a new benchmark", RecipeError.exit_code)
+    recipe, home = load_recipe(origin), catalog_folder(origin)
+    place = home.parent / (folder or home.name)
+    path = write_draft(benchmark, recipe, place, same_paper=place == home)
+    file = shlex.quote(start.relative(str(path)))
+    click.echo(as_typed(f"{file}: a draft; what is still to be done, says: python cli.py validate {file}"))
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@json_option
+def validate(file: Path, as_json: bool) -> None:
+    """Say all that is wrong with a catalogue file, or that nothing is. Exit code 2 if something is."""
+    from benchmarks import catalog_file
+    from benchmarks.recipe import other_file
+
+    problems: list[str] = []
+    try:
+        catalog_file.read(file)
+    except catalog_file.CatalogError as error:
+        problems += error.problems
+    if (other := other_file(file)) is not None:
+        problems.append(f"id: {other.parent.name}/{other.name} has it already: rename or remove one of them")
+    if as_json:
+        _print_json({"file": str(file), "problems": problems})
+    else:
+        for problem in problems:
+            click.echo(printable(problem))
+        count = f"{len(problems)} problem{'s' * (len(problems) > 1)}" if problems else "nothing is wrong with it"
+        click.echo(f"{printable(str(file))}: {count}")
+    sys.exit(RecipeError.exit_code if problems else 0)
 
 
 @cli.command()

@@ -1,18 +1,18 @@
-"""What no setting can refuse by itself: values that do not go together, in one line that says what was expected."""
+"""What no setting can refuse by itself: values that do not go together, and what was expected."""
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import msgspec
 
 from benchmarks.architecture import Dense, layer_shapes, parse_architecture
 from benchmarks.errors import RecipeError
+from benchmarks.expected import nearest
 from benchmarks.layerwise import layer_activations, layer_linear_outputs, layer_weights, linear_layers, spread
 from benchmarks.networks import IMAGE_SHAPE, NETWORKS
-from benchmarks.settings import CLASSES, DATASETS, ModelSettings, Settings, TrainSettings, setting_text
+from benchmarks.settings import CLASSES, DATASETS, ModelSettings, Settings, setting_text
 
 WEIGHTS = ("deterministic", "real", "stochastic", "ternary")
 ACTIVATIONS = ("binary_sigmoid", "binary_tanh", "relu", "sign", "stochastic_sign", "ternary")
@@ -39,82 +39,81 @@ _OPEN = {"architecture", "batch_norm_alpha", "batch_norm_epsilon", "momentum", "
 
 
 def check_consistency(settings: Settings) -> None:
-    """Raise RecipeError for settings that do not go together."""
-    model = settings.model
-    _check_architecture(settings)
-    if settings.data.train_images < settings.train.batch_size:
-        raise RecipeError(
-            f"data.train_images={settings.data.train_images}: expected at least one batch"
-            f" (train.batch_size={settings.train.batch_size})"
-        )
-    _check_learning_rates(settings.train)
-    layers = linear_layers(model)
-    _check_words("weights", model.weights, WEIGHTS, len(layers), "linear layer")
-    _check_words("activation", model.activation, ACTIVATIONS, len(layers) - 1, "hidden layer")
-    _check_words("linear_output", model.linear_output, LINEAR_OUTPUTS, len(layers) - 1, "hidden layer")
-    _check_rates(model, sum(isinstance(layer, Dense) for layer in layers))
-    for problem in (
-        *_network_problems(settings),
-        *_data_problems(settings),
-        *_model_problems(model),
-        *_evaluation_problems(settings),
-    ):
-        raise RecipeError(problem)
+    """Raise RecipeError for settings that do not go together, naming all that do not."""
+    if problems := consistency_problems(settings):
+        raise RecipeError("; ".join(problems))
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """ ": did you mean ...?" if some known name is near, else nothing."""
-    matches = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
-    return f": did you mean {' or '.join(matches)}?" if matches else ""
+def consistency_problems(settings: Settings) -> list[str]:
+    """What does not go together, a line each."""
+    problems = [*_architecture_problems(settings)]
+    layers = [] if problems else [*_layer_problems(settings.model)]
+    problems += [*_training_problems(settings), *layers, *_network_problems(settings), *_data_problems(settings)]
+    # The words of layers must be right before they can be compared with other settings.
+    return problems or [*_model_problems(settings.model), *_evaluation_problems(settings)]
 
 
-def _check_architecture(settings: Settings) -> None:
+def _architecture_problems(settings: Settings) -> Iterator[str]:
     text = settings.model.architecture
     if text in NETWORKS:
         return
     try:
         shapes = layer_shapes(parse_architecture(text), DATASETS[settings.data.dataset].image_shape)
     except ValueError as error:
-        raise RecipeError(f"model.architecture={text}: {error}{nearest(text, NETWORKS)}") from error
+        yield f"model.architecture={text}: {error}{nearest(text, NETWORKS)}"
+        return
     if shapes[-1].output_shape != (CLASSES,):
-        raise RecipeError(f"model.architecture={text}: expected {CLASSES}FC at the end, one unit a class")
+        yield f"model.architecture={text}: expected {CLASSES}FC at the end, one unit a class"
 
 
-def _check_learning_rates(train: TrainSettings) -> None:
-    """Refuse a schedule whose parts are missing, those of another, out of order, or that ends above its start."""
+def _training_problems(settings: Settings) -> Iterator[str]:
+    """A batch larger than the data; a schedule whose parts are missing, another's, out of order, or above its start."""
+    train, images = settings.train, settings.data.train_images
+    if images < train.batch_size:
+        yield f"data.train_images={images}: expected at least one batch (train.batch_size={train.batch_size})"
     names = {name for parts in DECAYS.values() for name in parts}
     wanted = DECAYS[train.lr_decay]
     if {name for name in names if getattr(train, name) is not None} != wanted:
         expected = " and ".join(f"train.{name}" for name in sorted(wanted, reverse=True))
         expected = f"{expected} with it, and only that" if wanted else f"none of {', '.join(sorted(names))} with it"
-        raise RecipeError(f"train.lr_decay={train.lr_decay}: expected {expected}")
+        yield f"train.lr_decay={train.lr_decay}: expected {expected}"
     if train.lr_final is not None and train.lr_final > train.lr_start:
-        raise RecipeError(f"train.lr_final={train.lr_final}: expected at most train.lr_start={train.lr_start}")
+        yield f"train.lr_final={train.lr_final}: expected at most train.lr_start={train.lr_start}"
     if train.lr_milestones is not None and sorted(set(train.lr_milestones)) != list(train.lr_milestones):
-        raise RecipeError(f"train.lr_milestones={setting_text(train.lr_milestones)}: expected epochs in rising order")
+        yield f"train.lr_milestones={setting_text(train.lr_milestones)}: expected epochs in rising order"
 
 
-def _check_words(name: str, text: str, known: tuple[str, ...], layers: int, kind: str) -> None:
-    """Refuse words that are not known, and more or fewer of them than there are layers."""
+def _layer_problems(model: ModelSettings) -> Iterator[str]:
+    """Words and rates that are given layer by layer."""
+    layers = linear_layers(model)
+    yield from _word_problems("weights", model.weights, WEIGHTS, len(layers), "linear layer")
+    yield from _word_problems("activation", model.activation, ACTIVATIONS, len(layers) - 1, "hidden layer")
+    yield from _word_problems("linear_output", model.linear_output, LINEAR_OUTPUTS, len(layers) - 1, "hidden layer")
+    yield from _rate_problems(model, sum(isinstance(layer, Dense) for layer in layers))
+
+
+def _word_problems(name: str, text: str, known: tuple[str, ...], layers: int, kind: str) -> Iterator[str]:
+    """Words that are not known, and more or fewer of them than there are layers."""
     expected = f"expected {' or '.join(known)}, or one for each {kind} as in '2x{known[0]}-{known[1]}'"
     try:
         words = spread(text, layers) or [text]
     except ValueError as error:
-        raise RecipeError(f"model.{name}={text}: {error}: {expected}") from error
-    for word in words:
-        if word not in known:
-            raise RecipeError(f"model.{name}={text}: {word!r} is not known: {expected}{nearest(word, known)}")
+        yield f"model.{name}={text}: {error}: {expected}"
+        return
+    for word in sorted(set(words) - set(known)):
+        yield f"model.{name}={text}: {word!r} is not known: {expected}{nearest(word, known)}"
 
 
-def _check_rates(model: ModelSettings, dense_layers: int) -> None:
+def _rate_problems(model: ModelSettings, dense_layers: int) -> Iterator[str]:
     text = model.dropout_dense_output
     expected = "expected a rate, at least 0 and below 1, or one for each fully connected layer as in '2x0.5-0'"
     try:
         rates = [float(word) for word in spread(text, dense_layers)]
     except ValueError as error:
-        raise RecipeError(f"model.dropout_dense_output={text}: {error}: {expected}") from error
+        yield f"model.dropout_dense_output={text}: {error}: {expected}"
+        return
     if not all(math.isfinite(rate) and 0 <= rate < 1 for rate in rates):
-        raise RecipeError(f"model.dropout_dense_output={text}: {expected}")
+        yield f"model.dropout_dense_output={text}: {expected}"
 
 
 def _network_problems(settings: Settings) -> Iterator[str]:

@@ -9,24 +9,23 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import stat
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 import msgspec
-import yaml
 
-from benchmarks.consistency import check_consistency, nearest
+from benchmarks import catalog_file
+from benchmarks.consistency import check_consistency
 from benchmarks.errors import RecipeError
+from benchmarks.expected import convert, describe, kinds, nearest, nearest_word
+from benchmarks.paper import Paper, PublishedErrors, Target
 from benchmarks.settings import (
     CLASSES,
     DATASETS,
-    Count,
     DataSettings,
     ModelSettings,
-    Positive,
     ProtocolSettings,
     Settings,
     TrainSettings,
@@ -41,54 +40,6 @@ __all__ = [
 ]  # fmt: skip
 
 CATALOG = Path(__file__).parent / "catalog"
-
-
-class Paper(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the experiment was published."""
-
-    name: str
-    title: str
-    url: str
-    code: str
-    authors: str = ""
-
-
-class PublishedErrors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Errors that the authors publish for every epoch: a CSV file beside the benchmark's, and where they are from."""
-
-    file: str
-    source: str
-
-
-class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The published test error in percent, as printed there ("1.15": its decimals count).
-
-    `provenance` is "read" in the place named, "mem" where that could not be checked, "2nd" if seen only in a secondary
-    source. `margin_standard_errors` times the binomial standard error of the target on the test set is the margin
-    within which a run reproduces it. `validation_errors` are those of the run whose error this is.
-    """
-
-    test_error: str
-    source: str
-    provenance: Literal["read", "mem", "2nd"]
-    note: str = ""
-    margin_standard_errors: Positive = 2.0
-    validation_errors: PublishedErrors | None = None
-
-    @property
-    def percent(self) -> float:
-        """The target as a number."""
-        return float(self.test_error)
-
-    @property
-    def decimals(self) -> int:
-        """Decimal places that the paper prints."""
-        return len(self.test_error.partition(".")[2])
-
-    @property
-    def mark(self) -> str:
-        """What is printed beside a target that could not be checked: "", " (mem)" or " (2nd)"."""
-        return "" if self.provenance == "read" else f" ({self.provenance})"
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -183,25 +134,34 @@ def _catalog_files() -> dict[str, Path]:
 
 
 def catalog_files(catalog: Path) -> dict[str, Path]:
-    """The files of a catalogue, by id: each is named after its id. Hidden ones, such as an editor's, are none.
+    """The files of a catalogue, by id, after which each is named. Hidden ones, such as an editor's, are none.
 
     Raises:
-        RecipeError: two files have the same id, or one is not named after its own.
+        RecipeError: two files have the same id, or a folder cannot be read.
     """
     files: dict[str, Path] = {}
-    for path in sorted(catalog.glob("*/*.yaml")):
-        if any(part.startswith(".") for part in path.relative_to(catalog).parts):
-            continue
-        if path.stem in files:
-            first, second = (file.relative_to(catalog) for file in (files[path.stem], path))
-            raise RecipeError(f"catalogue files {first} and {second} have the same id: rename or remove one of them")
-        files[path.stem] = path
-        with _errors_of(path):
-            text = path.read_bytes()
-            # To parse all files takes long: that is for one that does not give its id in the usual way.
-            if re.findall(rb"^id:.*$", text, re.MULTILINE) != [f"id: {path.stem}".encode()]:
-                _check_id(_parse_yaml(text), path)
+    for folder in _entries(catalog, catalog):
+        for path in _entries(folder, catalog):
+            if path.suffix != ".yaml":
+                continue
+            if path.stem in files:
+                first, second = (file.relative_to(catalog) for file in (files[path.stem], path))
+                raise RecipeError(
+                    f"catalogue files {first} and {second} have the same id: rename or remove one of them"
+                )
+            files[path.stem] = path
     return files
+
+
+def _entries(folder: Path, catalog: Path) -> list[Path]:
+    """What lies in a folder, sorted; nothing in a file. `Path.glob` would pass over what it cannot read."""
+    try:
+        if not stat.S_ISDIR(folder.stat().st_mode):
+            return []
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        name = folder.relative_to(catalog)
+        raise RecipeError(f"catalogue folder {name}: it cannot be read: {error.strerror or error}") from error
 
 
 def benchmark_ids() -> list[str]:
@@ -214,13 +174,29 @@ def catalog_folder(benchmark: str) -> Path:
     return _catalog_files()[benchmark].parent
 
 
-def summaries() -> list[Summary]:
+def other_file(path: Path) -> Path | None:
+    """Another file of the catalogue with the same id, which makes both unusable."""
+    others = (p for folder in _entries(CATALOG, CATALOG) for p in _entries(folder, CATALOG))
+    return next((other for other in others if other.name == path.name and other.resolve() != path.resolve()), None)
+
+
+def summaries(warn: Callable[[str], None] | None = None) -> list[Summary]:
     """All benchmarks, sorted by id, read without their model, training and protocol: these are for `load_recipe`.
+
+    With `warn`, what is wrong with a file is said to it, and that benchmark left out.
 
     Raises:
         RecipeError: as `read_catalog_file`, of what was read.
     """
-    return [_read_summary(path) for _, path in sorted(_catalog_files().items())]
+    found = []
+    for _, path in sorted(_catalog_files().items()):
+        try:
+            found.append(_read_summary(path))
+        except RecipeError as error:
+            if warn is None:
+                raise
+            warn(str(error))
+    return found
 
 
 def load_recipe(benchmark: str, overrides: Iterable[str | tuple[str, str]] = ()) -> Recipe:
@@ -246,14 +222,19 @@ def apply_overrides(recipe: Recipe, overrides: Iterable[str | tuple[str, str]]) 
     Raises:
         RecipeError: as `load_recipe`.
     """
-    settings, options = recipe.settings, dict(recipe.overrides)
+    settings, options, problems = recipe.settings, dict(recipe.overrides), list[str]()
     for override in overrides:
         text, source = (override, "--set") if isinstance(override, str) else override
         key, equals, value = text.partition("=")
-        if not equals:
-            raise RecipeError(f"override {text!r}: expected key=value, for example train.epochs=2")
-        settings = _replace(settings, key.strip(), value.strip())
+        try:
+            if not equals:
+                raise RecipeError(f"override {text!r}: expected key=value, for example train.epochs=2")
+            settings = _replace(settings, key.strip(), value.strip())
+        except RecipeError as error:
+            problems.append(str(error))
         options[key.strip()] = source
+    if problems:
+        raise RecipeError("; ".join(problems))
     check_consistency(settings)
     return msgspec.structs.replace(recipe, settings=settings, overrides=options)
 
@@ -277,101 +258,20 @@ def read_catalog_file(path: Path) -> Recipe:
     """Read one file of the catalogue, strictly: every setting there, none unknown, each with value and source.
 
     Raises:
-        RecipeError: naming file and key.
+        CatalogError: a RecipeError, naming the file and all that is wrong with it.
     """
-    with _errors_of(path):
-        return _recipe_from_content(_with_parent(_read_yaml(path), path), path)
+    entry = catalog_file.read(path)
+    about = {field: getattr(entry, field) for field in ("id", "title", "paper", "target", "version", "sources")}
+    return Recipe(**about, published=entry.settings, settings=entry.settings)
 
 
 def _read_summary(path: Path) -> Summary:
-    with _errors_of(path):
-        content = _with_parent(_read_head(path), path, _read_head)
-        _check_id(content, path)
-        target = msgspec.convert(content["target"], Target | None)
-        paper, dataset = content["paper"], content["data"]["dataset"]["value"]
-        searched = " ".join([content["id"], content["title"], path.parent.name, *map(str, paper.values())])
-        return Summary(content["id"], content["title"], paper["name"], dataset, target, searched)
-
-
-@contextlib.contextmanager
-def _errors_of(path: Path) -> Iterator[None]:
-    """Whatever is wrong with a file, as one line that names it."""
-    try:
-        yield
-    except (OSError, yaml.YAMLError, msgspec.ValidationError, RecipeError, KeyError) as error:
-        detail = f"{error} is missing" if isinstance(error, KeyError) else str(error).replace("\n", " ")
-        raise RecipeError(f"catalogue file {path.name}: {detail}") from error
-    except (TypeError, AttributeError) as error:
-        raise RecipeError(
-            f"catalogue file {path.name}: a group or setting has another shape than"
-            " `setting: {value: ..., source: ...}`"
-        ) from error
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    return _parse_yaml(path.read_bytes())
-
-
-@functools.cache
-def _read_head(path: Path) -> dict[str, Any]:
-    """What stands before the model, three quarters of a file, which take as much of the time; not to be changed."""
-    return _parse_yaml(path.read_bytes().partition(b"\nmodel:")[0])
-
-
-def _parse_yaml(text: bytes) -> dict[str, Any]:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    content = yaml.load(text, Loader=loader)  # noqa: S506 - a safe loader
-    if not isinstance(content, dict):
-        raise RecipeError("expected a mapping")
-    return content
-
-
-def _check_id(content: dict[str, Any], path: Path) -> None:
-    if content["id"] != path.stem:
-        raise RecipeError(f"id is {content['id']!r}, but the file is named {path.stem!r}: expected the same")
-
-
-def _with_parent(
-    content: dict[str, Any], path: Path, read: Callable[[Path], dict[str, Any]] = _read_yaml
-) -> dict[str, Any]:
-    """A variant's content, laid over that of the benchmark in the same folder that `variant_of` names."""
-    if "variant_of" not in content:
-        return content
-    parent_path = path.with_name(f"{content['variant_of']}.yaml")
-    parent = _with_parent(read(parent_path), parent_path, read)
-    merged = {"paper": parent["paper"]} | content
-    for group in Settings.__struct_fields__:
-        if group in parent:
-            merged[group] = parent[group] | content.get(group, {})
-    return merged
-
-
-def _recipe_from_content(content: dict[str, Any], path: Path) -> Recipe:
-    known = {"id", "version", "variant_of", "title", "paper", "target", *Settings.__struct_fields__}
-    unknown = sorted(set(content) - known)
-    if unknown:
-        raise RecipeError(f"unknown key {unknown[0]!r}{nearest(unknown[0], known)}")
-    _check_id(content, path)
-    values: dict[str, dict[str, Any]] = {}
-    sources: dict[str, str] = {}
-    for group in Settings.__struct_fields__:
-        values[group] = {}
-        for name, entry in content[group].items():
-            if not isinstance(entry, dict) or set(entry) != {"value", "source"}:
-                raise RecipeError(f"{group}.{name}: expected {{value: ..., source: ...}}")
-            values[group][name], sources[f"{group}.{name}"] = entry["value"], entry["source"]
-    settings = msgspec.convert(values, Settings)
-    check_consistency(settings)
-    return Recipe(
-        id=content["id"],
-        title=content["title"],
-        paper=msgspec.convert(content["paper"], Paper),
-        target=msgspec.convert(content["target"], Target | None),
-        published=settings,
-        settings=settings,
-        sources=sources,
-        version=msgspec.convert(content.get("version", 1), Count),
+    head = catalog_file.read_head(path)
+    paper = head.paper
+    searched = " ".join(
+        [head.id, head.title, path.parent.name, paper.name, paper.title, paper.authors, paper.url, paper.code]
     )
+    return Summary(head.id, head.title, paper.name, head.dataset, head.target, searched)
 
 
 def _replace(settings: Settings, key: str, text: str) -> Settings:
@@ -381,48 +281,16 @@ def _replace(settings: Settings, key: str, text: str) -> Settings:
     group, name = key.split(".")
     part = getattr(settings, group)
     field_type = get_type_hints(type(part), include_extras=True)[name]
-    kinds = tuple(map(type, _kinds(field_type)))
+    types = tuple(map(type, kinds(field_type)))
     given: str | float | list[str] = text
-    if msgspec.inspect.VarTupleType in kinds and text != "null":
+    if msgspec.inspect.VarTupleType in types and text != "null":
         given = text.split(",")
-    elif msgspec.inspect.FloatType in kinds:
+    elif msgspec.inspect.FloatType in types:
         with contextlib.suppress(ValueError):  # what is no number is refused below
             given = float(text)  # ".1" and "1." too, which JSON has not
     try:
-        value = msgspec.convert(given, field_type, strict=False)
-    except msgspec.ValidationError as error:
-        raise RecipeError(
-            f"{key}={text}: expected {_describe(field_type)}{_nearest_literal(text, field_type)}"
-        ) from error
-    if isinstance(value, float) and not math.isfinite(value):
-        raise RecipeError(f"{key}={text}: expected {_describe(field_type)}")
+        value = convert(given, field_type, strict=False)
+    except ValueError as error:
+        expected = f"{describe(field_type)}{nearest_word(text, field_type)}"
+        raise RecipeError(f"{key}={text}: expected {expected}") from error
     return msgspec.structs.replace(settings, **{group: msgspec.structs.replace(part, **{name: value})})
-
-
-def _nearest_literal(text: str, field_type: Any) -> str:
-    kinds = _kinds(field_type)
-    return nearest(
-        text, [str(v) for kind in kinds if isinstance(kind, msgspec.inspect.LiteralType) for v in kind.values]
-    )
-
-
-def _describe(field_type: Any) -> str:
-    return " or ".join(_describe_kind(kind) for kind in _kinds(field_type))
-
-
-def _kinds(field_type: Any) -> tuple[Any, ...]:
-    info = msgspec.inspect.type_info(field_type)
-    return info.types if isinstance(info, msgspec.inspect.UnionType) else (info,)
-
-
-def _describe_kind(info: Any) -> str:
-    if isinstance(info, msgspec.inspect.LiteralType):
-        return " or ".join(sorted(map(str, info.values)))
-    if isinstance(info, msgspec.inspect.IntType | msgspec.inspect.FloatType):
-        kind = "a whole number" if isinstance(info, msgspec.inspect.IntType) else "a number"
-        bounds = ((info.ge, "at least"), (info.gt, "above"), (info.le, "at most"), (info.lt, "below"))
-        return ", ".join([kind, *(f"{words} {bound}" for bound, words in bounds if bound is not None)])
-    if isinstance(info, msgspec.inspect.VarTupleType):
-        return f"{_describe_kind(info.item_type)}, or several joined by ','"
-    names = {msgspec.inspect.NoneType: "null", msgspec.inspect.BoolType: "true or false"}
-    return names.get(type(info), "text")

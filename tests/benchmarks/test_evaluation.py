@@ -201,9 +201,7 @@ def test_hints_name_the_folders_that_the_user_named(home, command, tmp_path):
     """By an option, and not by a variable, which the next command has too."""
     runs = str(tmp_path / "my runs")
     assert "cli.py reproduce ID` starts one" in command("evaluate", "nothing").stderr
-    assert (
-        f"cli.py reproduce ID --runs '{runs}'` starts" in command("evaluate", "nothing", "--runs", runs).stderr
-    )
+    assert f"cli.py reproduce ID --runs '{runs}'` starts" in command("evaluate", "nothing", "--runs", runs).stderr
     data = str(tmp_path / "d")
     stderr = command("evaluate", "binary", "--data", data, "--runs", str(home / "runs")).stderr
     assert stderr.endswith(f"cli.py prepare mnist-small --data {data}`\n")  # which takes no --runs
