@@ -483,9 +483,9 @@ def validate(file: Path, as_json: bool) -> None:
         _print_json({"file": str(file), "problems": problems})
     else:
         for problem in problems:
-            click.echo(printable(problem))
+            _echo(problem)
         count = f"{len(problems)} problem{'s' * (len(problems) > 1)}" if problems else "nothing is wrong with it"
-        click.echo(f"{printable(str(file))}: {count}")
+        _echo(f"{file}: {count}")
     sys.exit(RecipeError.exit_code if problems else 0)
 
 
