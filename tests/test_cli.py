@@ -158,6 +158,28 @@ def finished(tmp_path_factory, small_data_root, commands):
     return run_folder(root), environment, result
 
 
+CHANGES_NUMBERS = {
+    **{"OMP_THREAD_LIMIT": "1", "OMP_DYNAMIC": "true", "OMP_NUM_THREADS": "1", "DNNL_MAX_CPU_ISA": "SSE41"},
+    **{"DNNL_DEFAULT_FPMATH_MODE": "BF16", "MXNET_SAFE_ACCUMULATION": "1", "NUMBA_CPU_NAME": "generic"},
+}
+
+
+@pytest.mark.threads
+def test_variables_that_change_numbers_change_none(process_cli, tmp_path):
+    """Two threads: with OMP_THREAD_LIMIT=1 in force, MXNet's products would be wrong."""
+    digests = []
+    for folder, variables in (("plain", {}), ("changed", CHANGES_NUMBERS)):
+        runs = tmp_path / folder
+        result = process_cli(
+            "reproduce", "binaryconnect-mnist", *SMALL, "--epochs", "1", "--runs", str(runs), **variables
+        )
+        assert result.returncode == 0, result.stderr
+        (record,) = runs.glob("*/*/record.json")
+        digests.append(read_record(record.parent).weights_sha256)
+        assert all(f"{name}={value}" in result.stderr for name, value in variables.items())
+    assert digests[0] == digests[1]
+
+
 def read_record(folder: Path):
     return from_bytes((folder / "record.json").read_bytes(), "record.json")
 
