@@ -194,6 +194,18 @@ def test_data_of_other_bits_are_evaluated_and_never_trained_on(bench, opened, mo
     assert not evaluate_run(RunFolder(folder.path, notes.append), data_root=bench.data).agrees
 
 
+def test_a_run_and_published_weights_are_evaluated_with_data_of_other_bits(bench, measure, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(evaluation, "digests", lambda data: dict.fromkeys(("train", "valid", "test"), "0" * 64))
+    with pytest.raises(RunError, match=r"found digests .*test 0{16}, not \w{16}: name the folder of its data"):
+        measure()
+    monkeypatch.setattr(evaluation, "is_computed_on_the_machine", lambda recipe: True)
+    monkeypatch.setattr(Otherwise, "differing", 2)
+    evaluated = measure()
+    assert (evaluated.agrees, evaluated.otherwise) == (True, ["data prepared by another machine or version"])
+    (note,) = bench.notes
+    assert "was computed by another machine or version, from the same images with the same settings" in note
+
+
 # -- runs that go on, and runs that diverged ---------------------------------------------------------------------------
 
 
