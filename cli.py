@@ -236,7 +236,7 @@ def _choose(recipe: Recipe, engine: str, device: str, precision: str) -> Choice:
     choice = choose(engine, device, recipe.model.architecture)
     if AUTO in (engine, device):
         click.echo(f"engine {choice.engine} on {choice.device}: {choice.reason}", err=True)
-    check_engine(choice.engine, precision)
+    check_engine(choice.engine, precision, recipe.model.architecture)
     if precision != PRECISIONS[0]:
         click.echo(f"precision {precision}: docs/gpu.md says what is rounded", err=True)
     return choice

@@ -128,7 +128,7 @@ def _version_of(package: str) -> str | None:
 def try_engine(name: str, device: str, notices: int) -> None:
     """Train a small network for one step and print what the engine says of itself, as one line of JSON.
 
-    This is what a process of its own does; on any error it ends with exit code 1 and one line on standard error. What
+    This is what a process of its own does; on any error it ends with exit code 1, and the line says what it was. What
     the engine says before it takes long goes to the file descriptor `notices`.
     """
     try:
@@ -140,7 +140,9 @@ def try_engine(name: str, device: str, notices: int) -> None:
         engine.train_step(np.zeros((4, *recipe.image_shape), np.float32), np.zeros(4, np.int64), lr=0.001)
     except Exception as error:  # whatever it is, it is what to report
         cause = error.__cause__ or error  # what made the engine refuse says more here than "see doctor"
-        sys.exit(f"{type(cause).__name__}: {str(cause).partition(chr(10))[0]}")
+        # On standard error frameworks may still say something of their own when they end.
+        print(json.dumps({"complaint": f"{type(cause).__name__}: {str(cause).partition(chr(10))[0]}"}))
+        sys.exit(1)
     print(json.dumps(engine.describe()))
 
 
@@ -164,7 +166,8 @@ def _tried(name: str, device: str) -> tuple[dict[str, Any] | None, str]:
     if result.returncode < 0:
         return None, f"crashed ({signal.Signals(-result.returncode).name})"
     if result.returncode > 0:
-        return None, (result.stderr.strip().splitlines() or [f"exit code {result.returncode}"])[-1]
+        said = [json.loads(line)["complaint"] for line in result.stdout.splitlines() if line.startswith('{"complaint"')]
+        return None, [f"exit code {result.returncode}", *result.stderr.strip().splitlines(), *said][-1]
     described: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
     return described, ""
 
@@ -179,7 +182,10 @@ def examine_engine(name: str) -> Finding:
     if described is None:
         return Finding(f"engine {name}", "fail", complaint, _mend_engine(complaint, name))
     versions = ", ".join(f"{package} {version}" for package, version in described["versions"].items())
-    build = f"{'GPU' if 'CUDA' in described['features'] else 'CPU'} build with {', '.join(described['features'])}"
+    # Whether runs compile their steps is not what this one step shows, which is not compiled.
+    features = [feature for feature in described["features"] if feature != "eager"]
+    has_cuda = "CUDA" in features or re.search(r"\+cu\d", described["versions"].get("torch", ""))
+    build = f"{'GPU' if has_cuda else 'CPU'} build with {', '.join(features)}"
     return Finding(f"engine {name}", "ok", f"{versions}; {build}; one training step done")
 
 
@@ -199,7 +205,7 @@ def examine_threads() -> Finding:
     """How many threads runs use, and whether something else uses the cores already."""
     cores = usable_cores()
     detail = f"runs use {cores} threads, one for each usable core"
-    load = os.getloadavg()[0]
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0  # Windows has none
     if load < cores:
         return Finding("threads", "ok", detail)
     return Finding(
@@ -251,7 +257,10 @@ def _gpu(gpu: Gpu, engine: str) -> Finding:
 
 
 def examine_folder(name: str, folder: Path, option: str, *, needed: bool) -> Finding:
-    """Whether files can be written into a folder, which is tried where it is or would be made, and how many."""
+    """Whether files can be written into a folder, which is tried where it is or would be made, and how many.
+
+    A folder that is not `needed`, the data folder, is only of use if it is there.
+    """
     existing = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
     try:
         with tempfile.TemporaryFile(dir=existing):
@@ -259,6 +268,8 @@ def examine_folder(name: str, folder: Path, option: str, *, needed: bool) -> Fin
     except OSError as error:
         detail = f"{folder} cannot be written: {error.strerror}"
         return Finding(name, "fail" if needed else "warn", detail, f"name another with {option} DIR")
+    if not needed and not folder.exists():
+        return Finding(name, "warn", f"{folder} is not there: nothing is prepared", "python cli.py prepare mnist")
     detail = f"{folder}, {free / 2**30:.1f} GiB free"
     if free < LEAST_FREE_BYTES:
         mend = f"free some space, or name another with {option} DIR"

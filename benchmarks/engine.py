@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -28,6 +29,8 @@ PACKAGES = {
     "gluon": ("mxnet", "python -m pip install -r requirements.txt"),
     "torch": ("torch", "python -m pip install -r requirements-torch.txt"),
 }
+# What mxnet 1.9.1 has packages for: (system, machine) as `platform` names them.
+MXNET_SYSTEMS = {("Linux", "x86_64"), ("Linux", "aarch64"), ("Darwin", "x86_64")}
 DEVICES = ("cpu", "gpu")
 AUTO = "auto"
 PRECISIONS = ("float32", "tf32", "bf16")
@@ -159,18 +162,34 @@ def choose(engine: str = AUTO, device: str = AUTO, architecture: str = "") -> Ch
     return Choice(name, wanted, f"{why}; mxnet is {'' if name == 'gluon' else 'not '}installed")
 
 
-def check_engine(name: str, precision: str) -> None:
+def check_engine(name: str, precision: str, architecture: str = "") -> None:
     """Refuse early, importing nothing, what `open_engine` would refuse later.
 
     Raises:
-        EngineError: unknown engine, one that is not installed, or a precision that it has not.
+        EngineError: unknown engine, one that is not installed, or a precision or network that it has not.
     """
     if name not in ENGINES:
         raise EngineError(f"unknown engine {name!r}: expected {' or '.join(ENGINES)}")
     if name != "torch" and precision != "float32":
         raise EngineError(f"engine {name!r} computes in float32: precision {precision!r} needs --engine torch")
+    if name == "torch" and architecture in NETWORKS:
+        raise EngineError(f"{architecture} is a network of GluonCV's, for MXNet: expected --engine gluon")
     if name not in installed_engines():
-        raise EngineError(f"engine {name!r} is not installed: run `{PACKAGES[name][1]}`")
+        raise EngineError(f"engine {name!r} is not installed: {_mend_missing(name, architecture)}")
+
+
+def _mend_missing(name: str, architecture: str) -> str:
+    """What to do without an engine, by what can be installed here."""
+    install = f"run `{PACKAGES[name][1]}`"
+    if name != "gluon":
+        return install
+    system, machine = platform.system(), platform.machine().lower()
+    has_packages = (system, machine) in MXNET_SYSTEMS and sys.version_info[:2] == (3, 11)
+    needs = "it needs MXNet, which has packages for Python 3.11 on Linux and on Macs with Intel processors"
+    if architecture in NETWORKS:
+        return f"{needs}; GluonCV's networks are for it alone{f'; {install}' if has_packages else ''}"
+    instead = "--engine torch computes the same" if "torch" in installed_engines() else ""
+    return "; ".join([needs, *([install] if has_packages else []), *([instead] if instead else [])])
 
 
 def open_engine(
@@ -198,7 +217,7 @@ def open_engine(
     Raises:
         EngineError: unknown engine, one that is not installed, or a device or precision that it cannot use.
     """
-    check_engine(name, precision)
+    check_engine(name, precision, model.architecture)
     environment.clear()
     _say_what_was_ignored()
     options = {"precision": precision, "compile": compile} if name == "torch" else {}

@@ -117,6 +117,20 @@ def test_engine_that_works():
 
 
 @pytest.mark.parametrize(
+    ("version", "features", "build"),
+    [
+        ("2.13.0+cu130", ["CPU AVX512", "eager"], "GPU build with CPU AVX512;"),
+        ("2.13.0+cpu", ["CPU AVX2", "eager"], "CPU build with CPU AVX2;"),
+        ("2.13.0", ["CUDA", "torch.compile"], "GPU build with CUDA, torch.compile;"),
+    ],
+)
+def test_a_build_for_gpus_is_called_one_where_it_computes_on_the_cpu(monkeypatch, version, features, build):
+    monkeypatch.setattr(doctor, "installed_engines", lambda: ["torch"])
+    monkeypatch.setattr(doctor, "_tried", lambda *_: ({"versions": {"torch": version}, "features": features}, ""))
+    assert build in doctor.examine_engine("torch").detail
+
+
+@pytest.mark.parametrize(
     ("program", "complaint", "mend"),
     [
         (
@@ -137,6 +151,11 @@ def test_engine_that_works():
         (
             "import numpy\nraise AttributeError('module numpy has no attribute bool.\\nAn alias was removed.')",
             "AttributeError: module numpy has no attribute bool.",
+            doctor.INSTALL,
+        ),
+        (
+            "import atexit, sys\natexit.register(sys.stderr.write, '[1] engine.cc: MXNet start\\n')\nraise OSError('this')",
+            "OSError: this",
             doctor.INSTALL,
         ),
         ("import os\nos.kill(os.getpid(), 9)", "crashed (SIGKILL)", doctor.INSTALL),
@@ -219,6 +238,12 @@ def test_folder_that_is_a_file(tmp_path, needed, status, below):
     finding = doctor.examine_folder("runs folder", tmp_path / "file" / below, "--runs", needed=needed)
     assert (finding.status, finding.mend) == (status, "name another with --runs DIR")
     assert finding.detail.endswith("cannot be written: Not a directory")
+
+
+def test_data_folder_that_is_not_there_is_no_good_one(tmp_path):
+    finding = doctor.examine_folder("data folder", tmp_path / "typo", "--data", needed=False)
+    assert (finding.status, finding.mend) == ("warn", "python cli.py prepare mnist")
+    assert finding.detail == f"{tmp_path / 'typo'} is not there: nothing is prepared"
 
 
 def test_folder_that_nobody_can_write():

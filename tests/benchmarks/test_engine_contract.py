@@ -111,3 +111,28 @@ def test_an_engine_trains_on_the_remainder_and_on_changed_images():
     np.testing.assert_array_equal(losses, np.float32(expected))
     for name, value in steps.parameters().items():
         np.testing.assert_array_equal(epoch.parameters()[name], value)
+
+
+@pytest.mark.parametrize(
+    ("system", "engine", "architecture", "complaint"),
+    [
+        ("Linux", "gluon", "", r"run `python -m pip install -r requirements.txt`; --engine torch computes the same$"),
+        ("Windows", "gluon", "", r"on Macs with Intel processors; --engine torch computes the same$"),
+        (
+            "Linux",
+            "auto",
+            "cifar_resnet20_v1",
+            r"GluonCV's networks are for it alone; run `python -m pip install -r req",
+        ),
+        ("Windows", "auto", "cifar_resnet20_v1", r"GluonCV's networks are for it alone$"),
+        ("Linux", "torch", "cifar_resnet20_v1", r"a network of GluonCV's, for MXNet: expected --engine gluon"),
+    ],
+)
+def test_with_torch_alone_it_is_said_what_needs_mxnet(monkeypatch, system, engine, architecture, complaint):
+    monkeypatch.setattr("benchmarks.engine.installed_engines", lambda: ["torch"])
+    monkeypatch.setattr("benchmarks.engine.nvidia_gpus", list)
+    monkeypatch.setattr("platform.system", lambda: system)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr("sys.version_info", (3, 11, 7))
+    with pytest.raises(EngineError, match=complaint):
+        check_engine(choose(engine, "auto", architecture).engine, "float32", architecture)
