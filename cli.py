@@ -13,6 +13,8 @@ try:
     from benchmarks import start
 
     start.check_python()
+    if __name__ == "__main__":
+        start.end_at_once_on_ctrl_c()
 
     import contextlib
     import json
@@ -40,7 +42,7 @@ try:
     from results.escape import for_json, for_terminal
 except ImportError as error:
     start.refuse_import(error)
-except KeyboardInterrupt:  # the commands are not there yet to say more
+except KeyboardInterrupt:
     sys.exit(130)
 
 if TYPE_CHECKING:
@@ -1025,4 +1027,5 @@ def _beside_the_result(record: Record, places: int) -> str:
 
 if __name__ == "__main__":
     start.settle_streams()
+    start.interrupt_on_ctrl_c()
     cli(prog_name=hints.program())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 CPUINFO = Path("/proc/cpuinfo")
+CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _INSTRUCTION_SETS = {
     *("sse4_1", "sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512dq", "avx512bw", "avx512vl"),
     *("avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8"),
@@ -78,10 +80,48 @@ def _version(capability: str) -> tuple[int, int]:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Cores that this process may use: those that it may run on, or fewer where its share of time is limited."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_quota()
+    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+
+
+def cpu_quota(groups: Path = CGROUPS, own: Path = OWN_CGROUPS) -> float | None:
+    """Cores' worth of time that Linux's control groups leave this process, as containers are given it; None: all.
+
+    Args:
+        groups: where control groups are mounted.
+        own: says which groups the process is in: lines of id:controllers:path, without controllers for version 2.
+
+    Source: Linux, Documentation/admin-guide/cgroup-v2.rst, cpu.max; scheduler/sched-bwc.rst, cpu.cfs_quota_us.
+    """
+    try:
+        lines = [line.split(":", 2) for line in own.read_text().splitlines()]
+    except OSError:
+        return None
+    quotas = []
+    for _, controllers, path in (line for line in lines if len(line) == 3):
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        # Mounted by the controllers' names, which may be links to each other; a container may see its own as the root.
+        for mounted in {groups / controllers, groups / "cpu"} if controllers else {groups, groups / "unified"}:
+            folder = mounted / path.lstrip("/")
+            while folder.is_relative_to(mounted):
+                quotas += _quota(folder)
+                folder = folder.parent
+    return min(quotas, default=None)
+
+
+def _quota(group: Path) -> list[float]:
+    """The limit that is set on one group, if one is: microseconds of every period."""
+    try:
+        if (group / "cpu.max").exists():
+            quota, period = (group / "cpu.max").read_text().split()
+        else:
+            quota, period = ((group / f"cpu.cfs_{part}_us").read_text() for part in ("quota", "period"))
+        return [int(quota) / int(period)] if int(quota) > 0 and int(period) > 0 else []
+    except (OSError, ValueError):  # there is none, or it is "max"
+        return []
 
 
 def cpu_model() -> str:

@@ -6,6 +6,7 @@ environment is told so in one line.
 
 import codecs
 import os
+import signal
 import sys
 
 PYTHON = (3, 11)
@@ -17,19 +18,21 @@ NEEDED = ("click", "msgspec", "yaml", "rich")  # what the command line itself im
 
 
 def check_python():  # type: () -> None
-    """End with one line where Python is too old for this code."""
+    """End with one line where Python is too old for this code, or the system has no locks of files (fcntl)."""
+    if os.name == "nt":
+        _refuse("this is Windows, expected Linux or macOS; Windows' own Linux (WSL) is one")
     if sys.version_info < PYTHON:
         found, wanted = (".".join(map(str, version)) for version in (sys.version_info[:2], PYTHON))
-        _refuse(f"this is Python {found}, expected {wanted} or later")
+        _refuse(f"this is Python {found}, expected {wanted} or later: {_mend()}")
 
 
 def refuse_import(error):  # type: (ImportError) -> None
     """End with one line that says which package is missing, and which environment has it."""
-    _refuse(f"{error}, in the environment of {sys.executable}")
+    _refuse(f"{error}, in the environment of {sys.executable}: {_mend()}")
 
 
 def _refuse(reason):  # type: (str) -> None
-    sys.stderr.write(f"error: {reason}: {_mend()}\n")
+    sys.stderr.write(f"error: {reason}\n")
     sys.exit(1)
 
 
@@ -56,6 +59,23 @@ def relative(path):  # type: (str) -> str
         return min(os.path.relpath(path), path, key=len)
     except (OSError, ValueError):  # the current folder is gone, or on another drive
         return path
+
+
+def end_at_once_on_ctrl_c():  # type: () -> None
+    """While modules are loaded and commands are defined nothing has begun: Ctrl-C ends that without a traceback."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, or somebody's own
+        signal.signal(signal.SIGINT, _end_at_once)
+
+
+def interrupt_on_ctrl_c():  # type: () -> None
+    """Ctrl-C is KeyboardInterrupt again, which each command answers in its way."""
+    if signal.getsignal(signal.SIGINT) is _end_at_once:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _end_at_once(*_):  # type: (object) -> None
+    os.write(2, b"interrupted\n")
+    os._exit(INTERRUPTED)
 
 
 def settle_streams():  # type: () -> None

@@ -226,3 +226,96 @@ def test_a_registry_that_is_named_must_be_there(invoke, tmp_path):
 
 def test_the_version_is_that_of_the_project(invoke):
     assert f'version = "{invoke("--version").stdout.split()[1]}"' in (REPOSITORY / "pyproject.toml").read_text()
+
+
+# -- streams, terminals, memory ----------------------------------------------------------------------------------------
+
+CLI = f"'{sys.executable}' '{REPOSITORY / 'cli.py'}'"
+C_LOCALE = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+
+
+@pytest.mark.parametrize(("encoding", "plus_minus"), [("iso8859-2", "+-"), ("ascii", "\u00b1")])
+def test_what_an_encoding_lacks_is_written_in_another_way(encoding, plus_minus):
+    """The table has a plus-minus sign; for ASCII, which systems often name by mistake, click writes UTF-8."""
+    registry = {"BNN_REGISTRY": str(REPOSITORY / "results" / "runs"), "PYTHONIOENCODING": encoding}
+    listed = shell(f"{CLI} list --paper 1511.00363", env=os.environ | C_LOCALE | registry)
+    assert listed.returncode == 0, listed.stderr
+    assert re.search(rf"binaryconnect-mnist +BinaryConnect .* \d\.\d+ {re.escape(plus_minus)} \d\.\d+ ", listed.stdout)
+
+
+def test_what_is_escaped_is_json_too():
+    error = UnicodeEncodeError("ascii", "a\u00b1\u00e9\U0001f600z", 1, 4, "")
+    escaped, end = start._escape(error)
+    assert (escaped, end) == (r"+-\u00e9\ud83d\ude00", 4)
+    assert json.loads(f'"{escaped}"') == "+-\u00e9\U0001f600"
+
+
+@pytest.mark.parametrize(
+    ("command", "exit_code", "said"),
+    [
+        ("list >&-", 0, ""),
+        ("list >&- 2>&-", 0, ""),
+        ("list <&-", 0, ""),
+        ("show nothing 2>&-", 2, ""),
+        ("list --json >/dev/full", 1, "error: input/output: No space left on device\n"),
+        ("list --json | head -c 1 >&2", 0, "["),
+    ],
+)
+def test_a_stream_that_takes_nothing(command, exit_code, said):
+    ended = shell(f"{CLI} {command}")
+    assert (ended.returncode, ended.stderr) == (exit_code, said)
+
+
+def test_a_closed_stream_is_not_the_next_file_that_is_opened(tmp_path):
+    program = (
+        "import os; from benchmarks import start; start.settle_streams();"
+        "file = open('file', 'w'); print('lost'); os.write(1, b'lost'); print(file.fileno() > 2, file=file)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    assert shell(f"'{sys.executable}' -c \"{program}\" >&-", cwd=tmp_path, env=environment).stderr == ""
+    assert (tmp_path / "file").read_text() == "True\n"
+
+
+@pytest.mark.parametrize(
+    ("variables", "colored"), [({"TERM": "xterm"}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]
+)
+def test_colors_are_for_terminals_and_readers_that_want_them(monkeypatch, variables, colored):
+    from benchmarks import doctor
+
+    monkeypatch.setattr(doctor, "examine", lambda *_, **__: [doctor.Finding("python", "ok", "as it should be")])
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    result = CliRunner().invoke(cli.cli, ["doctor"], color=True, env=variables)
+    assert ("\033[" in result.stdout) == colored
+
+
+@pytest.mark.parametrize("limited", [False, True])
+def test_memory_that_is_not_there_is_one_line(monkeypatch, invoke, limited):
+    from benchmarks import doctor
+
+    def examine(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(doctor, "examine", examine)
+    monkeypatch.setattr(cli, "_is_memory_limited", lambda: limited)
+    error: Exception = MemoryError("Unable to allocate 2 GiB")
+    line = error_line(invoke("doctor"), 1)
+    assert line.startswith("error: not enough memory: Unable to allocate 2 GiB: expected ")
+    assert ("ulimit" in line) == limited
+    error = SystemError("error return without exception set")
+    ended = invoke("doctor")
+    assert ended.exit_code == 1
+    assert isinstance(ended.exception, SystemExit if limited else SystemError)
+
+
+def test_ctrl_c_while_modules_are_loaded_is_no_traceback(tmp_path):
+    """A module that is loaded early stands for the moment in which it comes."""
+    (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nwhile True: pass\n")
+    ended = shell(f"{CLI} list", env=os.environ | {"PYTHONPATH": str(tmp_path)})
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "interrupted\n")
+
+
+def test_windows_is_told_in_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(start.os, "name", "nt")
+    with pytest.raises(SystemExit, match="1"):
+        start.check_python()
+    assert capsys.readouterr().err.startswith("error: this is Windows, expected Linux or macOS")

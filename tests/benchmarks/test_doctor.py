@@ -154,7 +154,7 @@ def test_a_build_for_gpus_is_called_one_where_it_computes_on_the_cpu(monkeypatch
             doctor.INSTALL,
         ),
         (
-            "import atexit, sys\natexit.register(sys.stderr.write, '[1] engine.cc: MXNet start\\n')\nraise OSError('this')",
+            "import atexit, sys\natexit.register(sys.stderr.write, '[1] MXNet starts\\n')\nraise OSError('this')",
             "OSError: this",
             doctor.INSTALL,
         ),
