@@ -53,7 +53,7 @@ def test_show_gives_every_setting_with_its_source(cli):
     assert re.search(r"train.epochs +250 +\[mnist.py: num_epochs = 250\]", result.stdout)
     assert "1.15 %" in result.stdout
     assert "10,0" in result.stdout  # about 10 million parameters
-    assert "python cli.py reproduce binaryconnect-mnist\n" in result.stdout
+    assert "cli.py reproduce binaryconnect-mnist\n" in result.stdout
 
 
 def test_show_marks_what_is_not_as_published(cli):
@@ -78,10 +78,10 @@ def test_show_marks_what_is_not_as_published(cli):
             "compute capability 5.0",
         ),
         (("prepare", "mnits"), 1, "unknown data set 'mnits'"),
-        (("prepare", "mnist", "--check"), 1, "python cli.py prepare mnist"),
+        (("prepare", "mnist", "--check"), 1, "cli.py prepare mnist"),
         (("resume", "nothing"), 1, "no run 'nothing'"),
         (("resume", "/nothing/here"), 1, "no run '/nothing/here'"),
-        (("evaluate", "nothing"), 1, "python cli.py reproduce ID"),
+        (("evaluate", "nothing"), 1, "cli.py reproduce ID"),
     ],
 )
 def test_bad_input_is_one_clear_line(cli, arguments, exit_code, complaint):

@@ -170,7 +170,7 @@ def test_published_weights_give_the_recorded_error_without_the_run(home, command
         assert result.returncode == 0, result.stderr
         assert f"{name}/{record.id}: epoch {record.results.declared.epoch}: test error" in result.stdout
         assert "as recorded, image by image" in result.stdout
-    assert f"python cli.py evaluate --pretrained {record.id}" in (home / f"{name}.txt").read_text()
+    assert f"cli.py evaluate --pretrained {record.id}" in (home / f"{name}.txt").read_text()
 
 
 @pytest.mark.parametrize("arguments", [["memorized"], ["--pretrained", "memorized"], ["memorized", "--first", "300"]])
@@ -201,13 +201,13 @@ def test_hints_name_the_folders_that_the_user_named(home, command, tmp_path):
     """By an option, and not by a variable, which the next command has too."""
     runs = str(tmp_path / "my runs")
     assert "cli.py reproduce ID` starts one" in command("evaluate", "nothing").stderr
-    assert f"cli.py reproduce ID --runs '{runs}'` starts" in command("evaluate", "nothing", "--runs", runs).stderr
+    assert f"cli.py reproduce --runs '{runs}' ID` starts" in command("evaluate", "nothing", "--runs", runs).stderr
     data = str(tmp_path / "d")
     stderr = command("evaluate", "binary", "--data", data, "--runs", str(home / "runs")).stderr
-    assert stderr.endswith(f"cli.py prepare mnist-small --data {data}`\n")  # which takes no --runs
+    assert stderr.endswith(f"cli.py prepare --data {data} mnist-small`\n")  # which takes no --runs
     registry = str(tmp_path / "r")
     stderr = command("evaluate", "--pretrained", "real", "--registry", registry).stderr
-    assert f"cli.py reproduce real --registry {registry}` makes one" in stderr
+    assert f"cli.py reproduce --registry {registry} real` makes one" in stderr
 
 
 def test_networks_evaluated_with_real_weights_publish_none(home, command):
