@@ -46,7 +46,7 @@ HANDED_ON = "BNN_CODE_AT_START"
 _MODULES = (".py", ".pyc", ".so")
 _TEXTS = (".py", ".yaml", ".csv", ".txt")
 _GIT_SECONDS = 60
-_COMPUTING = ("data_prep/", "benchmarks/", "bnn_")
+_COMPUTING, _CATALOG = ("data_prep/", "benchmarks/", "bnn_"), "benchmarks/catalog/"
 
 
 @dataclass(frozen=True)

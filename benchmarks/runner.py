@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,14 +31,14 @@ from benchmarks.run_folder import (
     read_sealed_record,
     weights_digest,
 )
-from benchmarks.settings import full_settings, setting_text
+from benchmarks.settings import flatten, full_settings, setting_text
 from benchmarks.tensorboard_log import TensorBoardLog
 from benchmarks.version import harness_version
 from data_prep import Dataset, Split, load, variants
 from data_prep.memorization import memorized
 from results import record as schema
 from results.canonical import leaves
-from results.errors import RegistryError
+from results.errors import RegistryError, StorageError
 from results.plots import learning_curve
 from results.record import Record
 from results.reference import ReferenceCurve
@@ -126,7 +126,7 @@ def reproduce(
         ),
     )
     folder.notify = reporter.note
-    with folder.lock():
+    with folder.lock(), _going_on_after_storage_errors(folder):
         return _Run(folder, recipe, data, opened, seed, registry, reporter).carry_on(None)
 
 
@@ -145,7 +145,7 @@ def resume(
         as `reproduce`; also RunError if the data are no longer those that the run began with, or if something changed.
     """
     folder.notify = reporter.note
-    with folder.lock():
+    with folder.lock(), _going_on_after_storage_errors(folder):
         folder.sweep()
         if (record := folder.record()) is not None:
             return _recorded(folder, record, registry)
@@ -155,6 +155,15 @@ def resume(
         if checkpoint is not None and checkpoint.sittings and not allow_change:
             _refuse_changes(folder, checkpoint.sittings[-1], engine)
         return _Run(folder, recipe, data, engine, manifest.seed, registry, reporter).carry_on(checkpoint)
+
+
+@contextlib.contextmanager
+def _going_on_after_storage_errors(folder: RunFolder) -> Iterator[None]:
+    """A full disk ends a sitting, not the run."""
+    try:
+        yield
+    except StorageError as error:
+        raise RunError(f"{error}, then go on with `python cli.py resume {folder.name}`") from error
 
 
 def _refuse_changes(folder: RunFolder, before: SittingLog, engine: Engine) -> None:
@@ -319,7 +328,7 @@ class _Run:
         self._note_sitting(checkpoint)
         reference = self._reference_curve()
         self.reporter.run_started(self.folder, self.recipe, self.engine.describe(), progress.epoch, reference)
-        board = TensorBoardLog(self.folder.path / "tensorboard", past, self.reporter.note)
+        board = TensorBoardLog(self.folder.path / "tensorboard", past, self._as_texts(), self.reporter.note)
 
         def batch_done(batches: int, loss: float) -> None:
             self.reporter.batch_done(batches, loss)
@@ -339,6 +348,14 @@ class _Run:
         finally:
             self._note_sitting(checkpoint)
         return "finished"
+
+    def _as_texts(self) -> dict[str, str]:
+        """What the TensorBoard log says of the run, as Markdown."""
+        recipe, target = self.recipe, self.recipe.target
+        settings = "\n".join(f"| {key} | {setting_text(value)} |" for key, value in flatten(recipe.settings).items())
+        aim = "no published target" if target is None else f"{target.test_error} % test error; {target.source}"
+        scores = "scores" if recipe.scoring else "does not score: its settings are not the published ones"
+        return {"settings": f"| setting | value |\n|---|---|\n{settings}", "target": f"{aim}; this run {scores}"}
 
     def _note_sitting(self, checkpoint: Checkpoint) -> None:
         """So that a sitting is counted, with its time, whatever ends it."""

@@ -3,7 +3,9 @@
 An event file is a sequence of TFRecords: length (uint64), its masked CRC-32C, payload, its masked CRC-32C; all of it
 little-endian. A payload is a protocol buffer `Event`, of which these fields are used: wall_time = 1 (double),
 step = 2 (int64), file_version = 3 (string), summary = 5 {value = 1 {tag = 1 (string), simple_value = 2 (float)}},
-session_log = 7 {status = 1 (enum, START = 1)}.
+session_log = 7 {status = 1 (enum, START = 1)}. A text is a summary value with metadata = 9 {plugin_data = 1
+{plugin_name = 1 (string)}} and tensor = 8 {dtype = 1 (enum, DT_STRING = 7), tensor_shape = 2 {dim = 2 {size = 1}},
+string_val = 8 (bytes)}.
 Source: tensorflow/core/lib/io/record_writer.h, core/util/event.proto, core/framework/summary.proto.
 """
 
@@ -26,11 +28,18 @@ Row = Mapping[str, Any]  # an entry of the curve: column -> value
 class TensorBoardLog:
     """The log in a folder. It is a view of the curve: what cannot be written is one warning and stops nothing."""
 
-    def __init__(self, folder: Path, past: Iterable[tuple[float, Row]], notify: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        past: Iterable[tuple[float, Row]],
+        texts: Mapping[str, str],
+        notify: Callable[[str], None],
+    ) -> None:
         """Begin a sitting: all steps so far are written anew, so that none is missing, doubled or of a lost epoch.
 
         Args:
             past: wall time (seconds since 1970) and entry of each epoch so far.
+            texts: Markdown by name, shown among TensorBoard's texts.
             notify: is told if the log cannot be written.
         """
         self._notify = notify
@@ -39,6 +48,7 @@ class TensorBoardLog:
         self._works = True
         # START makes a TensorBoard that is looking forget the steps of the older files.
         first = [_event(time.time(), 0, 3, b"brain.Event:2"), _event(time.time(), 0, 7, b"\x08\x01")]
+        first += [_event(time.time(), 0, 5, _bytes(1, _text(tag, text))) for tag, text in texts.items()]
         with self._as_warning():
             write_atomically(self._path, b"".join([*first, *(_step(when, row) for when, row in past)]))
             for path in older:
@@ -77,6 +87,14 @@ def _step(when: float, row: Row) -> bytes:
             labeled = {} if column == "epoch" else {name: value}
         values += b"".join(_bytes(1, _bytes(1, tag.encode()) + _float(number)) for tag, number in labeled.items())
     return _event(when, row["epoch"], 5, values)
+
+
+def _text(tag: str, text: str) -> bytes:
+    """A summary's value for the plugin "text": a tensor of one string."""
+    plugin = _bytes(1, _bytes(1, b"text"))
+    shape = _bytes(2, _bytes(2, b"\x08\x01"))
+    tensor = b"\x08\x07" + shape + _bytes(8, text.encode())
+    return _bytes(1, tag.encode()) + _bytes(9, plugin) + _bytes(8, tensor)
 
 
 def _float(value: float) -> bytes:

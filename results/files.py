@@ -32,7 +32,7 @@ def write_atomically(path: Path, data: bytes | memoryview, mode: int = 0o644) ->
         _sync_folder(path.parent)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise StorageError(f"{path}: cannot be written: {reason}; free or change that place and repeat") from None
+        raise StorageError(f"{path}: cannot be written: {reason}; free or change that place") from None
 
 
 def _make_folder(folder: Path) -> None:

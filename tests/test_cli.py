@@ -136,7 +136,9 @@ runpy.run_path({str(REPOSITORY / "cli.py")!r}, run_name="__main__")
 """
     command = [sys.executable, "-c", script]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
-    assert "cannot be written" in one_line_error(result, 1)
+    error = one_line_error(result, 1)
+    assert "cannot be written" in error
+    assert re.search(r"then go on with `.*cli.py resume binaryconnect-mnist/\S+`$", error)
     assert not list(tmp_path.glob("runs/*/*/checkpoint.npz"))
     assert not list(tmp_path.glob("runs/*/*/record.json"))
 

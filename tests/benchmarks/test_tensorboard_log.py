@@ -47,22 +47,30 @@ def set_clock(monkeypatch: pytest.MonkeyPatch, *times: float) -> None:
 
 def test_the_bytes_are_those_of_tensorboardx(tmp_path, monkeypatch):
     set_clock(monkeypatch, 1.7e9, 1.7e9 + 0.5, 1.25, 2.5)
-    log = TensorBoardLog(tmp_path, [], pytest.fail)
+    log = TensorBoardLog(tmp_path, [], {}, pytest.fail)
     log.add(ROW)
     (path,) = tmp_path.iterdir()
     assert path.read_bytes() == EXPECTED
     assert path.name == "events.out.tfevents.1700000000.run"  # no host name
 
 
+def test_texts_are_those_that_tensorboard_shows(tmp_path):
+    """A summary value that TensorBoard 2.21 read as the tensor b"a *b*" of the plugin "text"."""
+    TensorBoardLog(tmp_path, [], {"target": "a *b*"}, pytest.fail)
+    (path,) = tmp_path.iterdir()
+    value = b"\n\x06targetJ\x08\n\x06\n\x04textB\x0f\x08\x07\x12\x04\x12\x02\x08\x01B\x05a *b*"
+    assert b"*" + bytes([len(value) + 2]) + b"\n" + bytes([len(value)]) + value in path.read_bytes()
+
+
 def test_a_new_sitting_leaves_each_step_once(tmp_path):
     """Steps 2 and 3 were logged, and then lost with a kill; of step 4 half was; step 1 is of a log that lacks it."""
-    log = TensorBoardLog(tmp_path, [], pytest.fail)
+    log = TensorBoardLog(tmp_path, [], {}, pytest.fail)
     for epoch in (2, 3, 4):
         log.add(row(epoch))
     (path,) = tmp_path.iterdir()
     path.write_bytes(path.read_bytes()[:-5])
     (tmp_path / "events.out.tfevents.1600000000.somehost").write_bytes(b"of format 1")
-    log = TensorBoardLog(tmp_path, [(1.0, row(1)), (2.0, row(2))], pytest.fail)
+    log = TensorBoardLog(tmp_path, [(1.0, row(1)), (2.0, row(2))], {}, pytest.fail)
     for epoch in (3, 4):
         log.add(row(epoch))
     assert steps(tmp_path) == [1, 2, 3, 4]
@@ -70,9 +78,9 @@ def test_a_new_sitting_leaves_each_step_once(tmp_path):
 
 def test_a_clock_that_goes_back_is_no_harm(tmp_path, monkeypatch):
     set_clock(monkeypatch, *[2e9] * 3)
-    TensorBoardLog(tmp_path, [], pytest.fail)
+    TensorBoardLog(tmp_path, [], {}, pytest.fail)
     set_clock(monkeypatch, *[1e9] * 4)
-    TensorBoardLog(tmp_path, [], pytest.fail).add(row(1))
+    TensorBoardLog(tmp_path, [], {}, pytest.fail).add(row(1))
     assert [path.name for path in tmp_path.iterdir()] == ["events.out.tfevents.2000000001.run"]
     assert steps(tmp_path) == [1]
 
@@ -83,7 +91,7 @@ def test_a_log_that_cannot_be_written_is_one_warning(tmp_path, at_once):
     folder = tmp_path / "log"
     if at_once:
         folder.write_text("in the way")
-    log = TensorBoardLog(folder, [], warnings.append)
+    log = TensorBoardLog(folder, [], {}, warnings.append)
     if not at_once:
         (path,) = folder.iterdir()
         path.unlink()
