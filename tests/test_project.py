@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from importlib import metadata
 from pathlib import Path
 
@@ -62,6 +63,15 @@ def test_lock_holds_what_its_packages_need():
     for need in (Requirement(text) for name in installed for text in metadata.requires(name) or []):
         if need.marker is None or need.marker.evaluate({"extra": ""}):
             assert need.specifier.contains(pins[canonicalize_name(need.name)]), need
+
+
+def test_to_install_it_as_a_package_is_refused_with_what_to_do():
+    """Its rooms, `results` and others, are too general names for site-packages."""
+    backend = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["build-backend"]
+    command = f"from {backend} import get_requires_for_build_wheel as build; build(None)"
+    refused = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert refused.stderr.startswith("error: this project is no package, it is run from its clone: `python -m pip")
 
 
 # -- nothing heavy before it is needed ---------------------------------------------------------------------------------
