@@ -206,7 +206,7 @@ def test_a_reduced_run_says_that_it_does_not_score(finished):
 
 
 def test_everything_is_in_the_runs_own_folder(finished):
-    folder, environment, _ = finished
+    folder, environment, result = finished
     declared = read_record(folder).results.declared.epoch
     names = {path.name for path in folder.iterdir()}
     names -= {path.name for path in folder.glob("code-*.zip")}  # of a checkout that is being worked on
@@ -215,6 +215,8 @@ def test_everything_is_in_the_runs_own_folder(finished):
         f"weights-epoch-{declared:04}.npz",
     }
     assert list((folder / "tensorboard").glob("events.out.tfevents.*"))
+    places = f"learning curve: {folder / 'learning-curve.png'}; TensorBoard log: {folder / 'tensorboard'}"
+    assert places in result.stdout
     assert not Path(environment["BNN_REGISTRY"]).exists()  # only scoring runs are registered
 
 

@@ -126,6 +126,24 @@ def test_a_missing_package_is_one_line_that_names_an_environment_that_has_it(tmp
     assert shell(command, cwd=tmp_path).stderr.endswith(": use .tox/reproduce/bin/python in place of python\n")
 
 
+# -- the end of a run --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("declared", "last", "best", "text"),
+    [
+        (3, 3, 2, "last epoch 3.0 % (the result), lowest ever seen 2.0 %"),
+        (2, 3, 2, "last epoch 3.0 %, lowest ever seen 2.0 % (the result)"),
+        (3, 3, 3, "last epoch 3.0 % (the result), lowest ever seen 3.0 % (the result)"),
+        (1, 3, 2, "last epoch 3.0 %, lowest ever seen 2.0 % (neither is the result)"),
+    ],
+)
+def test_an_error_that_is_the_result_is_called_so(declared, last, best, text):
+    points = {"declared": declared, "last": last, "best_test": best}
+    results = {name: SimpleNamespace(epoch=epoch, test_error=float(epoch)) for name, epoch in points.items()}
+    assert cli._beside_the_result(SimpleNamespace(results=SimpleNamespace(**results)), 1) == text
+
+
 # -- for scripts -------------------------------------------------------------------------------------------------------
 
 
