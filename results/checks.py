@@ -1,42 +1,54 @@
 """What must be true inside one record: pure functions of the record, each naming the field that is wrong.
 
-A problem is a (field, message) pair. Everything that follows from something else in the record is computed again.
+A problem is a (field, message) pair. First each value by itself: results/ranges.py. Only of a record without problems
+there is everything computed again that follows from something else in it.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from msgspec import UNSET
 
+from results import ranges
 from results import record as schema
 from results.canonical import digest, leaves, plain
 from results.errors import RegistryError
-from results.record import Curve, Record
+from results.record import Curve, Record, Sitting
 
 MOST_DECIMALS = 6  # papers give errors in percent with two or three
 
 FieldProblem = tuple[str, str]
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _BENCHMARK = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")  # it names a folder
 # A path into somebody's home: names a user, or a machine's layout. "example.org/home/x" in a URL is neither.
 _HOME = re.compile(r"(?<![\w-])/(home|root|Users)(?![\w.-])|[A-Za-z]:[\\/]+Users(?!\w)", re.IGNORECASE)
 
 
 def problems(record: Record) -> list[FieldProblem]:
-    """Every inconsistency of one record; empty if there is none."""
+    """Every inconsistency of one record; empty if there is none. Raises nothing, whatever the record holds."""
+    found = guarded(ranges.problems, record)
+    return found or [problem for check in _CHECKS for problem in guarded(check, record)]
+
+
+def guarded(check: Callable[[Record], Iterable[FieldProblem]], record: Record) -> list[FieldProblem]:
+    """What a check finds; that it could not end is a problem of the record, and stops no other check."""
     found: list[FieldProblem] = []
-    for check in _CHECKS:
-        try:
-            found += check(record)
-        except RegistryError as error:
-            found.append((error.field, str(error).removeprefix(f"{error.field}: ")))
+    try:
+        found.extend(check(record))
+    except RegistryError as error:
+        found.append((error.field or "content", str(error).removeprefix(f"{error.field}: ")))
+    except Exception as error:  # a record may come from anybody: none may keep the others from being checked
+        found.append(unchecked(error))
     return found
+
+
+def unchecked(error: Exception) -> FieldProblem:
+    """That a check ended with an error that nobody foresaw."""
+    return "content", f"cannot be checked: {type(error).__name__}: {str(error)[:200]}".rstrip(": ")
 
 
 def _expect(field: str, value: Any, expected: Any) -> Iterator[FieldProblem]:
@@ -47,26 +59,6 @@ def _expect(field: str, value: Any, expected: Any) -> Iterator[FieldProblem]:
 def _names(record: Record) -> Iterator[FieldProblem]:
     if not _BENCHMARK.fullmatch(record.benchmark):
         yield "benchmark", f"{record.benchmark!r} is not an id of lower-case letters, digits, '-' and '.'"
-    digests = {"recipe.digest": record.recipe.digest, "weights_sha256": record.weights_sha256}
-    digests |= {f"sittings[{i}].diff_sha256": sitting.diff_sha256 for i, sitting in enumerate(record.sittings)}
-    if record.published_weights is not UNSET:
-        digests["published_weights.sha256"] = record.published_weights.sha256
-    for field, text in digests.items():
-        if text is not None and not _SHA256.fullmatch(text):
-            yield field, f"{text!r} is not a SHA-256 of 64 lower-case hexadecimal digits"
-    if not 0 <= record.seed < 2**63:
-        yield "seed", f"is {record.seed}, expected 0 to 2^63 - 1"
-    for i, sitting in enumerate(record.sittings):
-        if sitting.code_sha256 is not None and not _SHA256.fullmatch(sitting.code_sha256):
-            yield f"sittings[{i}].code_sha256", f"{sitting.code_sha256!r} is not a SHA-256"
-
-
-def _numbers(record: Record) -> Iterator[FieldProblem]:
-    """Nothing that is counted or timed is negative."""
-    for part in ("times", "peak_memory_mib", "target", "data", "curve", "sittings"):
-        for field, value in leaves(plain(getattr(record, part)), part):
-            if isinstance(value, (int, float)) and value < 0 and "_loss[" not in field:  # a loss may have any sign
-                yield field, f"is {value}, expected 0 or more"
 
 
 def _recipe(record: Record) -> Iterator[FieldProblem]:
@@ -110,6 +102,12 @@ def _errors(curve: Curve, split: str, images: int) -> Iterator[FieldProblem]:
     errors, wrongs = getattr(curve, f"{split}_error"), getattr(curve, f"{split}_wrong")
     if UNSET in (errors, wrongs):
         return  # as it should be, or named by _columns
+    if (
+        images
+        and errors == [schema.error_percent(wrong, images) for wrong in wrongs]
+        and max(wrongs, default=0) <= images
+    ):
+        return  # as nearly always: thousands of epochs need not be looked at one by one
     for i, (error, wrong) in enumerate(zip(errors, wrongs, strict=False)):
         if wrong > images:
             yield f"curve.{split}_wrong[{i}]", f"is {wrong} of {images} images"
@@ -150,6 +148,8 @@ def _epochs(record: Record) -> Iterator[FieldProblem]:
         yield "outcome", f"is 'finished' after {epochs} of {planned} epochs"
     elif isinstance(planned, int) and epochs > planned:
         yield "curve.epoch", f"has {epochs} epochs, the recipe {planned}"
+    elif record.outcome != "finished" and epochs == planned:
+        yield "outcome", f"is {record.outcome!r} after all {planned} epochs"
 
 
 def _results(record: Record) -> Iterator[FieldProblem]:
@@ -177,12 +177,18 @@ def _data(record: Record) -> Iterator[FieldProblem]:
     for split in ("train", "valid", "test"):
         if not getattr(data, split).digest:
             yield f"data.{split}.digest", "is empty"
+        for fact in ("dataset", "preprocessing"):
+            yield from _expect(
+                f"data.{split}.{fact}", getattr(getattr(data, split), fact), _setting(record, "data", fact)
+            )
     if not data.test.images:
         yield "data.test.images", "is 0: nothing was measured"
         return
+    digests = [split.digest for split in (data.train, data.valid, data.test) if split.images]
+    if len(set(digests)) < len(digests):
+        yield "data", "has the same digest for two splits"
     counted = schema.counted_images(record.recipe.settings, record.data.test.images)
-    if record.recipe.scoring:
-        yield from _expect("target.test_images", record.target.test_images, counted)
+    yield from _expect("target.test_images", record.target.test_images, counted)
 
 
 def _target(record: Record) -> Iterator[FieldProblem]:
@@ -202,27 +208,43 @@ def _sittings(record: Record) -> Iterator[FieldProblem]:
         if sitting.last_epoch < sitting.first_epoch - 1:
             yield f"{field}.last_epoch", f"is {sitting.last_epoch}, before first_epoch {sitting.first_epoch}"
         next_epoch = sitting.last_epoch + 1
-        if sitting.commit is not None and not _COMMIT.fullmatch(sitting.commit):
-            yield f"{field}.commit", f"{sitting.commit!r} is not a full commit hash"
-        if sitting.diff_sha256 is not None and not sitting.dirty:
-            yield f"{field}.diff_sha256", "is there, but dirty is false"
-        if not _is_utc(sitting.started):
-            yield f"{field}.started", f"{sitting.started!r} is not a UTC date and time like 2024-05-01T12:00:00Z"
+        if (sitting.diff_sha256 is not None) != sitting.dirty:
+            there = "missing" if sitting.dirty else "there"
+            yield f"{field}.diff_sha256", f"is {there}, but dirty is {str(sitting.dirty).lower()}"
+        if sitting.dirty and sitting.commit is None:
+            yield f"{field}.dirty", "is true, but there is no commit that the code could differ from"
+        if sitting.engine is not None and sitting.engine.device == "cpu" and sitting.engine.driver is not None:
+            yield f"{field}.engine.driver", "is there, but the device is a CPU"
     if next_epoch != len(record.curve.epoch) + 1:
         yield "sittings", f"end with epoch {next_epoch - 1}, the curve with {len(record.curve.epoch)}"
     if not record.sittings or record.sittings[-1].engine is None:
         yield "sittings", "have no last one that says what computed"
+    yield from _sittings_in_order(record.sittings)
 
 
-def _is_utc(text: str) -> bool:
-    try:
-        return datetime.fromisoformat(text).utcoffset() == timedelta(0)
-    except ValueError:
-        return False
+def _sittings_in_order(sittings: list[Sitting]) -> Iterator[FieldProblem]:
+    """Each begins after the one before it, and what one says of code and machine, those after it say too."""
+    for i, (before, sitting) in enumerate(itertools.pairwise(sittings), 1):
+        started, earlier = ranges.date_of(sitting.started), ranges.date_of(before.started)
+        if started is not None and earlier is not None and started + ranges.CLOCK < earlier:
+            yield f"sittings[{i}].started", f"is {sitting.started}, before that of the sitting before it"
+    described = False
+    for i, sitting in enumerate(sittings):
+        described = described or sitting.code_sha256 is not None or sitting.machine is not None
+        for fact in ("code_sha256", "engine", "machine") if described else ():
+            if getattr(sitting, fact) is None:
+                yield f"sittings[{i}].{fact}", "is missing, though this or an earlier sitting says its code or machine"
 
 
 def _home_paths(record: Record) -> Iterator[FieldProblem]:
-    for field, value in leaves(plain(record)):
+    for name in record.__struct_fields__:
+        part = getattr(record, name)
+        if name not in ("curve", "test_correct", "checksums") and part is not UNSET:  # those are thousands of numbers
+            yield from _home_paths_in(plain(part), name)
+
+
+def _home_paths_in(part: Any, name: str) -> Iterator[FieldProblem]:
+    for field, value in leaves(part, name):
         for text in (field, value):
             if isinstance(text, str) and (found := _HOME.search(text)):
                 yield field, f"names a place in a home folder ({found[0]}...); records carry no path, user or host"
@@ -234,7 +256,7 @@ def _published_weights(record: Record) -> Iterator[FieldProblem]:
 
 
 _CHECKS = (
-    *(_names, _numbers, _recipe, _curve, _classes, _results, _test_correct, _data, _target, _sittings),
+    *(_names, _recipe, _curve, _classes, _results, _test_correct, _data, _target, _sittings),
     *(_published_weights, _home_paths),
 )
 

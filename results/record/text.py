@@ -6,13 +6,14 @@ a record's bytes is therefore asked of the text, not of what was read from it.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from results.canonical import canonical_json, digest, leaves, plain
+from results.canonical import canonical_json, leaves, plain, plain_json
 from results.errors import NewerSchemaError, RegistryError
 from results.record import migrations
 from results.record.schema import CHECKSUM_DIGITS, ID_DIGITS, SCHEMA, Record
@@ -65,13 +66,14 @@ def content_of(data: bytes, name: str) -> dict[str, Any]:
 
 def seal(record: Record) -> Record:
     """The record with its `id` and `checksums` as its content demands."""
-    content = _unsealed(plain(_typed(record)))
-    return msgspec.structs.replace(_typed(record), id=_id(content), checksums=_checksums(content))
+    typed = _typed(record)
+    texts = _texts(plain(typed))
+    return msgspec.structs.replace(typed, id=texts.id(), checksums=texts.checksums())
 
 
 def record_id(record: Record) -> str:
     """The name that the record's content demands: the first 16 digits of its SHA-256, without `id` and `checksums`."""
-    return _id(_unsealed(plain(_typed(record))))
+    return _texts(plain(_typed(record))).id()
 
 
 def seal_problems(data: bytes, stem: str, name: str) -> Iterator[FieldProblem]:
@@ -80,11 +82,14 @@ def seal_problems(data: bytes, stem: str, name: str) -> Iterator[FieldProblem]:
     Raises as `content_of`.
     """
     content = content_of(data, name)
-    canonical = canonical_json(content) + b"\n"
+    try:
+        texts = _texts(content)
+    except (ValueError, RecursionError) as error:
+        raise RegistryError(f"{name}: content: cannot be written as canonical JSON: {error}", "content") from None
+    canonical = _object(texts.fields) + b"\n"
     given, checksums = content.get("id"), content.get("checksums")
     checksums = checksums if isinstance(checksums, dict) else {}
-    unsealed = _unsealed(content)
-    right, content_id = _checksums(unsealed), _id(unsealed)
+    right, content_id = texts.checksums(), texts.id()
     if stem != given:
         yield "id", f"is {given}, the file's name {stem}"
     changed = [field for field in sorted(right.keys() | checksums.keys()) if right.get(field) != checksums.get(field)]
@@ -96,8 +101,8 @@ def seal_problems(data: bytes, stem: str, name: str) -> Iterator[FieldProblem]:
     if content_id not in (given, stem) and not changed:
         yield "content (hash)", f"has the hash {content_id}, the record's id is {given}"
     if data != canonical:  # it may mean the same, as 1.50 for 1.5: still not the file that was written
-        texts, own = (dict(leaves(_with_texts(part))) for part in (data, canonical))
-        field = next((field for field in own if texts.get(field) != own[field]), "content")
+        written, own = (dict(leaves(_with_texts(part))) for part in (data, canonical))
+        field = next((field for field in own if written.get(field) != own[field]), "content")
         yield field, "is not in canonical form: the bytes are not those that were written"
 
 
@@ -111,24 +116,43 @@ def comparable(record: Record) -> dict[str, Any]:
     return content
 
 
-def _unsealed(content: Mapping[str, Any]) -> dict[str, Any]:
-    return {field: value for field, value in content.items() if field not in ("id", "checksums")}
+class _Texts(NamedTuple):
+    """The canonical JSON of a record's fields, and of its curve's columns: made once for text, name and checksums."""
+
+    fields: dict[str, bytes]
+    columns: dict[str, bytes]
+
+    def checksums(self) -> dict[str, str]:
+        """A short checksum of every top-level field and of every column of the curve.
+
+        The name proves that a record is as it was written; these say which field is not.
+        """
+        parts = self.fields | {f"curve.{column}": text for column, text in self.columns.items()}
+        if self.columns:
+            del parts["curve"]
+        return {
+            field: hashlib.sha256(text).hexdigest()[:CHECKSUM_DIGITS]
+            for field, text in sorted(parts.items())
+            if field not in ("id", "checksums")
+        }
+
+    def id(self) -> str:
+        unsealed = {field: text for field, text in self.fields.items() if field not in ("id", "checksums")}
+        return hashlib.sha256(_object(unsealed)).hexdigest()[:ID_DIGITS]
 
 
-def _id(content: Mapping[str, Any]) -> str:
-    return digest(content)[:ID_DIGITS]
-
-
-def _checksums(content: Mapping[str, Any]) -> dict[str, str]:
-    """A short checksum of every top-level field and of every column of the curve.
-
-    The name proves that a record is as it was written; these say which field is not.
-    """
+def _texts(content: Mapping[str, Any]) -> _Texts:
+    """Of a plain object. Raises ValueError and RecursionError for what JSON cannot hold or nobody can read."""
+    fields = {field: plain_json(value) for field, value in content.items() if field != "curve"}
     curve = content.get("curve")
-    fields = {field: value for field, value in content.items() if field != "curve" or not isinstance(curve, dict)}
-    if isinstance(curve, dict):
-        fields |= {f"curve.{column}": values for column, values in curve.items()}
-    return {field: digest(value)[:CHECKSUM_DIGITS] for field, value in sorted(fields.items())}
+    columns = {column: plain_json(values) for column, values in curve.items()} if isinstance(curve, dict) else {}
+    if "curve" in content:
+        fields["curve"] = _object(columns) if columns else plain_json(curve)
+    return _Texts(fields, columns)
+
+
+def _object(texts: Mapping[str, bytes]) -> bytes:
+    return b"{%b}" % b",".join(plain_json(key) + b":" + text for key, text in sorted(texts.items()))
 
 
 def _with_texts(data: bytes) -> Any:
