@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.layerwise import layer_weights
 from benchmarks.parameters import layers_of, weight_limits
-from results.weights import LARGEST, pack
+from results.weights import LARGEST, pack, packed_length
 
 if TYPE_CHECKING:
     from benchmarks.recipe import Recipe
@@ -38,6 +38,21 @@ def publishable(recipe: Recipe, parameters: Mapping[str, np.ndarray]) -> bytes |
     }
     packed = pack({**parameters, **signs}, signs)
     return packed if signs and len(packed) <= LARGEST else None
+
+
+def packed_bytes(recipe: Recipe) -> int | None:
+    """How long the file of weights of the recipe's networks is; None as `publishable`, by the settings alone."""
+    model = recipe.model
+    if model.evaluation_weights != "binary":
+        return None
+    signs, values = {}, {}
+    for layer, word in zip(layers_of(model, recipe.image_shape), layer_weights(model), strict=True):
+        for name, shape in layer.parameters.items():
+            values[name] = shape
+            if name == layer.weight and word in _BY_SIGN:
+                signs[name] = shape
+    length = packed_length(values, signs)
+    return length if signs and length <= LARGEST else None
 
 
 def signs_of(weights: np.ndarray, limit: np.float32, zero: str) -> np.ndarray:

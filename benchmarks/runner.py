@@ -36,9 +36,10 @@ from benchmarks.tensorboard_log import TensorBoardLog
 from benchmarks.version import harness_version
 from data_prep import Dataset, Split, load, variants
 from data_prep.memorization import memorized
+from results import checks
 from results import record as schema
 from results.canonical import leaves
-from results.errors import RegistryError, StorageError
+from results.errors import StorageError
 from results.plots import learning_curve
 from results.record import Record
 from results.reference import ReferenceCurve
@@ -311,8 +312,8 @@ class _Run:
                 outcome = self._train(checkpoint)
         finally:
             self._plot(checkpoint.progress)
-        weights = self._published_weights(checkpoint) if outcome == "finished" else None
-        record = self._record(checkpoint, outcome, weights)
+        weights, unpublished = self._published_weights(checkpoint) if outcome == "finished" else (None, "")
+        record = self._record(checkpoint, outcome, weights, unpublished)
         self.folder.save_record(record)
         registered = write_to_registry(record, self.registry, weights) if self.recipe.scoring else None
         comparison = compare_curves(record.curve, self.published_curve) if self.published_curve else None
@@ -366,13 +367,16 @@ class _Run:
     def _reference_curve(self) -> ReferenceCurve:
         """From the registry, the other runs in the runs folder and the authors' published curve.
 
-        What cannot be read there is `verify`'s business.
+        Of the records there, those without problems: what is wrong with the others is `verify`'s business, and nothing
+        in them may end this run.
         """
         paths = [*self.registry.glob(f"{self.recipe.id}/*.json"), *self.folder.path.parent.glob("*/record.json")]
         records = []
         for path in paths:
-            with contextlib.suppress(RegistryError):
-                records.append(read_sealed_record(path))
+            with contextlib.suppress(Exception):
+                record = read_sealed_record(path)
+                if not checks.problems(record):
+                    records.append(record)
         valid_images = len(self.data.valid.labels)
         return ReferenceCurve(records, self.recipe.digest, self.published_curve or (), valid_images)
 
@@ -409,27 +413,27 @@ class _Run:
             path, declared = self.folder.path / "learning-curve.png", progress.declared_epoch(self.recipe)
             learning_curve(progress.as_curve(), declared, path, self.recipe.title, target, self.published_curve)
 
-    def _published_weights(self, checkpoint: Checkpoint) -> bytes | None:
+    def _published_weights(self, checkpoint: Checkpoint) -> tuple[bytes | None, str]:
         """The declared network's weights as they are published with the record of a scoring run, if they are.
 
-        Not before the network made of them has got the very same test images right.
+        If the recipe has such weights and they are not published: also why, as the record tells it. Not before the network made of them has got the very same test images right.
 
         Raises:
             RunError: it has not, though the same engine and machine evaluated the declared epoch.
         """
         recipe, progress = self.recipe, checkpoint.progress
         if not recipe.scoring:
-            return None
+            return None, ""
         epoch = progress.declared_epoch(recipe)
         packed = publishable(recipe, self.folder.load_weights(epoch))
         if packed is None:
-            return None
+            return None, ""
         self.engine.load_parameters(unpack(packed, self.folder.name))
         again = evaluate(self.engine, self.data.test, recipe)
         assert progress.test_correct is not None
         differing = np.count_nonzero(again.correct != progress.test_correct)
         if not differing:
-            return packed
+            return packed, ""
         found = (
             f"{differing} of {len(again.correct):,} test images come out otherwise with the weights to be published"
             f" than in epoch {epoch} (error {again.error:.3f} %, was {progress.curve['test_error'][epoch - 1]:.3f} %)"
@@ -440,10 +444,11 @@ class _Run:
                 f"run {self.folder.name}: {found}, on the same engine and machine: nothing is recorded;"
                 f" `python cli.py doctor` examines them, `python cli.py resume {self.folder.name}` tries again"
             )
-        self.reporter.note(f"the weights are not published: {found}, by another machine or other versions")
-        return None
+        reason = f"{found}, by another machine or other versions"
+        self.reporter.note(f"the weights are not published: {reason}")
+        return None, reason
 
-    def _record(self, checkpoint: Checkpoint, outcome: str, weights: bytes | None) -> Record:
+    def _record(self, checkpoint: Checkpoint, outcome: str, weights: bytes | None, unpublished: str) -> Record:
         progress, recipe = checkpoint.progress, self.recipe
         declared, last = progress.declared_epoch(recipe), checkpoint.sittings[-1]
         if last.engine is None:  # a run that an earlier version trained to its end, and did not record
@@ -473,6 +478,8 @@ class _Run:
         }
         if weights is not None:
             content["published_weights"] = described(weights)
+        if unpublished:
+            content["unpublished_reason"] = unpublished
         return schema.seal(msgspec.convert(msgspec.to_builtins(content), Record))
 
     def _counted_images(self) -> int:

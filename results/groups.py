@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from results.record import Record
+from results.entries import Run
 
 
 class Key(NamedTuple):
@@ -26,11 +26,11 @@ class Group(NamedTuple):
     """
 
     key: Key
-    runs: list[Record]
-    repetitions: list[Record]
+    runs: list[Run]
+    repetitions: list[Run]
 
     @property
-    def finished(self) -> list[Record]:
+    def finished(self) -> list[Run]:
         """Those with a result."""
         return [record for record in self.runs if record.outcome == "finished" and record.results is not None]
 
@@ -40,7 +40,7 @@ class Group(NamedTuple):
         return [kind for kind in ("code", "engine", "machine") if any(kind in record.mixtures for record in self.runs)]
 
 
-def key_of(record: Record) -> Key:
+def key_of(record: Run) -> Key:
     """The key of the group that a record belongs to."""
     splits = (record.data.train, record.data.valid, record.data.test)
     drawn = len(record.seeds) > 1  # the digests are then another's with every seed
@@ -48,7 +48,7 @@ def key_of(record: Record) -> Key:
     return Key(record.benchmark, record.recipe.digest, data, record.engine.name, record.engine.precision)
 
 
-def groups(records: Iterable[Record]) -> list[Group]:
+def groups(records: Iterable[Run]) -> list[Group]:
     """The groups of all scoring runs that ended by themselves, in the order of their first runs."""
     found: dict[Key, Group] = {}
     for record in sorted(records, key=lambda record: (record.sittings[0].started, record.id)):

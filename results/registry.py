@@ -6,7 +6,7 @@ With some records weights are published: see results/weights.py.
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -129,43 +129,16 @@ def verify(root: Path, extra_checks: Iterable[ExtraCheck] = ()) -> list[Problem]
     """Every problem of every record under `root`, sorted by file; empty if all is well.
 
     Checked: schema, name = hash of the content, checksums, canonical bytes, consistency, published weights, and
-    `extra_checks`, which give (field, message) pairs.
+    `extra_checks`, which give (field, message) pairs. See results/verification.py.
     """
-    every = tuple(extra_checks)
-    files = _record_files(root, "**/*.json")
-    found = [Problem(path, *problem) for path in files for problem in _file_problems(path, root, every)]
-    return found + list(_stray_weights(root))
+    from results import verification  # which needs this module
+
+    return verification.verify(root, extra_checks).problems
 
 
-def _stray_weights(root: Path) -> Iterator[Problem]:
-    for path in sorted(weights.folder_of(root).glob(f"*/*{weights.SUFFIX}")):
-        record = root / path.parent.name / f"{path.stem}.json"
-        if not path.name.startswith(".") and not record.exists():
-            yield Problem(path, "content", f"belongs to no record: there is no {record.name}; remove it")
-
-
-def _file_problems(path: Path, root: Path, extra_checks: Iterable[ExtraCheck]) -> Iterator[checks.FieldProblem]:
-    try:
-        data = file_content(path)
-        record = from_bytes(data, str(path))
-    except RegistryError as error:
-        field = error.field or "content"
-        yield field, str(error).removeprefix(f"{path}: ").removeprefix(f"{field}: ")
-        return
-    yield from seal_problems(data, path.stem, str(path))
-    if path.parent != root / record.benchmark:
-        yield "benchmark", f"is {record.benchmark}, but the file is not in that folder"
-    inconsistent = _inconsistencies(data, record)
-    yield from inconsistent
-    yield from (("published_weights", f"the file {problem}") for problem in weights.problems(record, root))
-    if not inconsistent:  # they reckon with what stands there
-        for check in extra_checks:
-            yield from check(record)
-
-
-def _record_files(root: Path, pattern: str = "*/*.json") -> list[Path]:
+def _record_files(root: Path) -> list[Path]:
     """The record files under `root`; names that begin with a dot are unfinished writes and no records."""
-    return sorted(path for path in root.glob(pattern) if not path.name.startswith("."))
+    return sorted(path for path in root.glob("*/*.json") if not path.name.startswith("."))
 
 
 def file_content(path: Path) -> bytes:

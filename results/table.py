@@ -15,13 +15,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NotRequired, Protocol, TypedDict
 
-from msgspec import UNSET
-
+from results.entries import Run
 from results.errors import RegistryError, StorageError
 from results.escape import for_csv, for_json, for_markdown, for_terminal
 from results.files import write_atomically
 from results.groups import Group, groups
-from results.record import Record, standard_error
+from results.record import standard_error
 from results.registry import Problem
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ class Verdict(Protocol):
     def provisional(self) -> bool: ...
 
 
-Judge = Callable[[Record], Verdict]
+Judge = Callable[[Run], Verdict]
 
 
 class Row(NamedTuple):
@@ -104,7 +103,7 @@ class Row(NamedTuple):
     notes: str
 
 
-def rows(records: Iterable[Record], judge: Judge, benchmarks: Iterable[Benchmark] = ()) -> list[Row]:
+def rows(records: Iterable[Run], judge: Judge, benchmarks: Iterable[Benchmark] = ()) -> list[Row]:
     """The table: first `benchmarks`, in their order, then the other recorded ones by id; a row for each group."""
     of_benchmark: dict[str, list[Group]] = {}
     for group in groups(records):
@@ -266,7 +265,7 @@ def check_section(table: Sequence[Row], path: Path) -> list[Problem]:
     return [Problem(path, "results", mend)] if wrong else []
 
 
-def _benchmark_of(record: Record) -> Benchmark:
+def _benchmark_of(record: Run) -> Benchmark:
     target = record.target
     return Benchmark(
         id=record.benchmark,
@@ -282,7 +281,7 @@ def _row(benchmark: Benchmark, group: Group | None, judge: Judge) -> Row:
     runs = group.runs if group else []
     measured = group.finished if group else []
     errors = [record.results.counted.test_error for record in measured if record.results]
-    train_errors = [error for error in map(_train_error, measured) if error is not None]
+    train_errors = [record.train_error for record in measured if record.train_error is not None]
     verdict = _verdict([judge(record) for record in runs])
     notes = [f"mixed {kind}" for kind in group.mixtures] if group else []
     if group and _is_superseded(benchmark, group):
@@ -308,18 +307,11 @@ def _row(benchmark: Benchmark, group: Group | None, judge: Judge) -> Row:
     )
 
 
-def _spread(measured: Sequence[Record], errors: Sequence[float]) -> float | None:
+def _spread(measured: Sequence[Run], errors: Sequence[float]) -> float | None:
     if len(errors) > 1:
         return statistics.stdev(errors)
     counted = [record.results.counted for record in measured if record.results]
     return standard_error(counted[0].test_wrong, counted[0].test_images) if counted else None
-
-
-def _train_error(record: Record) -> float | None:
-    """That of the declared epoch, in percent."""
-    if record.results is None or record.curve.train_error is UNSET:
-        return None
-    return record.curve.train_error[record.results.declared.epoch - 1]
 
 
 def _verdict(verdicts: Sequence[Verdict]) -> str:

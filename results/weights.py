@@ -48,12 +48,22 @@ def pack(parameters: Mapping[str, np.ndarray], signs: Collection[str]) -> bytes:
     """
     import numpy as np
 
-    entries = [[name, list(v.shape), "signs" if name in signs else "float32"] for name, v in parameters.items()]
     parts = [
         np.packbits(value.reshape(-1) > 0).tobytes() if name in signs else np.ascontiguousarray(value, "<f4").tobytes()
         for name, value in parameters.items()
     ]
-    return b"".join([FIRST_LINE, canonical_json(entries), b"\n", *parts])
+    return b"".join([_head({name: value.shape for name, value in parameters.items()}, signs), *parts])
+
+
+def _head(shapes: Mapping[str, tuple[int, ...]], signs: Collection[str]) -> bytes:
+    entries = [[name, list(shape), "signs" if name in signs else "float32"] for name, shape in shapes.items()]
+    return b"".join([FIRST_LINE, canonical_json(entries), b"\n"])
+
+
+def packed_length(shapes: Mapping[str, tuple[int, ...]], signs: Collection[str]) -> int:
+    """Bytes of what `pack` makes of parameters with these shapes."""
+    kinds = {name: "signs" if name in signs else "float32" for name in shapes}
+    return len(_head(shapes, signs)) + sum(_bytes_of(math.prod(shape), kinds[n]) for n, shape in shapes.items())
 
 
 def unpack(data: bytes, name: str) -> dict[str, np.ndarray]:

@@ -185,7 +185,7 @@ class Record(Part, frozen=True, kw_only=True, dict=True):
 
     harness: the version of this program that wrote it. test_correct: `pack_bits` of which test images the network of
     the declared epoch gets right. weights_sha256: of that network's parameters. Both are None exactly if the run ended
-    before its first epoch did.
+    before its first epoch did. unpublished_reason: why a run whose recipe has weights to publish published none.
     """
 
     schema: int = SCHEMA
@@ -206,11 +206,19 @@ class Record(Part, frozen=True, kw_only=True, dict=True):
     peak_memory_mib: float
     outcome: Literal["finished", "diverged", "killed"]
     published_weights: PublishedWeights | UnsetType = UNSET
+    unpublished_reason: str | UnsetType = UNSET
 
     @functools.cached_property
     def results(self) -> Results | None:
         """The run's points; None if it ended before its first epoch did."""
         return summarize(self.curve, self.data.test.images, self.test_correct, self.recipe.settings)
+
+    @property
+    def train_error(self) -> float | None:
+        """That of the training images at the declared epoch, in percent; None where it was not measured."""
+        if self.results is None or self.curve.train_error is UNSET:
+            return None
+        return self.curve.train_error[self.results.declared.epoch - 1]
 
     @property
     def engine(self) -> Engine:

@@ -1,0 +1,80 @@
+"""What the table, the groups and the verdicts need of a record: a hundredth of it, with the names that a record has."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from results.record import Data, Difference, PublishedWeights, Record, Results, Target
+
+
+class _Part(msgspec.Struct, frozen=True, array_like=True):
+    pass
+
+
+class EntryRecipe(_Part, frozen=True):
+    """As `results.record.Recipe`, without the settings."""
+
+    digest: str
+    version: int
+    scoring: bool
+    differences: list[Difference]
+
+
+class EntryEngine(_Part, frozen=True):
+    """As `results.record.Engine`."""
+
+    name: str
+    device: str
+    precision: str
+
+
+class EntrySitting(_Part, frozen=True):
+    """As `results.record.Sitting`."""
+
+    started: str
+
+
+class Entry(_Part, frozen=True, kw_only=True):
+    """One consistent record, without its curve; every field is the record's attribute of the same name."""
+
+    id: str
+    benchmark: str
+    paper: str
+    recipe: EntryRecipe
+    target: Target
+    sittings: list[EntrySitting]
+    data: Data
+    seed: int
+    seeds: dict[str, int]
+    outcome: str
+    engine: EntryEngine
+    mixtures: list[str]
+    results: Results | None
+    train_error: float | None
+    published_weights: PublishedWeights | UnsetType = UNSET
+
+
+Run = Record | Entry  # whatever has what the table needs
+
+
+def entry_of(record: Record) -> Entry:
+    """The entry of a record that is consistent with itself."""
+    recipe, engine = record.recipe, record.engine
+    return Entry(
+        id=record.id,
+        benchmark=record.benchmark,
+        paper=record.paper,
+        recipe=EntryRecipe(recipe.digest, recipe.version, recipe.scoring, recipe.differences),
+        target=record.target,
+        sittings=[EntrySitting(sitting.started) for sitting in record.sittings],
+        data=record.data,
+        seed=record.seed,
+        seeds=record.seeds,
+        outcome=record.outcome,
+        engine=EntryEngine(engine.name, engine.device, engine.precision),
+        mixtures=record.mixtures,
+        results=record.results,
+        train_error=record.train_error,
+        published_weights=record.published_weights,
+    )
