@@ -29,7 +29,7 @@ def recipe_of(record: Record) -> Recipe:
     Raises:
         RecipeError: unknown benchmark, or settings that do not fit this version.
     """
-    return _recipe(record.benchmark, json.dumps(record.recipe.settings, sort_keys=True))
+    return _recipe(record.benchmark, json.dumps(record.recipe.named_settings, sort_keys=True))
 
 
 @functools.lru_cache(maxsize=256)

@@ -416,7 +416,8 @@ class _Run:
     def _published_weights(self, checkpoint: Checkpoint) -> tuple[bytes | None, str]:
         """The declared network's weights as they are published with the record of a scoring run, if they are.
 
-        If the recipe has such weights and they are not published: also why, as the record tells it. Not before the network made of them has got the very same test images right.
+        If the recipe has such weights and they are not published: also why, as the record tells it. They are not before
+        the network made of them has got the very same test images right.
 
         Raises:
             RunError: it has not, though the same engine and machine evaluated the declared epoch.
