@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from benchmarks.runner import Outcome
     from benchmarks.verdict import Verdict
     from data_prep import Prepared
+    from results.entries import Run
     from results.record import Record
     from results.table import Benchmark, Row
 
@@ -268,20 +269,20 @@ def _print_json(value: Any) -> None:
     click.echo(for_json(json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False)))
 
 
-def _records(registry: Path) -> list[Record]:
-    """The records of the registry; a warning for each that is passed over."""
-    from results.registry import read_all
-
-    return [record for _, record in read_all(registry, lambda line: _echo(f"warning: {line}", err=True))]
-
-
 def _echo(line: str, err: bool = False) -> None:
     """Print a line that has text of a record in it."""
     click.echo(for_terminal(line), err=err)
 
 
+def _records(registry: Path) -> Sequence[Run]:
+    """What the table needs of the registry's records; a warning for each that is passed over."""
+    from results.index import entries
+
+    return entries(registry, lambda line: _echo(f"warning: {line}", err=True))
+
+
 def _table_rows(
-    records: Sequence[Record], *, all_benchmarks: bool = True, benchmarks: Sequence[Summary] | None = None
+    records: Sequence[Run], *, all_benchmarks: bool = True, benchmarks: Sequence[Summary] | None = None
 ) -> list[Row]:
     """The rows of all benchmarks, or of those that have a record."""
     from benchmarks.verdict import judge_run, target_of
@@ -289,7 +290,7 @@ def _table_rows(
 
     known_ones = {summary.id: summary for summary in (summaries() if benchmarks is None else benchmarks)}
 
-    def judge(record: Record) -> Verdict:
+    def judge(record: Run) -> Verdict:
         known = known_ones.get(record.benchmark)
         return judge_run(record, target_of(record) if known is None else known.target)
 
@@ -802,35 +803,43 @@ def table(
 
 
 @cli.command()
+@click.option("--reevaluate", is_flag=True, help="Also measure again what has published weights; needs the data.")
 @registry_option
+@data_option
 @json_option
 @click.pass_context
-def verify(ctx: click.Context, registry: Path, as_json: bool) -> None:
+def verify(ctx: click.Context, reevaluate: bool, registry: Path, data_root: Path, as_json: bool) -> None:
     """Check every record: schema, hash, consistency; and that results/table.csv and the README follow from them."""
     from benchmarks.verdict import check_record
-    from results.registry import verify as verify_registry
+    from results import verification
     from results.table import check_csv, check_section
 
     _check_registry(ctx, registry, environment_too=True)
     benchmark_ids()  # what is wrong with the catalogue itself is no problem of any record
-    problems = verify_registry(registry, [check_record])
+    verified = verification.verify(registry, [check_record])
+    problems, lines = verified.problems, []
     if not problems:
-        table = _table_rows(_records(registry), all_benchmarks=False)
+        table = _table_rows(verified.entries, all_benchmarks=False)
         problems = [
             *check_csv(table, registry.parent / "table.csv"),
             *check_section(table, registry.parent.parent / "README.md"),
         ]
-    count = len(list(registry.glob("*/*.json")))
+    if reevaluate:
+        from benchmarks.evaluation import reevaluate as evaluate_again
+
+        for line, problem in evaluate_again(verified.entries, registry=registry, data_root=data_root):
+            lines.append(line)
+            if not as_json:
+                click.echo(line)
+            if problem is not None:
+                problems.append(problem)
     if as_json:
-        _print_json(
-            {
-                "records": count,
-                "problems": [{"path": str(p.path), "field": p.field, "message": p.message} for p in problems],
-            }
-        )
+        listed = [{"path": str(p.path), "field": p.field, "message": p.message} for p in problems]
+        _print_json({"records": verified.records, "problems": listed} | ({"reevaluated": lines} if reevaluate else {}))
     else:
         for problem in problems:
             click.echo(str(problem))
+        count = verified.records
         click.echo(f"{count} records, {len(problems)} problems" if problems else f"{count} records, all valid")
     sys.exit(RegistryError.exit_code if problems else 0)
 

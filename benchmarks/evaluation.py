@@ -14,7 +14,7 @@ from __future__ import annotations
 import csv
 import io
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,9 +35,10 @@ from benchmarks.runner import (
     load_recorded_weights,
     other_data,
 )
-from data_prep import Dataset, Split
+from data_prep import DataError, Dataset, Split
 from results import record as schema
 from results import registry as records
+from results.entries import Entry
 from results.files import write_atomically
 from results.record import Record
 from results.weights import read as read_weights
@@ -260,6 +261,35 @@ def evaluate_published(
     measured = evaluate(engine, data.test, recipe)
     name = f"{record.benchmark}/{record.id}"
     return _evaluated(name, recorded.epoch, data.test, recipe, engine, measured, recorded, otherwise)
+
+
+def reevaluate(
+    entries: Iterable[Entry], *, registry: Path, data_root: Path
+) -> Iterator[tuple[str, records.Problem | None]]:
+    """Measure every record with published weights again: a line on each record, and a problem where it comes otherwise.
+
+    On the recorded engine and machine the very same images must be right; elsewhere so many may differ as `evaluate`
+    accepts.
+
+    Raises:
+        DataError: data that a record needs are not prepared.
+    """
+    for entry in entries:
+        name, path = f"{entry.benchmark}/{entry.id}", registry / entry.benchmark / f"{entry.id}.json"
+        if entry.published_weights is UNSET:
+            yield f"{name}: not evaluated again: it has no published weights", None
+            continue
+        try:
+            found = evaluate_published(path, registry=registry, data_root=data_root, notify=lambda _: None)
+        except (DataError, EngineError):
+            raise
+        except Exception as error:  # whatever stands in weights that somebody made
+            message = f"cannot be evaluated again: {error}"
+            yield f"{name}: {message}", records.Problem(path, "published_weights", message)
+            continue
+        line = f"{name}: evaluated again: {found.error:.3f} %, {found.comparison}"
+        message = f"has {found.wrong} of {found.images:,} test images wrong when evaluated again: {found.comparison}"
+        yield line, None if found.agrees else records.Problem(path, "test_correct", message)
 
 
 def find_published(registry: Path, text: str) -> Path:

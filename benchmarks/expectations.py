@@ -15,6 +15,7 @@ from benchmarks.engine import ENGINES, PRECISIONS
 from benchmarks.protocol import learning_rates
 from benchmarks.publication import packed_bytes
 from benchmarks.recipe import DATASETS, Recipe, recipe_from_settings
+from benchmarks.settings import full_settings
 from results.record import Engine, Record
 
 # The schedule is a product of as many factors as epochs: another processor's power function may differ in the last bit.
@@ -76,6 +77,12 @@ def _defaults(record: Record, recipe: Recipe) -> Iterator[FieldProblem]:
     if sorted(record.recipe.defaults) != sorted(expected):
         wrong = set(record.recipe.defaults) ^ set(expected)
         yield "recipe.defaults", f"differ from those of the settings in {', '.join(sorted(wrong)) or 'a repetition'}"
+        return
+    values = full_settings(recipe.settings)
+    for group, _, name in (key.partition(".") for key in expected):
+        value = settings[group][name]  # no part of the digest
+        if repr(value) != repr(values[group][name]):
+            yield f"recipe.settings.{group}.{name}", f"is {value!r}, as a default {values[group][name]!r}"
 
 
 def _learning_rates(record: Record, recipe: Recipe) -> Iterator[FieldProblem]:

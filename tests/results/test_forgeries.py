@@ -1,4 +1,4 @@
-"""Records that somebody made up: none ends a command with a traceback, and what follows from something else is found."""
+"""Made-up records: none ends a command with a traceback, and what follows from something else is found."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from results.record import from_bytes
 
 RECORDS = sorted(RUNS.glob("*/*.json"))
 # What only the run itself, or another evaluation of its network, could know: times, losses, code, names of machines.
+# And what schema 1 stored and nobody reads any more: its verdict, and that a point of its results is there.
 UNKNOWABLE = re.compile(
     r"curve\.(\w+_loss|seconds|images_per_second)\[\d+\]|times\.\w+|peak_memory_mib|seed|seeds\.run|weights_sha256"
     r"|sittings\[\d+\]\.(commit|dirty|diff_sha256|code_sha256|seconds|started|machine\.\w+)"
     r"|(sittings\[\d+\]\.)?engine\.(device_name|threads|driver|(versions|determinism|features)(\..*|\[\d+\])?)"
     r"|(sittings\[\d+\]\.)?engine(\.device|\.precision)?|harness"
-    r"|verdict(\..*)?|test_correct|outcome"
+    r"|verdict(\..*)?|results(\.\w+)*|test_correct|outcome"
 )
 
 

@@ -1,0 +1,112 @@
+"""A derived index of a large registry: the entries of its records, so that a table need not read them all again.
+
+It lies in the user's cache folder, is never part of a registry, and says nothing that the files do not say: an entry
+counts only while its file's path, size, times and inode are those it was made from, and while the program that made it
+is the same. `verify` does not use it. Damaged or absent, it is made anew; where it cannot be written, all is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from results import checks
+from results.entries import Entry, entry_of
+from results.errors import RegistryError, StorageError
+from results.files import write_atomically
+from results.registry import read
+
+SMALLEST = 100  # records; fewer are read in a moment
+# Within this time of a change another one may leave the same times: no entry is kept of such a file.
+SETTLED = 2.0  # seconds
+
+Stamp = tuple[int, int, int, int]  # size, mtime_ns, ctime_ns, inode
+
+
+class _Kept(msgspec.Struct, frozen=True, array_like=True):
+    stamp: Stamp
+    entry: Entry
+
+
+class _Index(msgspec.Struct, frozen=True, array_like=True):
+    program: str
+    kept: dict[str, _Kept]  # by "<benchmark>/<file>"
+
+
+def entries(root: Path, warn: Callable[[str], None]) -> list[Entry]:
+    """The entries of all records that `results.registry.read_all` gives, in its order; `warn` as there."""
+    stamps = _stamps(root)
+    path = index_path(root) if len(stamps) >= SMALLEST else None
+    before = _load(path) if path is not None else {}
+    now, found, kept = time.time_ns(), [], {}
+    for name, stamp in sorted(stamps.items()):
+        old = before.get(name)
+        if old is None or old.stamp != stamp:
+            entry = _read_entry(root / name, warn)
+            if entry is None:
+                continue
+            old = _Kept(stamp, entry)
+        found.append(old.entry)
+        if max(stamp[1:3]) < now - SETTLED * 1e9:
+            kept[name] = old
+    if path is not None and {n: k.stamp for n, k in kept.items()} != {n: k.stamp for n, k in before.items()}:
+        with contextlib.suppress(StorageError):  # it is a help, not a result
+            write_atomically(path, msgspec.msgpack.encode(_Index(_program(), kept)))
+    return found
+
+
+def _read_entry(path: Path, warn: Callable[[str], None]) -> Entry | None:
+    try:
+        record = read(path)
+        if problems := checks.problems(record):
+            raise RegistryError(f"{path}: {checks.as_lines(problems[:1])}")
+        return entry_of(record)
+    except RegistryError as error:
+        warn(f"passed over: {error}")
+    return None
+
+
+def index_path(root: Path) -> Path:
+    """Where the index of a registry lies."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
+    return cache / "binary-networks" / f"registry-{name}.msgpack"
+
+
+def _stamps(root: Path) -> dict[str, Stamp]:
+    """Of each file of a record under `root`, by "<benchmark>/<file>"; of what cannot be read, what is known."""
+    stamps: dict[str, Stamp] = {}
+    with contextlib.suppress(FileNotFoundError), os.scandir(root) as folders:
+        for folder in folders:
+            if folder.is_dir():
+                with contextlib.suppress(PermissionError), os.scandir(folder.path) as files:
+                    for file in files:
+                        if file.name.endswith(".json") and not file.name.startswith("."):
+                            status = os.stat(file.path)
+                            times = status.st_mtime_ns, status.st_ctime_ns
+                            stamps[f"{folder.name}/{file.name}"] = (status.st_size, *times, status.st_ino)
+    return stamps
+
+
+def _load(path: Path) -> dict[str, _Kept]:
+    """What an earlier command kept; nothing of what another program wrote, or of what is damaged."""
+    try:
+        index = msgspec.msgpack.decode(path.read_bytes(), type=_Index)
+    except (OSError, ValueError, msgspec.MsgspecError):
+        return {}
+    return index.kept if index.program == _program() else {}
+
+
+def _program() -> str:
+    """What changes with every change of this package, whose checks decide what is kept."""
+    package = Path(__file__).parent
+    files = sorted([*package.glob("*.py"), *package.glob("record/*.py")])
+    stats = [(str(file), status.st_size, status.st_mtime_ns) for file in files for status in [file.stat()]]
+    return hashlib.sha256(repr((sys.version, stats)).encode()).hexdigest()
