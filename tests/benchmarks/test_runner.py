@@ -432,7 +432,8 @@ def test_a_record_says_which_program_which_settings_and_which_machine(bench):
     )
     assert {"model.momentum", "protocol.evaluates_training"} <= set(record.recipe.defaults)
     assert recipe_from_settings(recipe.id, record.recipe.named_settings, {}).digest == recipe.digest
-    assert list(check_record(record)) == []
+    # What computes here is no engine of the catalogue's.
+    assert {field for field, _ in check_record(record)} == {"sittings[0].engine.versions", "published_weights.bytes"}
     (sitting,) = record.sittings
     assert (sitting.engine, sitting.code_sha256) == (record.engine, code_at_start().computing_sha256)
     assert sitting.machine.cores == usable_cores()

@@ -54,7 +54,7 @@ def make_record(
     settings = {
         "data": {"dataset": "mnist", "preprocessing": "centered", "train_images": 1000, "valid_images": valid_images},
         "model": {"architecture": "32FC-10FC", "batch_norm_alpha": 0.15, "weights": "stochastic"},
-        "train": {"batch_size": 100, "epochs": epochs, "lr_start": 0.003, "lr_final": 2e-06},
+        "train": {"batch_size": 100, "epochs": max(epochs, 1), "lr_start": 0.003, "lr_final": 2e-06},
     }
     if evaluates:
         settings |= {"data": settings["data"] | {"labels": "random"}, "protocol": {"evaluates_training": True}}

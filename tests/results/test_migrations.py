@@ -184,5 +184,8 @@ def test_the_json_schema_is_that_of_the_records() -> None:
 
 def test_every_field_of_the_schema_is_described() -> None:
     parts = json_schema()["$defs"]
-    assert set(parts["Record"]["required"]) == set(Record.__struct_fields__) - {"published_weights"}
+    assert set(parts["Record"]["required"]) == set(Record.__struct_fields__) - {
+        "published_weights",
+        "unpublished_reason",
+    }
     assert all(part["description"] for part in parts.values())
