@@ -51,9 +51,8 @@ class CommandServer:
         return subprocess.CompletedProcess(["cli.py", *arguments], *json.loads(answer))
 
     def _start(self) -> subprocess.Popen[str]:
-        path = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        return subprocess.Popen(self._command, env=os.environ | {"PYTHONPATH": path}, **pipes)
+        return subprocess.Popen(self._command, **pipes)
 
     def __enter__(self) -> CommandServer:
         return self
@@ -105,6 +104,7 @@ def _text(file: IO[bytes]) -> str:
 
 def main() -> None:
     """Answer every line of standard input with one of standard output."""
+    sys.path.insert(0, str(REPOSITORY))  # not by PYTHONPATH, which a record tells and `resume` compares
     if sys.argv[1:]:
         from benchmarks import recipe
 
