@@ -35,7 +35,7 @@ class EntrySitting(_Part, frozen=True):
     started: str
 
 
-class Entry(_Part, frozen=True, kw_only=True):
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One consistent record, without its curve; every field is the record's attribute of the same name."""
 
     id: str

@@ -51,10 +51,12 @@ def key_of(record: Run) -> Key:
 def groups(records: Iterable[Run]) -> list[Group]:
     """The groups of all scoring runs that ended by themselves, in the order of their first runs."""
     found: dict[Key, Group] = {}
+    seeds: dict[Key, set[int]] = {}
     for record in sorted(records, key=lambda record: (record.sittings[0].started, record.id)):
         if not record.recipe.scoring or record.outcome == "killed":
             continue
-        group = found.setdefault(key_of(record), Group(key_of(record), [], []))
-        seeds = {run.seed for run in group.runs}
-        (group.repetitions if record.seed in seeds else group.runs).append(record)
+        key = key_of(record)
+        group, known = found.setdefault(key, Group(key, [], [])), seeds.setdefault(key, set())
+        (group.repetitions if record.seed in known else group.runs).append(record)
+        known.add(record.seed)
     return list(found.values())
