@@ -148,7 +148,7 @@ def _epochs(record: Record) -> Iterator[FieldProblem]:
         yield "outcome", f"is 'finished' after {epochs} of {planned} epochs"
     elif isinstance(planned, int) and epochs > planned:
         yield "curve.epoch", f"has {epochs} epochs, the recipe {planned}"
-    elif record.outcome != "finished" and epochs == planned:
+    elif record.outcome != "finished" and planned and epochs == planned:
         yield "outcome", f"is {record.outcome!r} after all {planned} epochs"
 
 

@@ -23,8 +23,12 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "runs"
 
 
+def _fail(line: str) -> None:
+    pytest.fail(line)
+
+
 def entries(root: Path) -> list[index.Entry]:
-    return index.entries(root, lambda line: pytest.fail(line))
+    return index.entries(root, _fail)
 
 
 def no_reading(monkeypatch: pytest.MonkeyPatch) -> None:
