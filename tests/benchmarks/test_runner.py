@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from test_evaluation import catalogue_file
@@ -28,7 +29,7 @@ from benchmarks.run_folder import RunFolder, find_run
 from benchmarks.runner import Outcome
 from benchmarks.verdict import check_record, judge_run
 from benchmarks.version import harness_version
-from results.record import Record, comparable
+from results.record import Record, comparable, seal, to_bytes
 from results.registry import verify
 from results.table import rows
 
@@ -494,3 +495,32 @@ def test_a_byte_changed_anywhere_never_changes_the_record(bench, whole):
         for file, content in before.items():
             file.write_bytes(content)
     assert set(refused) == {"run.json", "sittings.json"}
+
+
+# -- records of others -------------------------------------------------------------------------------------------------
+
+
+def test_the_record_says_why_weights_are_not_published(bench):
+    bench.faults.disturbed = True
+    with pytest.raises(RunError):
+        bench.reproduce()
+    bench.faults.machine = "another processor"
+    record = runner.resume(
+        bench.folder, data_root=bench.data, registry=bench.registry, reporter=bench.listener, allow_change=True
+    ).record
+    assert bench.listener.notes == [f"the weights are not published: {record.unpublished_reason}"]
+
+
+def test_an_inconsistent_record_is_no_reference_and_disturbs_no_run(bench, monkeypatch):
+    record = bench.reproduce().record
+    references = []
+    monkeypatch.setattr(bench.listener, "run_started", lambda *arguments: references.append(arguments[-1]))
+    bench.reproduce()
+    assert references[-1].band(1).runs == 1
+    path = bench.registry / record.benchmark
+    forged = msgspec.structs.replace(record, seed=record.seed + 1, weights_sha256="0" * 64)
+    forged = msgspec.structs.replace(forged, curve=msgspec.structs.replace(forged.curve, valid_wrong=[]))
+    sealed = seal(forged)
+    (path / f"{sealed.id}.json").write_bytes(to_bytes(sealed))
+    bench.reproduce()
+    assert references[-1].band(1).runs == 1
