@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from benchmarks.catalog_versions import current, versions
 from benchmarks.errors import RecipeError
-from benchmarks.recipe import Recipe, Target
-from benchmarks.settings import full_settings
-from results.canonical import plain
+from benchmarks.recipe import Target
 from results.entries import Run
 from results.record import Counted, Record, standard_error
 
@@ -106,7 +104,6 @@ def check_record(record: Record) -> Iterator[tuple[str, str]]:
         else:  # an earlier version's settings may not fit this program any more
             yield from _check_earlier(record, then.digest, then.test_error)
         return
-    yield from _check_defaults(record, recipe)
     if record.recipe.digest != recipe.digest:
         yield "recipe.digest", f"is {record.recipe.digest}, expected {recipe.digest}"
         return
@@ -117,16 +114,6 @@ def check_record(record: Record) -> Iterator[tuple[str, str]]:
     else:
         yield from expectations.of_catalogue(record, recipe)
     yield from expectations.of_settings(record, recipe)
-
-
-def _check_defaults(record: Record, recipe: Recipe) -> Iterator[tuple[str, str]]:
-    """The digest does not cover the settings at their defaults: they must be what the defaults are."""
-    defaults: dict[str, dict[str, Any]] = plain(full_settings(recipe.settings))
-    for field in record.recipe.defaults:
-        group, _, key = field.partition(".")
-        found, expected = (settings.get(group, {}).get(key) for settings in (record.recipe.settings, defaults))
-        if found != expected:
-            yield f"recipe.settings.{field}", f"is {found!r}, but the default that it is said to be is {expected!r}"
 
 
 def _check_earlier(record: Record, digest: str, test_error: str) -> Iterator[tuple[str, str]]:

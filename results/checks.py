@@ -19,8 +19,6 @@ from results.canonical import digest, leaves, plain
 from results.errors import RegistryError
 from results.record import Curve, Record, Sitting
 
-MOST_DECIMALS = 6  # papers give errors in percent with two or three
-
 FieldProblem = tuple[str, str]
 
 _BENCHMARK = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")  # it names a folder
@@ -191,15 +189,6 @@ def _data(record: Record) -> Iterator[FieldProblem]:
     yield from _expect("target.test_images", record.target.test_images, counted)
 
 
-def _target(record: Record) -> Iterator[FieldProblem]:
-    """What a verdict and a table reckon with, and print."""
-    target = record.target
-    if target.test_error is not None and target.test_error > 100:
-        yield "target.test_error", f"is {target.test_error}, expected at most 100 percent"
-    if target.decimals > MOST_DECIMALS:
-        yield "target.decimals", f"is {target.decimals}, expected at most {MOST_DECIMALS}"
-
-
 def _sittings(record: Record) -> Iterator[FieldProblem]:
     next_epoch = 1
     for i, sitting in enumerate(record.sittings):
@@ -256,7 +245,7 @@ def _published_weights(record: Record) -> Iterator[FieldProblem]:
 
 
 _CHECKS = (
-    *(_names, _recipe, _curve, _classes, _results, _test_correct, _data, _target, _sittings),
+    *(_names, _recipe, _curve, _classes, _results, _test_correct, _data, _sittings),
     *(_published_weights, _home_paths),
 )
 

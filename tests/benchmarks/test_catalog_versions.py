@@ -100,7 +100,7 @@ def test_a_record_of_an_earlier_version_is_held_to_that_version(
     target = msgspec.structs.replace(record.target, test_error=9.99)
     for wrong, field in (
         (msgspec.structs.replace(record, target=target), "target.test_error"),
-        (with_recipe(record, digest="0" * 64), "recipe.scoring"),
+        (with_recipe(record, digest="0" * 64), "recipe.digest"),
         (with_recipe(record, scoring=False), "recipe.scoring"),
     ):
         assert [found for found, _ in check_record(wrong)] == [field]
@@ -117,6 +117,4 @@ def test_a_setting_that_is_said_to_be_at_its_default_is(record: Record) -> None:
     field = next(field for field in load_recipe(record.benchmark).defaults if field.startswith("model.drop"))
     settings = record.recipe.settings | {"model": record.recipe.settings["model"] | {field.partition(".")[2]: 0.9}}
     lying = with_recipe(record, settings=settings, defaults=[field])
-    assert list(check_record(lying)) == [
-        (f"recipe.settings.{field}", "is 0.9, but the default that it is said to be is 0.0")
-    ]
+    assert list(check_record(lying)) == [(f"recipe.settings.{field}", "is 0.9, as a default 0.0")]
