@@ -151,7 +151,8 @@ def resume(
         if (record := folder.record()) is not None:
             return _recorded(folder, record, registry)
         checkpoint = folder.load_checkpoint()
-        recipe, data, engine, manifest = reopen(folder, data_root)
+        threads = _threads(folder, allow_change)
+        recipe, data, engine, manifest = reopen(folder, data_root, threads)
         check_unchanged()
         if checkpoint is not None and checkpoint.sittings and not allow_change:
             _refuse_changes(folder, checkpoint.sittings[-1], engine)
@@ -252,8 +253,23 @@ def other_data(recipe: Recipe, seed: int, expected: Mapping[str, str], found: Ma
     return f"found digests {differing}: name the folder of its data with --data, or `python cli.py prepare {dataset}`"
 
 
-def reopen(folder: RunFolder, data_root: Path) -> tuple[Recipe, Dataset, Engine, Manifest]:
-    """What a run began with: recipe, data, a fresh engine, manifest.
+def _threads(folder: RunFolder, allow_change: bool) -> int:
+    """As many as the run began with; fewer, where there are not so many cores, if that is allowed: bits depend on it.
+
+    Raises:
+        RunError: there are fewer, and it is not.
+    """
+    threads, cores = folder.manifest().threads, usable_cores()
+    if threads > cores and not allow_change:
+        raise RunError(
+            f"run {folder.name} computes with {threads} threads, and here are {cores} cores: to go on with so many, and"
+            f" have its record tell it, `python cli.py resume {folder.name} --allow-change`"
+        )
+    return min(threads, cores)
+
+
+def reopen(folder: RunFolder, data_root: Path, threads: int) -> tuple[Recipe, Dataset, Engine, Manifest]:
+    """What a run began with: recipe, data, a fresh engine with so many threads, manifest.
 
     Raises:
         RunError: the data are no longer those that the run began with.
@@ -270,7 +286,7 @@ def reopen(folder: RunFolder, data_root: Path) -> tuple[Recipe, Dataset, Engine,
         recipe.image_shape,
         manifest.seed,
         manifest.device,
-        manifest.threads,
+        threads,
         manifest.precision,
         manifest.compile,
     )

@@ -57,7 +57,7 @@ class LazyImages:
             raise DataError(f"cannot read {path} ({error.strerror})") from error
         weakref.finalize(self, os.close, self._file)
         # The order is random: what lies beside an image is not needed next.
-        os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_RANDOM)
+        _advise(self._file, 0, 0, "POSIX_FADV_RANDOM")
         self._path, self._offset, self._rows, self._convert = path, offset, rows, convert
         self._stored, self._image_shape = stored, image_shape
         self._image_bytes = stored.itemsize * int(np.prod(image_shape))
@@ -83,8 +83,14 @@ class LazyImages:
         places = (self._offset + rows.astype(np.int64) * size).tolist()
         # The disk learns of all images first, and fetches many at once.
         for place in places:
-            os.posix_fadvise(self._file, place, size, os.POSIX_FADV_WILLNEED)
+            _advise(self._file, place, size, "POSIX_FADV_WILLNEED")
         for number, place in enumerate(places):
             if os.preadv(self._file, [memory[number * size : (number + 1) * size]], place) != size:
                 raise DataError(f"{self._path} has become shorter than it was: prepare its data set again")
         return images
+
+
+def _advise(file: int, start: int, size: int, advice: str) -> None:
+    """Tell the system how a part of a file will be read, where it can be told."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(file, start, size, getattr(os, advice))

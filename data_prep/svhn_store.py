@@ -30,6 +30,7 @@ import tables
 from numpy.typing import NDArray
 
 from data_prep import store
+from data_prep.cores import usable_cores
 from data_prep.errors import StorageError
 from data_prep.files import explained, need_space, put_in_place, replacing
 from data_prep.progress import Progress, bar
@@ -80,7 +81,7 @@ def ranges(files: Sequence[int]) -> list[range]:
 
 def threads() -> int:
     """How many chunks to work on at once: one for each core that this process may use."""
-    return min(len(os.sched_getaffinity(0)), _MOST_THREADS)
+    return min(usable_cores(), _MOST_THREADS)
 
 
 def in_order(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
@@ -337,8 +338,8 @@ def _begin(plan: Plan) -> None:
             file.root._v_attrs[name] = value
     places = _places(plan)
     with open(plan.part, "r+b") as stream:
-        # From here on the disk cannot be too full for it.
-        os.posix_fallocate(stream.fileno(), 0, os.fstat(stream.fileno()).st_size)
+        if hasattr(os, "posix_fallocate"):  # from here on the disk cannot be too full for it
+            os.posix_fallocate(stream.fileno(), 0, os.fstat(stream.fileno()).st_size)
         os.fsync(stream.fileno())
     line = {**plan.identity(), "places": places, "structure": _structure(plan, places)}
     with replacing(plan.journal) as stream:

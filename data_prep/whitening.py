@@ -7,7 +7,6 @@ library of one thread, as `whitening_process` has it, the bits of the result do 
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.cores import usable_cores
 from data_prep.errors import DataError
 from data_prep.progress import Progress, bar
 
@@ -118,6 +118,6 @@ def _tiles(count: int) -> list[slice]:
 
 def _on_all_cores(work: Callable[[Item], None], items: Iterable[Item]) -> None:
     """`work` done to each item, by as many threads as there are usable cores."""
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         for _ in pool.map(work, items):
             pass

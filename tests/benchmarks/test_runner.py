@@ -124,12 +124,12 @@ class Bench:
 
     def __init__(self, root: Path, data: Path, faults: Faults) -> None:
         self.root, self.data, self.faults, self.listener = root, data, faults, Listener()
-        self.registry = root / "registry" / "runs"
+        self.registry, self.threads = root / "registry" / "runs", 1
 
     def reproduce(self) -> Outcome:
         return runner.reproduce(
             load_recipe("one-layer"), data_root=self.data, runs_root=self.root / "runs", registry=self.registry,
-            seed=SEED, engine="gluon", device="cpu", threads=1, reporter=self.listener,
+            seed=SEED, engine="gluon", device="cpu", threads=self.threads, reporter=self.listener,
         )  # fmt: skip
 
     @property
@@ -369,6 +369,18 @@ def test_another_machine_or_version_goes_on_only_where_that_is_allowed(bench, wh
     assert [s.engine.device_name for s in record.sittings] == ["a processor", "another processor"]
     assert verify(bench.registry) == []
     assert bench.resume().record == record  # what is over has nothing to be allowed
+
+
+def test_fewer_cores_than_threads_go_on_only_where_that_is_allowed(bench, whole, monkeypatch):
+    bench.threads = 2
+    bench.killed_in(3)
+    monkeypatch.setattr(runner, "usable_cores", lambda: 1)
+    asked_for, opened = [], runner.open_engine
+    monkeypatch.setattr(runner, "open_engine", lambda *given: asked_for.append(given[5]) or opened(*given))
+    with pytest.raises(RunError, match=r"computes with 2 threads, and here are 1 cores: .* --allow-change`$"):
+        bench.resume()
+    assert_as(bench.resume(allow_change=True).record, whole)
+    assert asked_for == [1]
 
 
 def test_other_code_goes_on_only_where_that_is_allowed(bench, whole, monkeypatch):
