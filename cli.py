@@ -179,7 +179,7 @@ def runs_option(command: Command) -> Command:
 def registry_option(command: Command) -> Command:
     """--registry DIR."""
     return click.option(
-        "--registry", type=click.Path(path_type=Path, file_okay=False), envvar="BNN_REGISTRY",
+        "--registry", type=click.Path(path_type=Path, file_okay=False, resolve_path=True), envvar="BNN_REGISTRY",
         default=REPOSITORY / "results" / "runs", show_default="results/runs/",
         callback=hints.remember_folder, help="Folder of the records (or $BNN_REGISTRY).",
     )(command)  # fmt: skip

@@ -74,6 +74,17 @@ def test_to_install_it_as_a_package_is_refused_with_what_to_do():
     assert refused.stderr.startswith("error: this project is no package, it is run from its clone: `python -m pip")
 
 
+def test_every_file_is_checked_out_with_the_bytes_that_were_committed():
+    """Records are named by their bytes: git may turn no LF into CRLF, whatever core.autocrlf says."""
+    files = ["cli.py", "README.md", "results/table.csv", "results/runs/a/b.json"]
+    result = subprocess.run(
+        ["git", "check-attr", "text", *files], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if result.returncode != 0:
+        pytest.skip("not a git checkout")
+    assert result.stdout.splitlines() == [f"{file}: text: unset" for file in files]
+
+
 # -- nothing heavy before it is needed ---------------------------------------------------------------------------------
 
 
