@@ -33,6 +33,7 @@ from benchmarks.run_folder import (
 )
 from benchmarks.settings import flatten, full_settings, setting_text
 from benchmarks.tensorboard_log import TensorBoardLog
+from benchmarks.verdict import judge_run
 from benchmarks.version import harness_version
 from data_prep import Dataset, Split, load, variants
 from data_prep.memorization import memorized
@@ -310,6 +311,7 @@ class _Run:
         self.seed, self.registry, self.reporter = seed, registry, reporter
         self.published_curve = published_curve(recipe)
         self._unsaved: tuple[int, dict[str, np.ndarray]] | None = None  # the declared epoch and its parameters
+        self._board: TensorBoardLog | None = None
         self._started = time.perf_counter()
         self._stored, self._storing, self._noted = self._started, 0.0, self._started
 
@@ -331,6 +333,9 @@ class _Run:
         weights, unpublished = self._published_weights(checkpoint) if outcome == "finished" else (None, "")
         record = self._record(checkpoint, outcome, weights, unpublished)
         self.folder.save_record(record)
+        if self._board is not None:
+            verdict = judge_run(record, self.recipe.target)
+            self._board.say("verdict", f"{verdict.word}: {verdict.explanation}")
         registered = write_to_registry(record, self.registry, weights) if self.recipe.scoring else None
         comparison = compare_curves(record.curve, self.published_curve) if self.published_curve else None
         return Outcome(self.folder, record, registered, comparison)
@@ -345,7 +350,8 @@ class _Run:
         self._note_sitting(checkpoint)
         reference = self._reference_curve()
         self.reporter.run_started(self.folder, self.recipe, self.engine.describe(), progress.epoch, reference)
-        board = TensorBoardLog(self.folder.path / "tensorboard", past, self._as_texts(), self.reporter.note)
+        texts = self._as_texts()
+        self._board = board = TensorBoardLog(self.folder.path / "tensorboard", past, texts, self.reporter.note)
 
         def batch_done(batches: int, loss: float) -> None:
             self.reporter.batch_done(batches, loss)

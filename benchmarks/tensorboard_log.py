@@ -56,10 +56,17 @@ class TensorBoardLog:
 
     def add(self, row: Row) -> None:
         """Append the step of an epoch that has just ended."""
+        self._append(_step(time.time(), row))
+
+    def say(self, tag: str, text: str) -> None:
+        """Append a text, Markdown."""
+        self._append(_event(time.time(), 0, 5, _bytes(1, _text(tag, text))))
+
+    def _append(self, event: bytes) -> None:
         with self._as_warning():
             if self._works:
                 with self._path.open("ab") as file:
-                    file.write(_step(time.time(), row))
+                    file.write(event)
 
     @contextlib.contextmanager
     def _as_warning(self) -> Any:

@@ -204,6 +204,12 @@ def assert_as(record: Record, whole: Record) -> None:
     assert record.weights_sha256 == whole.weights_sha256
 
 
+def test_the_tensorboard_log_says_what_was_aimed_at_and_what_came_of_it(bench):
+    (log,) = (bench.reproduce().folder.path / "tensorboard").iterdir()
+    for text in (b"\x06target", b"| train.epochs | 6 |", b"\x07verdict"):
+        assert text in log.read_bytes()
+
+
 def test_code_that_differs_from_the_commit_is_kept_beside_the_run(bench, monkeypatch):
     code = dataclasses.replace(code_at_start(), dirty=True, diff_sha256="ab" * 32, changed=("cli.py",))
     monkeypatch.setattr(runner, "code_at_start", lambda: code)
