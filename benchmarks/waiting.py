@@ -63,7 +63,8 @@ class Waiting:
         crowded = self._threads + usage.others_since(self._last) > usable_cores() + _TOLERATED
         self._last = usage
         if crowded and not self._sleepers:
-            self._sleepers = [_Sleepers(path) for path in loaded_runtimes() if "gomp" in path.name]
+            size = max(2, len(os.sched_getaffinity(0)) - self._threads + 2)  # together one more than there are cores
+            self._sleepers = [_Sleepers(path, size) for path in loaded_runtimes() if "gomp" in path.name]
         elif not crowded and self._sleepers:
             self.close()
 
@@ -108,10 +109,11 @@ class _Usage(NamedTuple):
 
 
 class _Sleepers:
-    """A team of more threads than there are cores, asleep, begun and ended by a thread of its own."""
+    """A team of threads, asleep, begun and ended by a thread of its own."""
 
-    def __init__(self, runtime: Path) -> None:
-        self._runtime, self._ready, self._over = runtime, threading.Event(), threading.Event()
+    def __init__(self, runtime: Path, size: int) -> None:
+        self._runtime, self._size = runtime, size
+        self._ready, self._over = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._carry_out, daemon=True)
         self._thread.start()
         self._ready.wait()
