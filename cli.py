@@ -131,10 +131,9 @@ def _memory_limit() -> str:
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
-        import tomllib
+        from benchmarks.version import harness_version
 
-        project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-        click.echo(f"{project['name']} {project['version']}")
+        click.echo(f"bnn-reproducibility {harness_version()}")
         ctx.exit()
 
 

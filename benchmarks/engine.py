@@ -218,14 +218,13 @@ def open_engine(
         EngineError: unknown engine, one that is not installed, or a device or precision that it cannot use.
     """
     check_engine(name, precision, model.architecture)
-    environment.clear()
-    _say_what_was_ignored()
     options = {"precision": precision, "compile": compile} if name == "torch" else {}
     try:
         module = importlib.import_module(ENGINES[name])
     except ImportError as error:
         raise EngineError(f"engine {name!r} is not installed ({error}): run `{PACKAGES[name][1]}`") from error
     engine: Engine = module.open(model, input_shape, seed, device, threads, **options)
+    _say_what_was_ignored()
     return engine
 
 

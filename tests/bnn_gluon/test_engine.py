@@ -208,3 +208,9 @@ def test_an_engine_whose_products_are_wrong_is_refused(mx, monkeypatch):
     engine._check_products.cache_clear()
     with pytest.raises(EngineError, match="mxnet computes a dense product wrongly on this machine"):
         open_engine("gluon", load_recipe("binaryconnect-mnist", ["model.architecture=10FC"]).model, (1, 28, 28), 0)
+
+
+def test_a_variable_that_mxnet_may_have_read_already_is_refused(mx, monkeypatch):
+    monkeypatch.setenv("DNNL_MAX_CPU_ISA", "AVX2")
+    with pytest.raises(EngineError, match="mxnet was loaded while DNNL_MAX_CPU_ISA was set"):
+        open_engine("gluon", load_recipe("binaryconnect-mnist", ["model.architecture=10FC"]).model, (1, 28, 28), 0)
