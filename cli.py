@@ -34,6 +34,7 @@ try:
     from benchmarks.expected import nearest
     from benchmarks.hints import as_typed
     from benchmarks.machine import usable_cores
+    from benchmarks.paths import DATA, REGISTRY, RUNS
     from benchmarks.recipe import Recipe, Summary, benchmark_ids, flatten, load_recipe, summaries
     from benchmarks.settings import setting_text
     from benchmarks.start import INTERRUPTED
@@ -53,7 +54,6 @@ if TYPE_CHECKING:
     from results.record import Record
     from results.table import Benchmark, Row
 
-REPOSITORY = Path(__file__).resolve().parent
 # Verdict -> exit code of a run that has it, with --fail-on.
 FAIL_ON = {"not reproduced": 3, "suspiciously good": 3, "inconclusive": 4}
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -161,7 +161,7 @@ def data_option(command: Command) -> Command:
     """--data DIR."""
     return click.option(
         "--data", "data_root", type=click.Path(path_type=Path, file_okay=False), envvar="BNN_DATA",
-        default=REPOSITORY / "data", show_default="data/", callback=hints.remember_folder,
+        default=DATA, show_default="data/", callback=hints.remember_folder,
         help="Folder of the prepared data (or $BNN_DATA).",
     )(command)  # fmt: skip
 
@@ -170,7 +170,7 @@ def runs_option(command: Command) -> Command:
     """--runs DIR."""
     return click.option(
         "--runs", "runs_root", type=click.Path(path_type=Path, file_okay=False), envvar="BNN_RUNS",
-        default=REPOSITORY / "runs", show_default="runs/", callback=hints.remember_folder,
+        default=RUNS, show_default="runs/", callback=hints.remember_folder,
         help="Folder of the runs (or $BNN_RUNS).",
     )(command)  # fmt: skip
 
@@ -179,7 +179,7 @@ def registry_option(command: Command) -> Command:
     """--registry DIR."""
     return click.option(
         "--registry", type=click.Path(path_type=Path, file_okay=False, resolve_path=True), envvar="BNN_REGISTRY",
-        default=REPOSITORY / "results" / "runs", show_default="results/runs/",
+        default=REGISTRY, show_default="results/runs/",
         callback=hints.remember_folder, help="Folder of the records (or $BNN_REGISTRY).",
     )(command)  # fmt: skip
 

@@ -12,7 +12,8 @@ import functools
 from typing import NamedTuple
 
 from benchmarks.errors import RecipeError
-from benchmarks.recipe import CATALOG, Recipe
+from benchmarks.paths import CATALOG
+from benchmarks.recipe import Recipe
 
 VERSIONS = CATALOG / "versions.csv"
 COLUMNS = ("id", "version", "digest", "test_error")

@@ -27,10 +27,10 @@ from benchmarks import environment
 from benchmarks.engine import ENGINES, PACKAGES, installed_engines, open_engine
 from benchmarks.errors import CodeError
 from benchmarks.machine import Gpu, GpuError, has_code, list_gpus, usable_cores
+from benchmarks.paths import REPOSITORY
 from benchmarks.provenance import code_version, name_files
 from benchmarks.recipe import load_recipe
 
-REPOSITORY = Path(__file__).parents[1]
 # Engine -> the file with the versions that it is tested with.
 LOCKS = {"gluon": REPOSITORY / "requirements.txt", "torch": REPOSITORY / "requirements-torch.txt"}
 INSTALL = PACKAGES["gluon"][1]

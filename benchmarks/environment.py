@@ -24,8 +24,8 @@ _PREFIXES = (
     *("BLIS_", "NUMBA_", "NPY_", "NUMPY_", "TORCH_", "PYTORCH_", "TORCHINDUCTOR_", "TORCHDYNAMO_", "ATEN_", "TRITON_"),
     *("CUBLAS_", "CUBLASLT_", "CUDNN_", "NVIDIA_TF32_", "CUDA_LAUNCH_", "CUDA_FORCE_"),
 )
-# Among those, what only says where files are kept, how a thread waits for another, or that a process may load two OpenMP
-# runtimes instead of ending (threadpoolctl, which other packages import, sets it; each runtime is tested by itself).
+# Among those, what only says where files are kept, how a thread waits for another, or that a process may load two
+# OpenMP runtimes instead of ending (threadpoolctl, which other packages import, sets it; each runtime is tested).
 _HARMLESS = {
     "KMP_DUPLICATE_LIB_OK",
     *("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_DISPLAY_ENV", "OMP_DISPLAY_AFFINITY", "OMP_STACKSIZE"),

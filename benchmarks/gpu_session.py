@@ -18,9 +18,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from benchmarks.paths import REPOSITORY
 from benchmarks.recipe import benchmark_ids
 
-REPOSITORY = Path(__file__).parents[1]
 # Benchmark and seeds, in the order of docs/gpu-queue.md; then the remaining seeds of each.
 SEEDS = (1234, 1, 2, 3, 4)
 QUEUE = (

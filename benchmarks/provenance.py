@@ -38,9 +38,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.errors import CodeError
+from benchmarks.paths import REPOSITORY
 from results.escape import for_terminal
 
-REPOSITORY = Path(__file__).parents[1]
 # Environment variable by which a command hands on its code to the commands that it starts.
 HANDED_ON = "BNN_CODE_AT_START"
 _MODULES = (".py", ".pyc", ".so")

@@ -21,6 +21,7 @@ from benchmarks.consistency import check_consistency
 from benchmarks.errors import RecipeError
 from benchmarks.expected import convert, describe, kinds, nearest, nearest_word
 from benchmarks.paper import Paper, PublishedErrors, Target
+from benchmarks.paths import CATALOG
 from benchmarks.settings import (
     CLASSES,
     DATASETS,
@@ -34,12 +35,10 @@ from benchmarks.settings import (
 from results.canonical import digest
 
 __all__ = [
-    "CATALOG", "CLASSES", "DATASETS", "DataSettings", "Difference", "ModelSettings", "Paper", "ProtocolSettings",
+    "CLASSES", "DATASETS", "DataSettings", "Difference", "ModelSettings", "Paper", "ProtocolSettings",
     "PublishedErrors", "Recipe", "Settings", "Summary", "Target", "TrainSettings", "apply_overrides", "benchmark_ids",
     "catalog_folder", "flatten", "load_recipe", "read_catalog_file", "recipe_from_settings", "summaries",
 ]  # fmt: skip
-
-CATALOG = Path(__file__).parent / "catalog"
 
 
 class Difference(msgspec.Struct, frozen=True):

@@ -14,15 +14,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 import click
 
 from benchmarks.mps import overlapping
+from benchmarks.paths import CLI
 from benchmarks.provenance import handed_on
-
-CLI = Path(__file__).parents[1] / "cli.py"
 
 
 class Job(NamedTuple):

@@ -17,7 +17,6 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
@@ -26,6 +25,7 @@ from benchmarks.blocks import SEED, WARM_UP_STEPS
 from benchmarks.engine import DEVICES, ENGINES, PRECISIONS, open_engine
 from benchmarks.errors import EngineError, RecipeError
 from benchmarks.machine import usable_cores
+from benchmarks.paths import REPOSITORY
 from benchmarks.recipe import CLASSES, load_recipe
 
 CONTENDERS = ("torch", "gluon", "plain", "plain-compiled")
@@ -114,7 +114,7 @@ def _child(benchmark: str, contender: str, asked: argparse.Namespace) -> float |
     command += ["--contenders", contender, "--steps", str(asked.steps), "--device", asked.device]
     command += ["--precision", asked.precision]
     result = subprocess.run(
-        command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL, check=False
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL, check=False
     )
     return None if result.returncode else float(json.loads(result.stdout.splitlines()[-1]))
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 import tomllib
-from pathlib import Path
 
-_PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
+from benchmarks.paths import PYPROJECT
 
 
 @functools.cache
 def harness_version() -> str:
     """For example "0.2.0"."""
-    version: str = tomllib.loads(_PYPROJECT.read_text(encoding="utf-8"))["project"]["version"]
+    version: str = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["version"]
     return version

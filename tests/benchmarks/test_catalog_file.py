@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 import cli
 from benchmarks import catalog_file, recipe
-from benchmarks.recipe import CATALOG, catalog_files, load_recipe, read_catalog_file, summaries
+from benchmarks.paths import CATALOG
+from benchmarks.recipe import catalog_files, load_recipe, read_catalog_file, summaries
 from benchmarks.settings import flatten
 
 SOURCE = CATALOG / "binaryconnect" / "binaryconnect-mnist.yaml"

@@ -19,8 +19,9 @@ from benchmarks import published_curve as module
 from benchmarks import runner
 from benchmarks.display import LiveReporter
 from benchmarks.errors import RecipeError
+from benchmarks.paths import CATALOG
 from benchmarks.published_curve import compare_curves, published_curve
-from benchmarks.recipe import CATALOG, PublishedErrors, Recipe, Target, benchmark_ids, load_recipe
+from benchmarks.recipe import PublishedErrors, Recipe, Target, benchmark_ids, load_recipe
 from results.plots import PUBLISHED
 from results.record import Curve
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from benchmarks import catalog_file
 from benchmarks.errors import RecipeError
 from benchmarks.layerwise import layer_activations, layer_weights
+from benchmarks.paths import CATALOG
 from benchmarks.recipe import (
-    CATALOG,
     benchmark_ids,
     catalog_files,
     flatten,

@@ -1,0 +1,12 @@
+"""Where things are in this checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+CLI = REPOSITORY / "cli.py"
+PYPROJECT = REPOSITORY / "pyproject.toml"
+CATALOG = REPOSITORY / "benchmarks" / "catalog"
+DATA, RUNS = REPOSITORY / "data", REPOSITORY / "runs"
+REGISTRY = REPOSITORY / "results" / "runs"
