@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from data_prep import Prepared
     from results.entries import Run
     from results.record import Record
-    from results.table import Benchmark, Row
+    from results.views.table import Benchmark, Row
 
 # Verdict -> exit code of a run that has it, with --fail-on.
 FAIL_ON = {"not reproduced": 3, "suspiciously good": 3, "inconclusive": 4}
@@ -285,7 +285,7 @@ def _table_rows(
 ) -> list[Row]:
     """The rows of all benchmarks, or of those that have a record."""
     from benchmarks.verdict import judge_run, target_of
-    from results.table import rows
+    from results.views.table import rows
 
     known_ones = {summary.id: summary for summary in (summaries() if benchmarks is None else benchmarks)}
 
@@ -325,7 +325,7 @@ def list_benchmarks(
     as_json: bool,
 ) -> None:  # fmt: skip
     """List the benchmarks: paper, data, target, recorded result, verdict."""
-    from results.table import to_columns, to_json, to_rich
+    from results.views.table import to_columns, to_json, to_rich
 
     _check_registry(ctx, registry)
     entries = {entry.id: entry for entry in summaries(_warn)}
@@ -391,7 +391,7 @@ def _verdict_words() -> tuple[str, ...]:
     from typing import get_args
 
     from benchmarks.verdict import Word
-    from results.table import NOT_RUN
+    from results.views.table import NOT_RUN
 
     return (NOT_RUN, "provisional", *get_args(Word))
 
@@ -782,7 +782,7 @@ def table(
     ctx: click.Context, style: str, as_json: bool, all_benchmarks: bool, write: bool, registry: Path
 ) -> None:  # fmt: skip
     """Print the table of results, derived from the records."""
-    from results import table as tables
+    from results.views import table as tables
 
     if write:
         _check_registry(ctx, registry, environment_too=True)
@@ -811,7 +811,7 @@ def verify(ctx: click.Context, reevaluate: bool, registry: Path, data_root: Path
     """Check every record: schema, hash, consistency; and that results/table.csv and the README follow from them."""
     from benchmarks.verdict import check_record
     from results import verification
-    from results.table import check_csv, check_section
+    from results.views.table import check_csv, check_section
 
     _check_registry(ctx, registry, environment_too=True)
     benchmark_ids()  # what is wrong with the catalogue itself is no problem of any record
@@ -848,7 +848,7 @@ def verify(ctx: click.Context, reevaluate: bool, registry: Path, data_root: Path
 
 def _write_table(recorded: Sequence[Row], registry: Path) -> None:
     """Bring the README and table.csv that belong to a registry up to date; not every registry has a README."""
-    from results import table as tables
+    from results.views import table as tables
 
     readme = registry.parent.parent / "README.md"
     if readme.exists():
@@ -967,7 +967,7 @@ def _carry_out_all(commands: Mapping[str, Sequence[str]], at_once: int, device: 
 
 def _print_row(benchmark: str, registry: Path) -> None:
     """What all recorded runs of a benchmark come to: its row of `list`."""
-    from results.table import to_columns
+    from results.views.table import to_columns
 
     rows = [row for row in _table_rows(_records(registry), all_benchmarks=False) if row.benchmark == benchmark]
     if rows:
@@ -976,7 +976,7 @@ def _print_row(benchmark: str, registry: Path) -> None:
 
 def _with_derived(record: Record, verdict: Verdict) -> dict[str, Any]:
     """A record as --json prints it: with what is derived from it."""
-    from results.canonical import plain
+    from results.record.canonical import plain
 
     content: dict[str, Any] = plain(record)
     derived = {"results": record.results, "restarts": record.restarts, "seeds": record.seeds, "verdict": verdict}

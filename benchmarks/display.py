@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from benchmarks.recipe import Recipe
     from benchmarks.run_folder import RunFolder
-    from results.reference import ReferenceCurve
+    from results.views.reference import ReferenceCurve
 
 
 class LiveReporter:

@@ -32,7 +32,7 @@ from benchmarks.settings import (
     TrainSettings,
     flatten,
 )
-from results.canonical import digest
+from results.record.canonical import digest
 
 __all__ = [
     "CLASSES", "DATASETS", "DataSettings", "Difference", "ModelSettings", "Paper", "ProtocolSettings",

@@ -38,10 +38,10 @@ import numpy as np
 from benchmarks.errors import RunError
 from benchmarks.protocol import Progress
 from benchmarks.seals import SealError, check_archive, open_arrays, open_json, seal_arrays, seal_json, sha256
-from results.canonical import digest
 from results.errors import RegistryError, StorageError
 from results.files import write_atomically
 from results.record import Record, declared_epoch, from_bytes, seal_problems, to_bytes
+from results.record.canonical import digest
 from results.registry import file_content
 
 FORMAT = 2  # of run.json and checkpoint.npz; raise it when an older folder cannot be continued

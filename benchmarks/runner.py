@@ -37,16 +37,15 @@ from benchmarks.verdict import judge_run
 from benchmarks.version import harness_version
 from data_prep import Dataset, Split, load, variants
 from data_prep.memorization import memorized
-from results import checks
 from results import record as schema
-from results.canonical import leaves
 from results.errors import StorageError
-from results.plots import learning_curve
-from results.record import Record
-from results.reference import ReferenceCurve
+from results.record import Record, checks
+from results.record.canonical import leaves
 from results.registry import add as add_to_registry
 from results.registry import registered_path
 from results.registry import write as write_to_registry
+from results.views.plots import learning_curve
+from results.views.reference import ReferenceCurve
 from results.weights import described, unpack
 
 # A checkpoint is written after an epoch if writing the last one took at most this share of the time since then: a run

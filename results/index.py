@@ -17,10 +17,10 @@ from pathlib import Path
 
 import msgspec
 
-from results import checks
 from results.entries import Entry, entry_of
 from results.errors import RegistryError, StorageError
 from results.files import write_atomically
+from results.record import checks
 from results.registry import read
 
 SMALLEST = 100  # records; fewer are read in a moment

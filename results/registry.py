@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from msgspec import UNSET
 
-from results import checks, weights
+from results import weights
 from results.errors import RegistryError, StorageError
 from results.escape import for_terminal
 from results.files import write_atomically
-from results.record import Record, content_of, from_bytes, seal, seal_problems, to_bytes
+from results.record import Record, checks, content_of, from_bytes, seal, seal_problems, to_bytes
 from results.record.migrations import dropped_problems
 
 LARGEST_BYTES = 64 * 2**20  # 1,500 epochs with errors by class take 2 MB

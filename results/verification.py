@@ -13,11 +13,11 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from results import checks, weights
-from results.canonical import digest
+from results import weights
 from results.entries import Entry, entry_of
 from results.errors import RegistryError
-from results.record import Record, content_of, from_bytes, seal_problems
+from results.record import Record, checks, content_of, from_bytes, seal_problems
+from results.record.canonical import digest
 from results.record.migrations import dropped_problems
 from results.registry import ExtraCheck, Problem, file_content
 

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 from msgspec import UNSET
 
-from results.canonical import canonical_json
 from results.errors import RegistryError, StorageError
 from results.record import PublishedWeights, Record
+from results.record.canonical import canonical_json
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from results.canonical import leaves, plain
 from results.errors import RegistryError
+from results.record.canonical import leaves, plain
 from results.record.schema import SCHEMA, Record
 
 # What wrote the records of schema 1, which did not say so.

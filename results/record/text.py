@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from results.canonical import canonical_json, leaves, plain, plain_json
 from results.errors import NewerSchemaError, RegistryError
 from results.record import migrations
+from results.record.canonical import canonical_json, leaves, plain, plain_json
 from results.record.schema import CHECKSUM_DIGITS, ID_DIGITS, SCHEMA, Record
 
 # What differs between a run that was interrupted and one that never was, and the names derived from it.
@@ -33,7 +33,7 @@ def to_bytes(record: Record) -> bytes:
 def from_bytes(data: bytes, name: str) -> Record:
     """The record in `data`, of this schema or an older one; `name` is what error messages call it.
 
-    That the content agrees with itself is for `results.checks` to say, with its name for `seal_problems`.
+    That the content agrees with itself is for `results.record.checks` to say, with its name for `seal_problems`.
 
     Raises:
         RegistryError: naming file and field.

@@ -15,7 +15,7 @@ from benchmarks.errors import RecipeError
 from benchmarks.recipe import benchmark_ids, load_recipe
 from benchmarks.verdict import check_record, judge_run, target_of
 from results.record import Record, from_bytes
-from results.table import Benchmark, rows
+from results.views.table import Benchmark, rows
 
 RECORDS = sorted((Path(__file__).parents[2] / "results" / "runs").glob("*/*.json"))
 

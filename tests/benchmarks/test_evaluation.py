@@ -23,7 +23,7 @@ from benchmarks.runner import load_data
 from benchmarks.verdict import judge_run, target_of
 from results.record import Record
 from results.registry import read
-from results.table import BEGIN, END
+from results.views.table import BEGIN, END
 
 BINARY = {
     "data": {"dataset": "mnist-small", "preprocessing": "signed", "train_images": 2000, "valid_images": 200},

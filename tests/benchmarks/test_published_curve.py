@@ -22,8 +22,8 @@ from benchmarks.errors import RecipeError
 from benchmarks.paths import CATALOG
 from benchmarks.published_curve import compare_curves, published_curve
 from benchmarks.recipe import PublishedErrors, Recipe, Target, benchmark_ids, load_recipe
-from results.plots import PUBLISHED
 from results.record import Curve
+from results.views.plots import PUBLISHED
 
 RECIPES = {recipe.id: recipe for recipe in map(load_recipe, benchmark_ids())}
 CHARTED = [id for id, recipe in RECIPES.items() if recipe.target is not None and recipe.target.validation_errors]

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from benchmarks.recipe import load_recipe
 from benchmarks.verdict import RULE, check_record, judge_run, target_of, target_standard_error
 from results import registry
-from results.canonical import canonical_json, leaves, plain
 from results.record import Curve, Difference, Record, error_percent, from_bytes, pack_bits, standard_error
+from results.record.canonical import canonical_json, leaves, plain
 
 OURS = next((Path(__file__).parents[2] / "results" / "runs" / "binaryconnect-mnist").glob("*.json")).read_bytes()
 TARGET = load_recipe("binaryconnect-mnist").target

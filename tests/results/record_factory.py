@@ -8,7 +8,6 @@ import msgspec
 import numpy as np
 from msgspec import UNSET
 
-from results.canonical import digest
 from results.record import (
     Curve,
     Data,
@@ -25,6 +24,7 @@ from results.record import (
     error_percent,
     pack_bits,
 )
+from results.record.canonical import digest
 
 VALID_IMAGES, TEST_IMAGES = 200, 400
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from results.canonical import canonical_json, digest, leaves, plain
+from results.record.canonical import canonical_json, digest, leaves, plain
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 VALUES = st.recursive(
@@ -89,7 +89,7 @@ def test_leaves_name_their_places() -> None:
 
 def test_reading_the_registry_imports_nothing_heavy() -> None:
     code = (
-        "import sys, results, results.canonical, results.registry, results.table, results.plots;"
+        "import sys, results, results.record.canonical, results.registry, results.views.table, results.views.plots;"
         "print([m for m in ('numpy', 'pandas', 'matplotlib', 'rich', 'h5py') if m in sys.modules])"
     )
     assert (

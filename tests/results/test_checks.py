@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from record_factory import TEST_IMAGES, make_record, make_sittings
 
-from results.checks import as_lines, problems
 from results.record import PublishedWeights, Record, pack_bits, packed_bytes
+from results.record.checks import as_lines, problems
 
 
 def replace(record: Record, path: str, value: Any) -> Record:

@@ -11,8 +11,9 @@ import pytest
 from forgeries import RUNS, forgeries, of_today
 
 from benchmarks.verdict import check_record, judge_run, target_of
-from results import checks, registry, table, verification
-from results.record import from_bytes
+from results import registry, verification
+from results.record import checks, from_bytes
+from results.views import table
 
 RECORDS = sorted(RUNS.glob("*/*.json"))
 # What only the run itself, or another evaluation of its network, could know: times, losses, code, names of machines.

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from record_factory import ENGINE, make_record
 from test_table import rows
 
-from results import table
-from results.canonical import digest
 from results.groups import groups
 from results.record import Record, seal
+from results.record.canonical import digest
+from results.views import table
 
 
 def with_sittings(record: Record, **changes: Any) -> Record:

@@ -13,9 +13,9 @@ import pytest
 from record_factory import make_record
 
 from results import registry
-from results.canonical import canonical_json, digest, plain
 from results.errors import NewerSchemaError, RegistryError
 from results.record import Record, content_of, from_bytes, pack_bits, seal, seal_problems, to_bytes
+from results.record.canonical import canonical_json, digest, plain
 from results.record.json_schema import FILE, json_schema, to_text
 
 RUNS = Path(__file__).parents[2] / "results" / "runs"

@@ -10,7 +10,7 @@ from matplotlib.image import imread
 from record_factory import make_curve, without_validation
 
 from results.errors import StorageError
-from results.plots import MARK, PUBLISHED, VALID, learning_curve
+from results.views.plots import MARK, PUBLISHED, VALID, learning_curve
 
 
 def has_color(path: Path, color: str) -> bool:

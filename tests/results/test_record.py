@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from record_factory import TEST_IMAGES, make_curve, make_record
 
 from results import record as rec
-from results.canonical import digest
 from results.errors import RegistryError
+from results.record.canonical import digest
 
 
 def edited(**changes: Any) -> bytes:

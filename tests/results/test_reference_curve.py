@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from record_factory import make_record
 
 from results.record import standard_error
-from results.reference import Band, ReferenceCurve
+from results.views.reference import Band, ReferenceCurve
 
 
 def test_the_band_holds_every_earlier_run_and_ends_where_they_end() -> None:

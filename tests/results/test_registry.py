@@ -22,9 +22,9 @@ from writing import last_writing
 
 from benchmarks.run_folder import read_sealed_record
 from results import registry
-from results.canonical import canonical_json, digest, leaves
 from results.errors import RegistryError, StorageError
 from results.record import Record, from_bytes, record_id, seal, to_bytes
+from results.record.canonical import canonical_json, digest, leaves
 
 HERE = Path(__file__).parent
 INTACT = to_bytes(seal(make_record()))

@@ -15,9 +15,10 @@ import pytest
 from record_factory import make_record
 from rich.console import Console
 
-from results import registry, table
+from results import registry
 from results.errors import RegistryError, StorageError
 from results.record import Record, Target, standard_error
+from results.views import table
 
 UNRUN = table.Benchmark(id="binarynet-svhn", paper="BinaryNet", data="svhn", target=2.8, decimals=2, kind="2nd")
 NO_TARGET = table.Benchmark(id="memorization", paper="Memorization", data="cifar10", target=None)

@@ -1,6 +1,6 @@
 """What every single value of a record must be, whatever else the record says: asked before anything reckons with it.
 
-Types are the schema's business. A problem is a (field, message) pair, as in results/checks.py.
+Types are the schema's business. A problem is a (field, message) pair, as in results/record/checks.py.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from results.canonical import join
 from results.record import Curve, Record, Sitting
+from results.record.canonical import join
 
 LARGEST_SEED = 2**63 - 1
 MOST_IMAGES = 10**8
@@ -35,7 +35,7 @@ _VERSION = re.compile(r"(0|[1-9]\d{0,5})(\.(0|[1-9]\d{0,5})){2}", re.ASCII)
 _UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 _LOSS = (-LARGEST_LOSS, LARGEST_LOSS)
 _COUNT = (0, MOST_IMAGES)
-# Of each column of the curve. The learning rates' lower end is for results/checks.py, which names the others too.
+# Of each column of the curve. The learning rates' lower end is for results/record/checks.py; it names the others too.
 _COLUMNS: dict[str, tuple[float, float]] = {
     "epoch": (1, MOST_EPOCHS),
     "lr": (0, 1e6),

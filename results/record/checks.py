@@ -1,7 +1,7 @@
 """What must be true inside one record: pure functions of the record, each naming the field that is wrong.
 
-A problem is a (field, message) pair. First each value by itself: results/ranges.py. Only of a record without problems
-there is everything computed again that follows from something else in it.
+A problem is a (field, message) pair. First each value by itself: results/record/ranges.py. Only of a record without
+problems there is everything computed again that follows from something else in it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from typing import Any
 
 from msgspec import UNSET
 
-from results import ranges
 from results import record as schema
-from results.canonical import digest, leaves, plain
 from results.errors import RegistryError
-from results.record import Curve, Record, Sitting
+from results.record import Curve, Record, Sitting, ranges
+from results.record.canonical import digest, leaves, plain
 
 FieldProblem = tuple[str, str]
 
