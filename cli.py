@@ -28,15 +28,16 @@ try:
 
     import click
 
-    from benchmarks import environment, hints
+    from benchmarks import hints
     from benchmarks.engine import AUTO, COMPILE, DEVICES, ENGINES, PRECISIONS, Choice, check_engine, choose
     from benchmarks.errors import EngineError, RecipeError, RunError
-    from benchmarks.expected import nearest
     from benchmarks.hints import as_typed
-    from benchmarks.machine import usable_cores
+    from benchmarks.machine import environment
+    from benchmarks.machine.facts import usable_cores
     from benchmarks.paths import DATA, REGISTRY, RUNS
     from benchmarks.recipe import Recipe, Summary, benchmark_ids, flatten, load_recipe, summaries
-    from benchmarks.settings import setting_text
+    from benchmarks.recipe.expected import nearest
+    from benchmarks.recipe.settings import setting_text
     from benchmarks.start import INTERRUPTED
     from data_prep.errors import DataError
     from results.errors import RegistryError
@@ -47,7 +48,7 @@ except KeyboardInterrupt:
     sys.exit(130)
 
 if TYPE_CHECKING:
-    from benchmarks.runner import Outcome
+    from benchmarks.run.runner import Outcome
     from benchmarks.verdict import Verdict
     from data_prep import Prepared
     from results.entries import Run
@@ -299,7 +300,7 @@ def _table_rows(
 
 
 def _table_benchmark(summary: Summary) -> Benchmark:
-    from benchmarks.catalog_versions import current
+    from benchmarks.recipe.versions import current
 
     entry: Benchmark = {"id": summary.id, "paper": summary.paper, "data": summary.dataset, "target": None}
     if (version := current(summary.id)) is not None:
@@ -402,7 +403,7 @@ def _verdict_words() -> tuple[str, ...]:
 @json_option
 def show(benchmark: str, overrides: Sequence[str], epochs: str | None, limit_train: str | None, as_json: bool) -> None:
     """Show a benchmark: its settings, each with its source, its target, its cost, and what would run."""
-    from benchmarks.cost import cost
+    from benchmarks.recipe.cost import cost
 
     recipe = _recipe(benchmark, overrides, epochs, limit_train)
     if as_json:
@@ -454,8 +455,8 @@ def show(benchmark: str, overrides: Sequence[str], epochs: str | None, limit_tra
 @click.option("--folder", metavar="NAME", help="Folder of its paper in the catalogue.  [default: that of --from]")
 def new(benchmark: str, origin: str, folder: str | None) -> None:
     """Begin a benchmark: write a commented draft of its catalogue file, in which each source is to be filled in."""
-    from benchmarks.draft import write_draft
     from benchmarks.recipe import catalog_folder
+    from benchmarks.recipe.draft import write_draft
 
     if benchmark in benchmark_ids():
         _fail(f"{benchmark} is in the catalogue already: expected the id of a new benchmark", RecipeError.exit_code)
@@ -471,8 +472,7 @@ def new(benchmark: str, origin: str, folder: str | None) -> None:
 @json_option
 def validate(file: Path, as_json: bool) -> None:
     """Say all that is wrong with a catalogue file, or that nothing is. Exit code 2 if something is."""
-    from benchmarks import catalog_file
-    from benchmarks.recipe import other_file
+    from benchmarks.recipe import catalog_file, other_file
 
     problems: list[str] = []
     try:
@@ -619,7 +619,7 @@ def reproduce(
         if recipe.scoring and not as_json:
             _print_row(benchmark, registry)
         sys.exit(exit_code)
-    from benchmarks import runner
+    from benchmarks.run import runner
 
     _carry_out(
         lambda reporter: runner.reproduce(
@@ -651,8 +651,8 @@ def resume(
     RUN is a run's folder, its name as `reproduce` printed it, or the benchmark if it has one run only.
     """
     _settle_code()
-    from benchmarks import runner
-    from benchmarks.run_folder import find_run
+    from benchmarks.run import runner
+    from benchmarks.run.folder import find_run
 
     folders = {folder.name: folder for folder in (find_run(runs_root, run) for run in runs)}
     if len(folders) > 1:
@@ -706,7 +706,7 @@ def evaluate(
         raise click.UsageError("expected either RUN or --pretrained ID")
     if pretrained is not None and (first is not None or weights is not None):
         raise click.UsageError("--first and --weights are for a RUN: published weights are for the test images")
-    from benchmarks import evaluation
+    from benchmarks.run import evaluation
 
     if wrong is not None:
         evaluation.check_folder(wrong)
@@ -717,7 +717,7 @@ def evaluate(
             path, registry=registry, data_root=data_root, asked=asked, notify=_note
         )
     else:
-        from benchmarks.run_folder import find_run
+        from benchmarks.run.folder import find_run
 
         folder = find_run(runs_root, str(run))
         folder.notify = _note
@@ -824,7 +824,7 @@ def verify(ctx: click.Context, reevaluate: bool, registry: Path, data_root: Path
             *check_section(table, registry.parent.parent / "README.md"),
         ]
     if reevaluate:
-        from benchmarks.evaluation import reevaluate as evaluate_again
+        from benchmarks.run.evaluation import reevaluate as evaluate_again
 
         for line, problem in evaluate_again(verified.entries, registry=registry, data_root=data_root):
             lines.append(line)
@@ -872,7 +872,7 @@ def _console(stderr: bool = False) -> Any:
 
 def _settle_code() -> None:
     """Which code computes is settled before more of it is loaded; that no record can name it is said once."""
-    from benchmarks.provenance import HANDED_ON, code_at_start
+    from benchmarks.run.provenance import HANDED_ON, code_at_start
 
     code = code_at_start()
     if code.commit is None and HANDED_ON not in os.environ:
@@ -892,7 +892,7 @@ def _prepare_if_absent(recipe: Recipe, data_root: Path) -> None:
 
 def _carry_out(run: Callable[[Any], Outcome], as_json: bool, fail_on: Sequence[str]) -> None:
     """Show a run while it lasts; a termination signal ends it as Ctrl-C does."""
-    from benchmarks.display import LiveReporter
+    from benchmarks.run.display import LiveReporter
 
     _end_as_by_ctrl_c(signal.SIGTERM)
     reporter = LiveReporter(_console(stderr=True))
@@ -947,7 +947,7 @@ def _same_command(ctx: click.Context, **changes: object) -> list[str]:
 
 def _carry_out_all(commands: Mapping[str, Sequence[str]], at_once: int, device: str, as_json: bool) -> int:
     """Carry out runs by commands of their own, by name, so many at a time; --json prints a list. The exit code."""
-    from benchmarks.side_by_side import Job, carry_out
+    from benchmarks.queue.side_by_side import Job, carry_out
 
     _end_as_by_ctrl_c(signal.SIGTERM, *([] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]))
     ended = carry_out([Job(*command) for command in commands.items()], at_once, device, capture=as_json)

@@ -23,13 +23,13 @@ from typing import Any, Literal
 
 import msgspec
 
-from benchmarks import environment
 from benchmarks.engine import ENGINES, PACKAGES, installed_engines, open_engine
 from benchmarks.errors import CodeError
-from benchmarks.machine import Gpu, GpuError, has_code, list_gpus, usable_cores
+from benchmarks.machine import environment
+from benchmarks.machine.facts import Gpu, GpuError, has_code, list_gpus, usable_cores
 from benchmarks.paths import REPOSITORY
-from benchmarks.provenance import code_version, name_files
 from benchmarks.recipe import load_recipe
+from benchmarks.run.provenance import code_version, name_files
 
 # Engine -> the file with the versions that it is tested with.
 LOCKS = {"gluon": REPOSITORY / "requirements.txt", "torch": REPOSITORY / "requirements-torch.txt"}

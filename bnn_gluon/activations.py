@@ -52,7 +52,7 @@ LINEAR_RELU = Activation(RELU, RELU, POSITIVE)
 
 
 def activation_of(word: str, gradient: str, swish_beta: float | None) -> Activation:
-    """The activation of a layer, from the recipe's words: see `benchmarks.settings.ModelSettings`."""
+    """The activation of a layer, from the recipe's words: see `benchmarks.recipe.settings.ModelSettings`."""
     plain = {"none": NONE, "relu": RELU, "binary_tanh": BINARY_TANH, "binary_sigmoid": BINARY_SIGMOID}
     if word in plain:
         return Activation(plain[word], plain[word], plain[word])

@@ -14,24 +14,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import mxnet
 import numpy as np
 
-from benchmarks import environment
 from benchmarks.engine import epoch_batches
-from benchmarks.machine import Gpu, cpu_model, nvidia_gpus
-from benchmarks.optimizers import rule_of, update_of
-from benchmarks.parameters import Penalty, check_parameters
-from benchmarks.waiting import waiting
+from benchmarks.engine.parameters import Penalty, check_parameters
+from benchmarks.engine.updates import rule_of, update_of
+from benchmarks.machine import environment
+from benchmarks.machine.facts import Gpu, cpu_model, nvidia_gpus
+from benchmarks.machine.waiting import waiting
 from bnn_gluon.memory import view
 from bnn_gluon.optimizers import NO_LIMIT, UPDATES, add_penalty
 
 if TYPE_CHECKING:
-    from benchmarks.augmentation import Crops
+    from benchmarks.engine.augmentation import Crops
     from benchmarks.recipe import ModelSettings
 
 _UNSCALED = np.float32(1)
 
 
 class UpdateSettings(NamedTuple):
-    """What distinguishes parameters in an update, by name: see `benchmarks.parameters`, where functions make them."""
+    """What distinguishes parameters in an update, by name; functions of `benchmarks.engine.parameters` make them."""
 
     penalties: Mapping[str, Penalty]
     lr_scales: Mapping[str, np.float32]

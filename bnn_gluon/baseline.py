@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from mxnet import autograd, gluon, nd, random
 
-from benchmarks.architecture import Conv, LayerShape, MaxPool, layer_shapes, parse_architecture
-from benchmarks.optimizers import RULES
-from benchmarks.plain import check_known
+from benchmarks.bench.yardstick import check_known
+from benchmarks.engine.updates import RULES
+from benchmarks.recipe.architecture import Conv, LayerShape, MaxPool, layer_shapes, parse_architecture
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings

@@ -11,8 +11,8 @@ import re
 import numpy as np
 
 from benchmarks.engine import open_engine
-from benchmarks.networks import NETWORKS
 from benchmarks.recipe import Recipe, benchmark_ids, load_recipe
+from benchmarks.recipe.networks import NETWORKS
 from bnn_gluon.compiled import kept_in
 
 

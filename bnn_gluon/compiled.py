@@ -30,7 +30,7 @@ from numba.core.serialize import dumps
 
 PACKAGE = Path(__file__).parent
 # The one file outside of the package that it takes constants from.
-CONSTANTS = PACKAGE.parent / "benchmarks" / "optimizers.py"
+CONSTANTS = PACKAGE.parent / "benchmarks" / "engine" / "updates.py"
 UNUSED_DAYS = 30  # after which what an older version of the package compiled is deleted
 _DIGEST_BYTES = 32
 

@@ -9,12 +9,12 @@ import sys
 from builtins import open as open_file
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import environment
 from benchmarks.engine import Engine
 from benchmarks.errors import EngineError
-from benchmarks.machine import usable_cores
-from benchmarks.networks import NETWORKS
-from benchmarks.openmp import check_threads
+from benchmarks.machine import environment
+from benchmarks.machine.facts import usable_cores
+from benchmarks.machine.openmp import check_threads
+from benchmarks.recipe.networks import NETWORKS
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings
@@ -112,10 +112,10 @@ def _import_mxnet() -> None:
 
 @functools.cache
 def _check_products(gpu: Any) -> None:
-    """Once a process: see `benchmarks.self_test`."""
+    """Once a process: see `benchmarks.machine.self_test`."""
     from mxnet import autograd, nd
 
-    from benchmarks.self_test import Products, check_products
+    from benchmarks.machine.self_test import Products, check_products
 
     def dense(x: Any, w: Any) -> Any:
         return nd.FullyConnected(x, w, num_hidden=w.shape[0], no_bias=True)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from mxnet import nd
 
-from benchmarks import parameters as rules
-from benchmarks.parameters import Layer, Mask, Thresholds
+from benchmarks.engine import parameters as rules
+from benchmarks.engine.parameters import Layer, Mask, Thresholds
 from bnn_gluon import quantize
 from bnn_gluon.base import BaseEngine, UpdateSettings
 from bnn_gluon.losses import loss_and_gradient

@@ -14,9 +14,9 @@ from typing import Any
 import mxnet
 from mxnet import nd
 
-from benchmarks.architecture import LayerShape
 from benchmarks.errors import EngineError
-from benchmarks.machine import has_code, nvidia_gpus
+from benchmarks.machine.facts import has_code, nvidia_gpus
+from benchmarks.recipe.architecture import LayerShape
 from bnn_gluon.linear import Linear
 from bnn_gluon.memory import buffer
 

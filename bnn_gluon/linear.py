@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from mxnet import context, gluon, nd, symbol
 
-from benchmarks.architecture import Conv, Dense, LayerShape
+from benchmarks.recipe.architecture import Conv, Dense, LayerShape
 from bnn_gluon import binary_products, one_channel
 from bnn_gluon.memory import buffer, view
 from bnn_gluon.padding import fold_edge, pad_edge

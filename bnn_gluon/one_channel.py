@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from benchmarks.architecture import Conv, LayerShape
+from benchmarks.recipe.architecture import Conv, LayerShape
 from bnn_gluon import parallel, vectors
 
 _LANES = vectors.REGISTER // 4  # floats in a register

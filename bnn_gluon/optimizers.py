@@ -1,6 +1,6 @@
 """Parameter updates on the CPU: one pass over memory for moments, step and clipping, one before it for a penalty.
 
-The formulas and their sources are with the rules: see `benchmarks.optimizers`.
+The formulas and their sources are with the rules: see `benchmarks.engine.updates`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numba
 import numpy as np
 
-from benchmarks.optimizers import BETA1, BETA2, EPSILON, REST1, REST2, SHIFT_EPSILON
+from benchmarks.engine.updates import BETA1, BETA2, EPSILON, REST1, REST2, SHIFT_EPSILON
 from bnn_gluon import parallel
 from bnn_gluon.ap2 import ap2
 
@@ -78,7 +78,7 @@ def _momentum(momentum, nesterov, parameter, gradient, velocity, limit, step_siz
     _momentum_sgd(np.float32(momentum), nesterov, parameter, gradient, velocity, limit, step_size)
 
 
-# By the names of `benchmarks.optimizers`, whose `update_of` chooses.
+# By the names of `benchmarks.engine.updates`, whose `update_of` chooses.
 UPDATES: dict[str, Update] = {
     "sgd": _sgd,
     "momentum": _momentum,

@@ -77,7 +77,7 @@ def quantise(
     """Set `quantised`, float32 (n,), to what the forward pass uses of real-valued weights.
 
     Args:
-        kind: "deterministic", "stochastic" or "ternary": see `benchmarks.settings.ModelSettings.weights`.
+        kind: "deterministic", "stochastic" or "ternary": see `benchmarks.recipe.settings.ModelSettings.weights`.
         zero_weight: "plus" or "minus", what a deterministic weight is at 0.
         weights: float32 (n,).
         limit: H.
@@ -169,7 +169,7 @@ def binarize_stochastic(part, weights, limit, tensor, step, k0, k1, binary):  # 
 
 @parallel.loop
 def draw_dropout_mask(part, keep, scale, tensor, step, k0, k1, mask):  # type: ignore[no-untyped-def]
-    """mask = `scale` with probability `keep`, else 0: both float32, see `benchmarks.parameters.keep_and_scale`.
+    """mask = `scale` with probability `keep`, else 0: both float32, see `benchmarks.engine.parameters.keep_and_scale`.
 
     Args:
         tensor, step, k0, k1: uint32, as `binarize_stochastic`.

@@ -19,7 +19,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from benchmarks.architecture import Conv, LayerShape
+from benchmarks.recipe.architecture import Conv, LayerShape
 from bnn_gluon import parallel, vectors
 from bnn_gluon.memory import buffer, view
 

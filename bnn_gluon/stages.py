@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from mxnet import gluon, nd
 
-from benchmarks.architecture import Conv
+from benchmarks.recipe.architecture import Conv
 from bnn_gluon import fused, pooling
 from bnn_gluon.activations import LINEAR_RELU, Activation, activation_of, ternarize
 from bnn_gluon.ap2 import ap2
@@ -28,7 +28,7 @@ from bnn_gluon.linear import Identity, Linear
 from bnn_gluon.memory import buffer, view
 
 if TYPE_CHECKING:
-    from benchmarks.parameters import Layer
+    from benchmarks.engine.parameters import Layer
     from benchmarks.recipe import ModelSettings
 
 

@@ -19,9 +19,9 @@ import mxnet
 import numpy as np
 from mxnet import autograd, gluon, nd
 
+from benchmarks.engine.parameters import Penalty, glorot_limit
 from benchmarks.errors import EngineError
-from benchmarks.networks import IMAGE_SHAPE, MEAN, NETWORKS, STD, network
-from benchmarks.parameters import Penalty, glorot_limit
+from benchmarks.recipe.networks import IMAGE_SHAPE, MEAN, NETWORKS, STD, network
 from bnn_gluon.base import BaseEngine, UpdateSettings
 from bnn_gluon.gpu import OnHost
 
@@ -36,7 +36,7 @@ _MEAN, _STD = (np.array(values, np.float32)[:, None, None] for values in (MEAN, 
 class ZooEngine(BaseEngine):
     """One of GluonCV's networks with its training rule: see `benchmarks.engine.Engine`.
 
-    Layers of each kind are numbered in the order of Gluon's parameters, which is that of `benchmarks.networks`.
+    Layers of each kind are numbered in the order of Gluon's parameters, which is that of `benchmarks.recipe.networks`.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class ZooEngine(BaseEngine):
         # gamma and beta of a normalisation that has none are 1 and 0 in Gluon, and not worth a name.
         self._parameters = {name: named[name] for name in named if name in trained or ".running_" in name}
         shapes = {name: parameter.shape for name, parameter in self._parameters.items()}
-        # Weights, biases, gamma and beta alike: see `benchmarks.settings.ModelSettings`, "Update".
+        # Weights, biases, gamma and beta alike: see `benchmarks.recipe.settings.ModelSettings`, "Update".
         decays = dict.fromkeys(trained, Penalty(model.weight_decay, 0)) if model.weight_decay else {}
         self._copies = {} if gpu is None else {name: OnHost(parameter) for name, parameter in trained.items()}
         super().__init__(model, threads, gpu, shapes, self._copies or trained, {}, UpdateSettings(decays, {}, {}, ()))

@@ -1,4 +1,4 @@
-"""Mirroring and cropping of a batch on its device: what `benchmarks.augmentation.Crops.apply` gives, to the bit."""
+"""Mirroring and cropping of a batch on its device, to the bits of `benchmarks.engine.augmentation.Crops.apply`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from benchmarks.augmentation import Crops
+    from benchmarks.engine.augmentation import Crops
 
 
 def places(crops: Crops) -> Tensor:

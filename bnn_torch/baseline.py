@@ -1,6 +1,6 @@
 """A yardstick for speed: binary-weight training as one writes it first in PyTorch: its layers, autograd, optimisers.
 
-`bench` and `benchmarks.throughput` run it beside the engine, eager and behind torch.compile. It is never used for
+`bench` and `benchmarks.bench.throughput` run it beside the engine, eager and behind torch.compile. It is never used for
 results: its batch normalisation and its random numbers are PyTorch's own, and it can neither evaluate nor be saved.
 Layers, their shapes, the binarisation and the order of things are those of the engine.
 """
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.architecture import Conv
-from benchmarks.parameters import Layer, clip_limits, layers_of, lr_scales, weight_limits
-from benchmarks.plain import check_known
+from benchmarks.bench.yardstick import check_known
+from benchmarks.engine.parameters import Layer, clip_limits, layers_of, lr_scales, weight_limits
+from benchmarks.recipe.architecture import Conv
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings

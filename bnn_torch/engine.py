@@ -6,12 +6,12 @@ import functools
 import sys
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import environment
 from benchmarks.engine import PRECISIONS
 from benchmarks.errors import EngineError
-from benchmarks.machine import multiplies_bf16, nvidia_gpus, usable_cores
-from benchmarks.networks import NETWORKS
-from benchmarks.openmp import check_threads
+from benchmarks.machine import environment
+from benchmarks.machine.facts import multiplies_bf16, nvidia_gpus, usable_cores
+from benchmarks.machine.openmp import check_threads
+from benchmarks.recipe.networks import NETWORKS
 from bnn_torch.memory import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -90,11 +90,11 @@ def _check_device(torch: Any, device: str, precision: str) -> None:
 
 @functools.cache
 def _check_products(device: str, precision: str) -> None:
-    """Once a process: see `benchmarks.self_test`."""
+    """Once a process: see `benchmarks.machine.self_test`."""
     import torch
     from torch.nn.functional import conv2d, linear
 
-    from benchmarks.self_test import Products, check_products
+    from benchmarks.machine.self_test import Products, check_products
     from bnn_torch.convolution import convolution_gradients
 
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32

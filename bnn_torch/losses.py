@@ -1,4 +1,4 @@
-"""Losses with their gradients, of a network's scores: see `benchmarks.settings.ModelSettings.loss`."""
+"""Losses with their gradients, of a network's scores: see `benchmarks.recipe.settings.ModelSettings.loss`."""
 
 from __future__ import annotations
 

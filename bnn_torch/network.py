@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from benchmarks.architecture import Conv
-from benchmarks.parameters import draws_of, layers_of
+from benchmarks.engine.parameters import draws_of, layers_of
+from benchmarks.recipe.architecture import Conv
 from bnn_torch.losses import loss_and_gradient
 from bnn_torch.quantize import Key
 from bnn_torch.stages import Given, Stage

@@ -1,6 +1,6 @@
 """Parameter updates: one pass over memory for moments, step and clipping, once compiled.
 
-The formulas and their sources are with the rules: see `benchmarks.optimizers`.
+The formulas and their sources are with the rules: see `benchmarks.engine.updates`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.optimizers import BETA1, BETA2, EPSILON, REST1, REST2, SHIFT_EPSILON
+from benchmarks.engine.updates import BETA1, BETA2, EPSILON, REST1, REST2, SHIFT_EPSILON
 from bnn_torch.ap2 import ap2
 
 _BETA1, _BETA2, _EPSILON, _REST1, _REST2 = (float(np.float32(value)) for value in (BETA1, BETA2, EPSILON, REST1, REST2))
@@ -65,7 +65,7 @@ def _shift_adamax(parameter: Tensor, gradient: Tensor, moments: Sequence[Tensor]
     return Updated(parameter - step_size * (mean / maximum), (mean, maximum))
 
 
-# By the names of `benchmarks.optimizers`, whose `update_of` chooses.
+# By the names of `benchmarks.engine.updates`, whose `update_of` chooses.
 UPDATES: dict[str, Update] = {
     "sgd": _sgd,
     "momentum": _momentum_sgd,

@@ -169,7 +169,7 @@ def _plus_or_minus(plus: Tensor, limit: float) -> Tensor:
 
 
 class Quantiser(NamedTuple):
-    """How a layer's weights become what products use: see `benchmarks.settings.ModelSettings.weights`.
+    """How a layer's weights become what products use: see `benchmarks.recipe.settings.ModelSettings.weights`.
 
     Attributes:
         kind: "real", "deterministic", "stochastic" or "ternary".
@@ -199,7 +199,7 @@ class Quantiser(NamedTuple):
 
 
 def dropout_mask(shape: Sequence[int], keep: float, scale: float, tensor: int, step: Tensor, key: Key) -> Tensor:
-    """`scale` with probability `keep`, else 0; float32 of `shape`: see `benchmarks.parameters.keep_and_scale`."""
+    """`scale` with probability `keep`, else 0; float32: see `benchmarks.engine.parameters.keep_and_scale`."""
     return (uniforms(shape, tensor, step, key) < keep).to(torch.float32) * scale
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from bnn_torch.augmentation import changed, places
 
 if TYPE_CHECKING:
-    from benchmarks.augmentation import Crops
+    from benchmarks.engine.augmentation import Crops
 
 # The share of the free memory that one array may take to stay; and of a piece of a larger one.
 _SHARE, _PIECE_BYTES = 0.5, 2**30
@@ -95,7 +95,7 @@ class Batches:
         self, images: Tensor, labels: Tensor, batch_size: int, batches: int, sizes: int, crops: Crops | None
     ) -> None:
         """For epochs of so many batches at first, with so many `sizes` of the optimiser's in a step (see
-        `benchmarks.optimizers.Rule`), and of images that are changed like those of `crops`."""
+        `benchmarks.engine.updates.Rule`), and of images that are changed like those of `crops`."""
         self.images, self.labels, self.batch_size = images, labels, batch_size
         self.capacity = capacity = max(batches, len(images) // batch_size)
         self._kind, device = _kind(crops), images.device

@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.architecture import Conv
-from benchmarks.parameters import SPREADS, Draws, Layer, Mask, Thresholds
+from benchmarks.engine.parameters import SPREADS, Draws, Layer, Mask, Thresholds
+from benchmarks.recipe.architecture import Conv
 from bnn_torch import quantize
 from bnn_torch.convolution import convolution_gradients
 from bnn_torch.layers import BATCH_NORMS, LINEAR_RELU, Activation, Moments, activation

@@ -14,19 +14,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks import environment
 from benchmarks.engine import epoch_batches
-from benchmarks.machine import cpu_model, nvidia_gpus
-from benchmarks.mps import PIPES
-from benchmarks.parameters import check_parameters, initial_values
-from benchmarks.waiting import waiting
+from benchmarks.engine.parameters import check_parameters, initial_values
+from benchmarks.machine import environment
+from benchmarks.machine.facts import cpu_model, nvidia_gpus
+from benchmarks.machine.mps import PIPES
+from benchmarks.machine.waiting import waiting
 from bnn_torch import compiler, resident
 from bnn_torch.network import Network, named_parts
 from bnn_torch.quantize import from_chunks, in_chunks
 from bnn_torch.training import Training
 
 if TYPE_CHECKING:
-    from benchmarks.augmentation import Crops
+    from benchmarks.engine.augmentation import Crops
     from benchmarks.recipe import ModelSettings
     from bnn_torch.network import Pass
 

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.optimizers import rule_of, update_of
-from benchmarks.parameters import (
+from benchmarks.engine.parameters import (
     EVALUATION_WEIGHTS,
     Layer,
     clip_limits,
@@ -21,6 +20,7 @@ from benchmarks.parameters import (
     penalties,
     weight_limits,
 )
+from benchmarks.engine.updates import rule_of, update_of
 from bnn_torch import quantize
 from bnn_torch.network import Network, Pass
 from bnn_torch.optimizers import UPDATES

@@ -106,7 +106,7 @@ def main() -> None:
     """Answer every line of standard input with one of standard output."""
     sys.path.insert(0, str(REPOSITORY))  # not by PYTHONPATH, which a record tells and `resume` compares
     if sys.argv[1:]:
-        from benchmarks import recipe
+        from benchmarks.recipe import loading as recipe
 
         recipe.CATALOG = Path(sys.argv[1])
     jobs, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")

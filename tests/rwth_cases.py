@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from benchmarks.recipe import load_recipe
-from benchmarks.settings import DATASETS
+from benchmarks.recipe.settings import DATASETS
 
 GOLDEN = Path(__file__).parent / "golden" / "rwth"
 # (model, image shape, seed) -> an engine.

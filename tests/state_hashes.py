@@ -23,8 +23,8 @@ from narrow import narrowed  # noqa: E402
 
 from benchmarks.engine import ENGINES, Engine, open_engine  # noqa: E402
 from benchmarks.errors import EngineError  # noqa: E402
-from benchmarks.networks import NETWORKS  # noqa: E402
 from benchmarks.recipe import CLASSES, Recipe, benchmark_ids, load_recipe  # noqa: E402
+from benchmarks.recipe.networks import NETWORKS  # noqa: E402
 
 SEED = 1
 # GluonCV's networks cannot be narrowed, so they get fewer images.

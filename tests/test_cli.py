@@ -327,7 +327,12 @@ def test_runs_of_several_seeds_end_with_the_mean_of_all_that_are_recorded(enviro
     no_runs = "side_by_side.carry_out = lambda *_, **__: []\ncli._prepare_if_absent = lambda *_: None"
     command = ["reproduce", "binaryconnect-mnist", "--seed", "1,2", "--engine", "gluon", "--device", "cpu"]
     result = subprocess.run(
-        [sys.executable, "-c", f"import cli\nfrom benchmarks import side_by_side\n{no_runs}\ncli.cli()", *command],
+        [
+            sys.executable,
+            "-c",
+            f"import cli\nfrom benchmarks.queue import side_by_side\n{no_runs}\ncli.cli()",
+            *command,
+        ],
         cwd=REPOSITORY,
         env=environment | {"BNN_REGISTRY": str(REPOSITORY / "results" / "runs")},
         capture_output=True,

@@ -180,7 +180,7 @@ def test_the_verdict_is_the_exit_code_of_who_asks_for_it(monkeypatch, word, outc
     ("codes", "exit_code"), [([0, 0], 0), ([0, 3], 3), ([4, 3], 4), ([3, 1], 1), ([0, -9], 1), ([3, 130], 130)]
 )
 def test_of_several_runs_the_exit_code_is_that_of_the_worst(monkeypatch, codes, exit_code):
-    from benchmarks import side_by_side
+    from benchmarks.queue import side_by_side
 
     ends = [side_by_side.Ended(f"seed {seed}", code, "") for seed, code in enumerate(codes)]
     monkeypatch.setattr(side_by_side, "carry_out", lambda *_, **__: ends)

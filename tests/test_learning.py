@@ -18,10 +18,10 @@ from narrow import narrowed
 from svhn_files import release_of, write_mat
 
 import data_prep
-from benchmarks import protocol
 from benchmarks.engine import open_engine
 from benchmarks.recipe import Recipe, benchmark_ids, load_recipe, summaries
-from benchmarks.runner import load_data
+from benchmarks.run import protocol
+from benchmarks.run.runner import load_data
 from data_prep import Dataset, Split, svhn
 from data_prep.memorization import memorized
 from data_prep.svhn_release import Release

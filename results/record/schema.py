@@ -100,7 +100,7 @@ class Sitting(Part, frozen=True, kw_only=True):
 
     last_epoch is first_epoch - 1 if it ended no epoch that the run kept. started: UTC, ISO 8601, as
     "2024-05-01T12:00:00Z". commit: None outside a git checkout. code_sha256: of all files that compute, whatever the
-    commit (benchmarks/provenance.py). code_sha256, engine and machine are None where an older schema did not record
+    commit (benchmarks/run/provenance.py). code_sha256, engine and machine are None where an older schema did not record
     them.
     """
 

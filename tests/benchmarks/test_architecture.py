@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.architecture import Conv, Dense, MaxPool, layer_shapes, parse_architecture
+from benchmarks.recipe.architecture import Conv, Dense, MaxPool, layer_shapes, parse_architecture
 
 
 def test_the_papers_networks():

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from benchmarks.bench import BenchResult, Speed, bench, to_text, update_bytes
-from benchmarks.bench_processes import Options, training_processes
-from benchmarks.cost import cost
+from benchmarks.bench.processes import Options, training_processes
 from benchmarks.engine import open_engine
 from benchmarks.errors import EngineError
 from benchmarks.recipe import load_recipe
+from benchmarks.recipe.cost import cost
 
 REPEATS, STEPS = 2, 3
 
@@ -31,9 +31,9 @@ def recipe(architecture: str = "2x32FC-10FC", weights: str = "stochastic"):
 def _small_limits():
     """How fast this machine is does not matter here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("benchmarks.bench.COPY_BYTES", 10**6)
-        patch.setattr("benchmarks.bench.SQUARE", 64)
-        patch.setattr("benchmarks.bench.REST_SECONDS", 0)
+        patch.setattr("benchmarks.bench.measure.COPY_BYTES", 10**6)
+        patch.setattr("benchmarks.bench.measure.SQUARE", 64)
+        patch.setattr("benchmarks.bench.measure.REST_SECONDS", 0)
         yield
 
 
@@ -159,7 +159,7 @@ def test_engine_that_cannot_be_had():
     ],
 )
 def test_a_baseline_that_would_train_something_else(monkeypatch, benchmark_id, override, unknown):
-    monkeypatch.setattr("benchmarks.bench.open_engine", None)  # refused before anything large is made
+    monkeypatch.setattr("benchmarks.bench.measure.open_engine", None)  # refused before anything large is made
     with pytest.raises(EngineError, match=f"--baseline: the plain network does not know {unknown}"):
         bench(load_recipe(benchmark_id, [override]), "gluon", "cpu", None, 1, 1, compare_baseline=True)
 

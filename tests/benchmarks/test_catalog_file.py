@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cli
-from benchmarks import catalog_file, recipe
 from benchmarks.paths import CATALOG
-from benchmarks.recipe import catalog_files, load_recipe, read_catalog_file, summaries
-from benchmarks.settings import flatten
+from benchmarks.recipe import catalog_file, catalog_files, load_recipe, read_catalog_file, summaries
+from benchmarks.recipe import loading as recipe
+from benchmarks.recipe.settings import flatten
 
 SOURCE = CATALOG / "binaryconnect" / "binaryconnect-mnist.yaml"
 CONTENT = yaml.safe_load(SOURCE.read_text())

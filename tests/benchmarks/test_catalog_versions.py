@@ -9,11 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from benchmarks import catalog_versions, verdict
-from benchmarks.catalog_versions import VERSIONS, Version, current, version_of, versions
 from benchmarks.errors import RecipeError
 from benchmarks.recipe import benchmark_ids, load_recipe
+from benchmarks.recipe import versions as catalog_versions
+from benchmarks.recipe.versions import VERSIONS, Version, current, version_of, versions
 from benchmarks.verdict import check_record, judge_run, target_of
+from benchmarks.verdict import rules as verdict
 from results.record import Record, from_bytes
 from results.views.table import Benchmark, rows
 

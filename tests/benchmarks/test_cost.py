@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from benchmarks.architecture import layer_shapes, parse_architecture
-from benchmarks.cost import cost, training_flop
 from benchmarks.recipe import load_recipe
+from benchmarks.recipe.architecture import layer_shapes, parse_architecture
+from benchmarks.recipe.cost import cost, training_flop
 
 
 def test_mlp():
@@ -110,5 +110,5 @@ def test_lines_name_the_numbers():
 
 
 def test_imports_nothing_heavy():
-    code = "import sys, benchmarks.cost; print(sorted({'numpy', 'mxnet', 'rich'} & set(sys.modules)))"
+    code = "import sys, benchmarks.recipe.cost; print(sorted({'numpy', 'mxnet', 'rich'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout == "[]\n"

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks import display
 from benchmarks.recipe import load_recipe
-from benchmarks.run_folder import RunFolder
+from benchmarks.run import display
+from benchmarks.run.folder import RunFolder
 from results.views.reference import ReferenceCurve
 
 ROW = {"epoch": 1, "lr": 0.1, "train_loss": 1.0, "test_error": 9.0, "images_per_second": 10.0}

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import doctor, environment
+from benchmarks import doctor
 from benchmarks.engine import ENGINES
-from benchmarks.machine import usable_cores
+from benchmarks.machine import environment
+from benchmarks.machine.facts import usable_cores
 from data_prep import DATASETS
 
 BUILT_FOR = ["5.0", "6.0", "7.0", "8.0", "8.6"]

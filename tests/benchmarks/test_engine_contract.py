@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from narrow import narrowed
 
-from benchmarks.augmentation import draw_crops
 from benchmarks.engine import check_engine, choose, epoch_batches, open_engine
+from benchmarks.engine.augmentation import draw_crops
+from benchmarks.engine.parameters import frozen, layers_of
 from benchmarks.errors import EngineError
-from benchmarks.machine import Gpu
-from benchmarks.parameters import frozen, layers_of
+from benchmarks.machine.facts import Gpu
 from benchmarks.recipe import benchmark_ids, load_recipe
 
 IMAGES = np.arange(60 * 3 * 8 * 8, dtype=np.float32).reshape(60, 3, 8, 8)
@@ -61,15 +61,15 @@ GPU = [Gpu("NVIDIA A100", "8.0", "550.54.15")]
     ],
 )
 def test_what_auto_stands_for(monkeypatch, installed, gpus, asked, expected):
-    monkeypatch.setattr("benchmarks.engine.installed_engines", installed.split)
-    monkeypatch.setattr("benchmarks.engine.nvidia_gpus", lambda: gpus)
+    monkeypatch.setattr("benchmarks.engine.opening.installed_engines", installed.split)
+    monkeypatch.setattr("benchmarks.engine.opening.nvidia_gpus", lambda: gpus)
     engine, device, reason = choose(*asked)
     assert (engine, device) == expected[:2]
     assert reason.startswith(expected[2])
 
 
 def test_auto_without_any_engine(monkeypatch):
-    monkeypatch.setattr("benchmarks.engine.installed_engines", list)
+    monkeypatch.setattr("benchmarks.engine.opening.installed_engines", list)
     with pytest.raises(EngineError, match=r"no engine is installed: run `python -m pip install -r requirements\.txt`"):
         choose()
 
@@ -129,8 +129,8 @@ def test_an_engine_trains_on_the_remainder_and_on_changed_images():
     ],
 )
 def test_with_torch_alone_it_is_said_what_needs_mxnet(monkeypatch, system, engine, architecture, complaint):
-    monkeypatch.setattr("benchmarks.engine.installed_engines", lambda: ["torch"])
-    monkeypatch.setattr("benchmarks.engine.nvidia_gpus", list)
+    monkeypatch.setattr("benchmarks.engine.opening.installed_engines", lambda: ["torch"])
+    monkeypatch.setattr("benchmarks.engine.opening.nvidia_gpus", list)
     monkeypatch.setattr("platform.system", lambda: system)
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     monkeypatch.setattr("sys.version_info", (3, 11, 7))

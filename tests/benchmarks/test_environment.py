@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import environment
 from benchmarks.errors import EngineError
+from benchmarks.machine import environment
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -46,7 +46,7 @@ def test_what_could_change_a_number_is_taken_out_and_nothing_else():
 def test_what_the_program_sets_itself_stays_in_its_children_too():
     environment.put("OMP_NUM_THREADS", "2")
     assert environment.clear(os.environ) == {}
-    code = "from benchmarks import environment; print(environment.clear())"
+    code = "from benchmarks.machine import environment; print(environment.clear())"
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=REPOSITORY, env=os.environ, capture_output=True, text=True, check=True
     )

@@ -12,13 +12,14 @@ import pytest
 from msgspec.structs import replace
 from test_runner import SEED, Bench, Engine, bench, catalog, drawn  # noqa: F401 - fixtures
 
-from benchmarks import evaluation, run_folder, runner
 from benchmarks.engine import DEVICES
 from benchmarks.errors import EngineError, RunError
-from benchmarks.evaluation import Asked, Evaluated, accepted_images, evaluate_published, evaluate_run
-from benchmarks.machine import usable_cores
+from benchmarks.machine.facts import usable_cores
 from benchmarks.recipe import load_recipe
-from benchmarks.run_folder import RunFolder
+from benchmarks.run import evaluation, runner
+from benchmarks.run import folder as run_folder
+from benchmarks.run.evaluation import Asked, Evaluated, accepted_images, evaluate_published, evaluate_run
+from benchmarks.run.folder import RunFolder
 from data_prep import load
 
 Measure = Callable[..., Evaluated]

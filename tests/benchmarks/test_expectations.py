@@ -9,10 +9,9 @@ import msgspec
 import pytest
 
 import data_prep
-from benchmarks import data_digests, expectations
-from benchmarks.publication import packed_bytes
+from benchmarks.engine.publication import packed_bytes
 from benchmarks.recipe import load_recipe
-from benchmarks.verdict import check_record
+from benchmarks.verdict import check_record, data_digests, expectations
 from results import registry
 from results.record import Record
 

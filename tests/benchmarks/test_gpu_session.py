@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from benchmarks import gpu_session
-from benchmarks.gpu_session import SEEDS, Session, runs
+from benchmarks.queue import gpu_session
+from benchmarks.queue.gpu_session import SEEDS, Session, runs
 
 
 @pytest.fixture

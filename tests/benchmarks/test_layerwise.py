@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.layerwise import (
+from benchmarks.recipe import load_recipe
+from benchmarks.recipe.layerwise import (
     Dropout,
     layer_activations,
     layer_batch_norms,
@@ -16,7 +17,6 @@ from benchmarks.layerwise import (
     linear_layers,
     spread,
 )
-from benchmarks.recipe import load_recipe
 
 words = st.lists(st.sampled_from(["real", "deterministic", "ternary", "binary_tanh", "0.5"]), min_size=2, max_size=12)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import machine
+from benchmarks.machine import facts as machine
 
 
 def write(root: Path, files: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from benchmarks import mps
+from benchmarks.machine import mps
 
 # It runs if $RUNNING is set; the probe sees what a process that computes would see.
 CONTROL = """\

@@ -10,12 +10,12 @@ import functools
 import msgspec
 import pytest
 
-from benchmarks.cost import cost
 from benchmarks.errors import RecipeError
-from benchmarks.layerwise import layer_activations, layer_weights, linear_layers
-from benchmarks.networks import NETWORKS, network
 from benchmarks.recipe import ModelSettings, benchmark_ids, load_recipe
-from benchmarks.settings import setting_text
+from benchmarks.recipe.cost import cost
+from benchmarks.recipe.layerwise import layer_activations, layer_weights, linear_layers
+from benchmarks.recipe.networks import NETWORKS, network
+from benchmarks.recipe.settings import setting_text
 
 IDS = [name for name in benchmark_ids() if name.startswith("gluoncv-")]
 RESNET20 = "gluoncv-resnet20-cifar10"

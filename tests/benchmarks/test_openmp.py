@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).parents[2]
 CHECK = """
 import ctypes, sys
 ctypes.CDLL("libgomp.so.1")
-from benchmarks.openmp import check_threads, loaded_runtimes
+from benchmarks.machine.openmp import check_threads, loaded_runtimes
 assert [path.name for path in loaded_runtimes()], "not seen"
 check_threads(2)
 """

@@ -1,4 +1,4 @@
-"""Names, scales, limits, penalties, initial values and draws that both engines take from benchmarks/parameters.py."""
+"""Names, scales, limits, penalties, initial values and draws both engines take from benchmarks/engine/parameters.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from narrow import narrowed
 
-from benchmarks.parameters import (
+from benchmarks.engine.parameters import (
     Penalty,
     clip_limits,
     draws_of,

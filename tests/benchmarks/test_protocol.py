@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.augmentation import draw_crops
-from benchmarks.protocol import (
+from benchmarks.engine.augmentation import draw_crops
+from benchmarks.recipe import Recipe, TrainSettings, load_recipe
+from benchmarks.run.protocol import (
     EVALUATION_BATCH,
     DivergenceError,
     Progress,
@@ -26,7 +27,6 @@ from benchmarks.protocol import (
     shuffled,
     train,
 )
-from benchmarks.recipe import Recipe, TrainSettings, load_recipe
 from data_prep import Dataset, Split
 from results.record import Curve, columns, declared_epoch
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import side_by_side
 from benchmarks.doctor import examine_provenance
 from benchmarks.errors import CodeError
-from benchmarks.provenance import (
+from benchmarks.queue import side_by_side
+from benchmarks.run.provenance import (
     HANDED_ON,
     REPOSITORY,
     changed_files,
@@ -115,9 +115,10 @@ def test_what_cannot_change_a_number_makes_no_difference(checkout):
 @pytest.mark.parametrize(
     "name",
     [
-        "cli.py", "new.py", "numpy/__init__.py", "requirements.txt", "requirements-torch.txt", "benchmarks/runner.py",
-        "benchmarks/deep/er/mine.py", "benchmarks/runner.so", "benchmarks/catalog/paper/one.yaml",
-        "benchmarks/catalog/mine/two.yaml", "benchmarks/catalog/paper/one.csv", "data_prep/fixtures/small.npz",
+        "cli.py", "new.py", "numpy/__init__.py", "requirements.txt", "requirements-torch.txt",
+        "benchmarks/runner.py", "benchmarks/deep/er/mine.py", "benchmarks/runner.so",
+        "benchmarks/catalog/paper/one.yaml", "benchmarks/catalog/mine/two.yaml", "benchmarks/catalog/paper/one.csv",
+        "data_prep/fixtures/small.npz",
         "results/mean.py",
     ],
 )  # fmt: skip

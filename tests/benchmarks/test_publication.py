@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.networks import NETWORKS
-from benchmarks.parameters import layers_of
-from benchmarks.publication import publishable, signs_of
+from benchmarks.engine.parameters import layers_of
+from benchmarks.engine.publication import publishable, signs_of
 from benchmarks.recipe import Recipe, benchmark_ids, load_recipe
+from benchmarks.recipe.networks import NETWORKS
 from bnn_gluon.quantize import binarize_deterministic
 from results.weights import LARGEST, unpack
 

@@ -15,13 +15,13 @@ from matplotlib.image import imread
 from msgspec import UNSET, UnsetType
 from rich.console import Console
 
-from benchmarks import published_curve as module
-from benchmarks import runner
-from benchmarks.display import LiveReporter
 from benchmarks.errors import RecipeError
 from benchmarks.paths import CATALOG
-from benchmarks.published_curve import compare_curves, published_curve
 from benchmarks.recipe import PublishedErrors, Recipe, Target, benchmark_ids, load_recipe
+from benchmarks.run import published_curve as module
+from benchmarks.run import runner
+from benchmarks.run.display import LiveReporter
+from benchmarks.run.published_curve import compare_curves, published_curve
 from results.record import Curve
 from results.views.plots import PUBLISHED
 

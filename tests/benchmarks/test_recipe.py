@@ -6,12 +6,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import catalog_file
 from benchmarks.errors import RecipeError
-from benchmarks.layerwise import layer_activations, layer_weights
 from benchmarks.paths import CATALOG
 from benchmarks.recipe import (
     benchmark_ids,
+    catalog_file,
     catalog_files,
     flatten,
     load_recipe,
@@ -19,7 +18,8 @@ from benchmarks.recipe import (
     recipe_from_settings,
     summaries,
 )
-from benchmarks.settings import setting_text
+from benchmarks.recipe.layerwise import layer_activations, layer_weights
+from benchmarks.recipe.settings import setting_text
 
 SETTINGS = flatten(load_recipe("binaryconnect-mnist").settings)
 # Digests that records hold. They never change: a new setting's default means its absence.

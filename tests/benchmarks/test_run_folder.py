@@ -21,11 +21,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from benchmarks import run_folder
 from benchmarks.errors import RunError
-from benchmarks.protocol import Progress
-from benchmarks.run_folder import Checkpoint, Manifest, RunFolder, SittingLog, find_run
-from benchmarks.seals import open_json, seal_json
+from benchmarks.run import folder as run_folder
+from benchmarks.run.folder import Checkpoint, Manifest, RunFolder, SittingLog, find_run
+from benchmarks.run.protocol import Progress
+from benchmarks.run.seals import open_json, seal_json
 from results.record import Record, columns, from_bytes, seal, to_bytes
 
 (OLD_RECORD,) = (Path(__file__).parents[2] / "results" / "runs" / "chawla-mlp-mnist-float").glob("*.json")

@@ -18,15 +18,15 @@ import pytest
 from test_evaluation import catalogue_file
 from test_tensorboard_log import steps
 
-from benchmarks import evaluation, runner
-from benchmarks import recipe as recipes
 from benchmarks.errors import RunError
-from benchmarks.evaluation import evaluate_run
-from benchmarks.machine import usable_cores
-from benchmarks.provenance import code_at_start
+from benchmarks.machine.facts import usable_cores
 from benchmarks.recipe import flatten, load_recipe, recipe_from_settings
-from benchmarks.run_folder import RunFolder, find_run
-from benchmarks.runner import Outcome
+from benchmarks.recipe import loading as recipes
+from benchmarks.run import evaluation, runner
+from benchmarks.run.evaluation import evaluate_run
+from benchmarks.run.folder import RunFolder, find_run
+from benchmarks.run.provenance import code_at_start
+from benchmarks.run.runner import Outcome
 from benchmarks.verdict import check_record, judge_run
 from benchmarks.version import harness_version
 from results.record import Record, comparable, seal, to_bytes
@@ -392,7 +392,7 @@ def test_fewer_cores_than_threads_go_on_only_where_that_is_allowed(bench, whole,
 def test_other_code_goes_on_only_where_that_is_allowed(bench, whole, monkeypatch):
     bench.killed_in(3)
     code = code_at_start()
-    files = dict(code.files) | {"benchmarks/protocol.py": "0" * 64}
+    files = dict(code.files) | {"benchmarks/run/protocol.py": "0" * 64}
     monkeypatch.setattr(runner, "code_at_start", lambda: dataclasses.replace(code, files=files))
     with pytest.raises(RunError, match=r"would go on with other code \(SHA-256 [0-9a-f]{12}, here [0-9a-f]{12}\): "):
         bench.resume()

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks import self_test
 from benchmarks.errors import EngineError
-from benchmarks.self_test import Products
+from benchmarks.machine import self_test
+from benchmarks.machine.self_test import Products
 
 
 def dense(x, w, g):

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from benchmarks.side_by_side import Ended, Job, carry_out
+from benchmarks.queue.side_by_side import Ended, Job, carry_out
 
 JOBS = [Job("one", ["list", "--json"]), Job("two", ["show", "nothing"]), Job("three", ["list", "--json"])]
 
@@ -31,6 +31,6 @@ def test_lines_are_named_where_there_are_several(capfd):
 
 
 def test_what_cannot_be_started_ends_the_others(monkeypatch, tmp_path):
-    monkeypatch.setattr("benchmarks.side_by_side.sys.executable", str(tmp_path / "nothing"))
+    monkeypatch.setattr("benchmarks.queue.side_by_side.sys.executable", str(tmp_path / "nothing"))
     with pytest.raises(FileNotFoundError):
         carry_out(JOBS, 2, "cpu", capture=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import tensorboard_log
-from benchmarks.tensorboard_log import TensorBoardLog
+from benchmarks.run import tensorboard_log
+from benchmarks.run.tensorboard_log import TensorBoardLog
 
 # Made with tensorboardX.proto and tensorboardX.record_writer.masked_crc32c: the version at 1.7e9 + 0.5, START at 1.25,
 # and the row below at 2.5.

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from benchmarks import waiting
-from benchmarks.waiting import Waiting, _Usage
+from benchmarks.machine import waiting
+from benchmarks.machine.waiting import Waiting, _Usage
 
 
 @pytest.fixture

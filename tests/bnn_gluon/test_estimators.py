@@ -1,6 +1,6 @@
 """Quantisers of weights and activations, and the functions that gradients go through, against float64 NumPy.
 
-The formulas are those of benchmarks/settings.py; slopes are checked by finite differences of them.
+The formulas are those of benchmarks/recipe/settings.py; slopes are checked by finite differences of them.
 """
 
 from __future__ import annotations

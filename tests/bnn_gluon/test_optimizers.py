@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.optimizers import RULES, update_of
+from benchmarks.engine.updates import RULES, update_of
 from benchmarks.recipe import load_recipe
 from bnn_gluon.optimizers import NO_LIMIT, UPDATES, Update, add_penalty
 

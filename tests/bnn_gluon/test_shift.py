@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.architecture import Conv, LayerShape, MaxPool, layer_shapes, parse_architecture
 from benchmarks.engine import open_engine
-from benchmarks.optimizers import RULES
-from benchmarks.parameters import clip_limits, draws_of, layers_of, lr_scales
-from benchmarks.protocol import shuffled
+from benchmarks.engine.parameters import clip_limits, draws_of, layers_of, lr_scales
+from benchmarks.engine.updates import RULES
 from benchmarks.recipe import load_recipe
+from benchmarks.recipe.architecture import Conv, LayerShape, MaxPool, layer_shapes, parse_architecture
+from benchmarks.run.protocol import shuffled
 from bnn_gluon import fused, quantize
 from bnn_gluon.ap2 import ap2
 from bnn_gluon.optimizers import NO_LIMIT, UPDATES

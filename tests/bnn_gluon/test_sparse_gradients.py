@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
-from benchmarks.architecture import Conv, Dense, LayerShape
 from benchmarks.engine import open_engine
 from benchmarks.recipe import load_recipe
+from benchmarks.recipe.architecture import Conv, Dense, LayerShape
 
 pytestmark = pytest.mark.usefixtures("mx")  # before what is tested is imported
 

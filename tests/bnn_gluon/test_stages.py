@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.architecture import Conv, LayerShape
+from benchmarks.recipe.architecture import Conv, LayerShape
 
 
 def stage_of(mx, bias: np.ndarray, weight: np.ndarray, *, every: bool = False):

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import data_prep
-from benchmarks import protocol
-from benchmarks.augmentation import draw_crops
-from benchmarks.cost import cost
-from benchmarks.networks import IMAGE_SHAPE, MEAN, NETWORKS, STD, network
+from benchmarks.engine.augmentation import draw_crops
 from benchmarks.recipe import load_recipe
+from benchmarks.recipe.cost import cost
+from benchmarks.recipe.networks import IMAGE_SHAPE, MEAN, NETWORKS, STD, network
+from benchmarks.run import protocol
 
 RECIPE = load_recipe("gluoncv-resnet20-cifar10")
 RATE = 0.05

@@ -15,8 +15,8 @@ import pytest
 from narrow import narrowed
 
 from benchmarks.engine import open_engine
-from benchmarks.networks import NETWORKS
 from benchmarks.recipe import ModelSettings, Recipe, benchmark_ids, load_recipe
+from benchmarks.recipe.networks import NETWORKS
 
 pytestmark = [
     pytest.mark.torch,

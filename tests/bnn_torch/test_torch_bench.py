@@ -25,7 +25,7 @@ def recipe(benchmark: str = "binaryconnect-mnist", architecture: str = "4C3-MP2-
 def _small_limits(monkeypatch):
     """How fast this machine is does not matter here."""
     for name, value in (("COPY_BYTES", 10**6), ("SQUARE", 64), ("REST_SECONDS", 0)):
-        monkeypatch.setattr(f"benchmarks.bench.{name}", value)
+        monkeypatch.setattr(f"benchmarks.bench.measure.{name}", value)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
@@ -66,14 +66,28 @@ def test_plain_network_that_is_not_there():
 
 
 def test_throughput_refuses_what_is_unknown():
-    command = [sys.executable, "-m", "benchmarks.throughput", "binaryconnect-mnist", "--contenders", "abacus"]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.bench.throughput",
+        "binaryconnect-mnist",
+        "--contenders",
+        "abacus",
+    ]
     result = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert "invalid choice: 'abacus'" in result.stderr
 
 
 def test_throughput_says_what_cannot_be_measured():
-    command = [sys.executable, "-m", "benchmarks.throughput", "binarynet-torch7-mnist", "--contenders", "plain"]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.bench.throughput",
+        "binarynet-torch7-mnist",
+        "--contenders",
+        "plain",
+    ]
     result = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
     assert result.returncode == 1
     complaint = "plain PyTorch, eager: --baseline: the plain network does not know model.activation=stochastic_sign"
@@ -84,7 +98,14 @@ def test_throughput_says_what_cannot_be_measured():
 def test_throughput_of_a_torch_that_cannot_be_loaded(tmp_path, monkeypatch):
     (tmp_path / "torch.py").write_text("raise OSError('libgomp.so.1: cannot open shared object file')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    command = [sys.executable, "-m", "benchmarks.throughput", "binaryconnect-mnist", "--contenders", "plain"]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.bench.throughput",
+        "binaryconnect-mnist",
+        "--contenders",
+        "plain",
+    ]
     result = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert "torch cannot be loaded (libgomp.so.1: cannot open shared object file)" in result.stderr

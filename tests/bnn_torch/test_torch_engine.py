@@ -168,7 +168,7 @@ def test_bfloat16_is_float32_roughly(name, batch, opened):
 )
 def test_a_cpu_that_is_slow_in_bfloat16_is_named(capsys, monkeypatch, tmp_path, cpuinfo, slow):
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{cpuinfo}\n")
-    monkeypatch.setattr("benchmarks.machine.CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr("benchmarks.machine.facts.CPUINFO", tmp_path / "cpuinfo")
     open_engine("torch", MODELS["stochastic"], (1, 28, 28), 0, precision="bf16", compile="off")
     assert ("this CPU has no instructions for bf16" in capsys.readouterr().err) == slow
 

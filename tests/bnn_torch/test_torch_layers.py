@@ -307,7 +307,7 @@ def test_the_hinge_gradient_is_the_originals():
 
 
 def test_convolution_is_the_originals_with_rotated_kernels():
-    from benchmarks.parameters import layers_of
+    from benchmarks.engine.parameters import layers_of
     from bnn_torch.stages import Given, Linear
 
     model = load_recipe("binaryconnect-mnist", ["model.architecture=3C3-10FC"]).model

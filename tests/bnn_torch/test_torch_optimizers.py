@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-from benchmarks.optimizers import RULES, update_of  # noqa: E402
+from benchmarks.engine.updates import RULES, update_of  # noqa: E402
 from benchmarks.recipe import load_recipe  # noqa: E402
 from bnn_torch.optimizers import UPDATES, Update  # noqa: E402
 

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from benchmarks.recipe import recipe_from_settings
-from benchmarks.settings import full_settings
+from benchmarks.recipe.settings import full_settings
 from results.record import Machine, Record, from_bytes, seal, to_bytes
 
 RUNS = Path(__file__).parents[2] / "results" / "runs"

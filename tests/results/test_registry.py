@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from record_factory import make_record
 from writing import last_writing
 
-from benchmarks.run_folder import read_sealed_record
+from benchmarks.run.folder import read_sealed_record
 from results import registry
 from results.errors import RegistryError, StorageError
 from results.record import Record, from_bytes, record_id, seal, to_bytes

@@ -1,0 +1,97 @@
+"""The published update rules, as far as no engine matters: what they keep, and what they make of the learning rate.
+
+An engine's optimizers module has the update itself. A rule is applied to every parameter by itself; which are clipped,
+and how the learning rate of each is scaled, the recipe says.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from benchmarks.engine.parameters import ap2
+
+if TYPE_CHECKING:
+    from benchmarks.recipe import ModelSettings
+
+# Of all forms of Adam: the defaults of lasagne.updates.adam, torch.optim.Adam and adaMax_binary_clip_shift.lua.
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+# Subtracted in double precision, as Lasagne does: in float32, 1 - .999 is 1.3e-5 larger.
+REST1, REST2 = 1 - BETA1, 1 - BETA2
+SHIFT_EPSILON = 2.0**-27  # adaMax_binary_clip_shift.lua
+
+
+class Rule(NamedTuple):
+    """An update rule.
+
+    Attributes:
+        name: what engines know its update by.
+        moments: names of the arrays that are kept beside each parameter, of its shape; they start at zero.
+        sizes: of a learning rate and the number of the update, from 1: the step size, which its direction is multiplied
+            by, and what else depends on that number.
+    """
+
+    name: str
+    moments: tuple[str, ...]
+    sizes: Callable[[float, int], tuple[np.float32, ...]]
+
+
+def _lr(lr: float, step: int) -> tuple[np.float32, ...]:
+    return (np.float32(lr),)
+
+
+def _adam(lr: float, step: int) -> tuple[np.float32, ...]:
+    """a_t = lr sqrt(1 - beta2^t) / (1 - beta1^t)."""
+    return (np.float32(lr * math.sqrt(1 - BETA2**step) / (1 - BETA1**step)),)
+
+
+def _torch_adam(lr: float, step: int) -> tuple[np.float32, ...]:
+    """a_t = lr / (1 - beta1^t), and c_t = 1 / sqrt(1 - beta2^t)."""
+    return np.float32(lr / (1 - BETA1**step)), np.float32(1 / math.sqrt(1 - BETA2**step))
+
+
+def _shift_adamax(lr: float, step: int) -> tuple[np.float32, ...]:
+    """a_t = AP2(lr / (1 - beta1^t))."""
+    return (ap2(np.float32(lr / (1 - BETA1**step))),)
+
+
+RULES = {
+    rule.name: rule
+    for rule in (
+        # theta <- theta - lr g. Source: lasagne/updates.py, sgd().
+        Rule("sgd", (), _lr),
+        # v <- momentum v + g; theta <- theta - lr v, or with Nesterov's momentum theta - lr (g + momentum v).
+        # Source: PyTorch's torch.optim.SGD, of which RWTH-IDS/efficient-binary-neural-networks, main.py, takes it.
+        Rule("momentum", ("velocity",), _lr),
+        # m and s are moving averages of g and g^2; theta <- theta - a_t m / (sqrt(s) + epsilon). Lasagne's form, where
+        # epsilon is not bias-corrected ("epsilon hat" of arXiv 1412.6980, section 2).
+        # Source: lasagne/updates.py, adam(); binary_connect.py, clipping_scaling(), as Theano compiles it:
+        # p - s * step, not the literal p + s * ((p - step) - p), which loses small steps.
+        Rule("adam", ("mean", "square"), _adam),
+        # theta <- theta - a_t m / (c_t sqrt(s) + epsilon): Adam as published, where epsilon is added to the
+        # bias-corrected root (arXiv 1412.6980, algorithm 1). Source: PyTorch's torch.optim.Adam.
+        Rule("torch_adam", ("mean", "square"), _torch_adam),
+        # v <- AP2(max(beta2 v, |g|)) + 2^-27; theta <- theta - a_t m / v: AdaMax whose divisions are shifts. The next
+        # step starts from this v, so it never decays, as .999 * 2^k rounds back to 2^k: it is the largest |g| so far,
+        # rounded. Source: itayhubara/BinaryNet, adaMax_binary_clip_shift.lua; arXiv 1602.02830, shift based AdaMax.
+        Rule("shift_adamax", ("mean", "maximum"), _shift_adamax),
+    )
+}
+
+
+def rule_of(model: ModelSettings) -> Rule:
+    """The update rule of a recipe."""
+    return RULES["momentum" if model.momentum else model.optimizer]
+
+
+def update_of(model: ModelSettings, updates: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+    """The update of a recipe among those of an engine, by names of rules; "momentum" takes momentum and nesterov first.
+
+    Those are float and bool.
+    """
+    update = updates[rule_of(model).name]
+    return functools.partial(update, model.momentum, model.nesterov) if model.momentum else update

@@ -1,0 +1,97 @@
+"""Environment variables that could change a number: taken out before a framework is loaded, or kept in the record.
+
+Math libraries read their settings when they are loaded. Some of these change which instructions compute, in which
+precision, or on how many threads, and nothing in the result says so: `DNNL_MAX_CPU_ISA` changes bits,
+`DNNL_DEFAULT_FPMATH_MODE` rounds products to bfloat16, and with `OMP_THREAD_LIMIT` below the number of threads that
+MXNet was given, its products are wrong. A run is defined by its recipe and its options alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import MutableMapping
+
+from benchmarks.errors import EngineError
+from benchmarks.machine.facts import instruction_sets
+
+# Settings of the libraries that compute. Each prefix is of one of them: OpenMP (GNU's and LLVM's), oneDNN, MKL, MXNet,
+# OpenBLAS, numba, NumPy, PyTorch and its compiler, CUDA's libraries.
+_PREFIXES = (
+    *("OMP_", "GOMP_", "KMP_", "LIBOMP_", "DNNL_", "ONEDNN_", "MKLDNN_", "MKL_", "MXNET_", "OPENBLAS_", "GOTO_"),
+    *("BLIS_", "NUMBA_", "NPY_", "NUMPY_", "TORCH_", "PYTORCH_", "TORCHINDUCTOR_", "TORCHDYNAMO_", "ATEN_", "TRITON_"),
+    *("CUBLAS_", "CUBLASLT_", "CUDNN_", "NVIDIA_TF32_", "CUDA_LAUNCH_", "CUDA_FORCE_"),
+)
+# Among those, what only says where files are kept, how a thread waits for another, or that a process may load two
+# OpenMP runtimes instead of ending (threadpoolctl, which other packages import, sets it; each runtime is tested).
+_HARMLESS = {
+    "KMP_DUPLICATE_LIB_OK",
+    *("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_DISPLAY_ENV", "OMP_DISPLAY_AFFINITY", "OMP_STACKSIZE"),
+    *("MXNET_HOME", "TORCH_HOME", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "PYTORCH_CUDA_ALLOC_CONF"),
+}
+# What can change bits and cannot be taken out: read when the process starts, or, as the first two, what makes old
+# OpenBLAS builds compute rightly on processors that are younger than they are.
+_RECORDED = {
+    *("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "GLIBC_TUNABLES", "LD_PRELOAD", "LD_AUDIT", "DYLD_INSERT_LIBRARIES"),
+    *("PYTHONPATH", "PYTHONOPTIMIZE"),
+}
+# Lists of paths name folders of users: that they are set is what a record tells.
+_PATHS = {"LD_PRELOAD", "LD_AUDIT", "DYLD_INSERT_LIBRARIES", "PYTHONPATH"}
+
+# What this program has set itself, in this process or in the one that started it.
+_OWN_SETTINGS = "BNN_OWN_SETTINGS"
+_ours: dict[str, str] = json.loads(os.environ.get(_OWN_SETTINGS, "{}"))
+_taken: dict[str, str] = {}  # what `clear` has taken out, with the values that it had
+
+
+def clear(environment: MutableMapping[str, str] | None = None) -> dict[str, str]:
+    """Take out of the process's environment what could change a number; what was taken out, now.
+
+    To be called before a library that computes is loaded. What this program has set by `put` stays.
+    """
+    environment = os.environ if environment is None else environment
+    found = {
+        name: value
+        for name, value in environment.items()
+        if name.startswith(_PREFIXES) and name not in _HARMLESS | _RECORDED and _ours.get(name) != value
+    }
+    for name in found:
+        del environment[name]
+    _taken.update(found)
+    return found
+
+
+def clear_before(package: str) -> None:
+    """As `clear`, before a framework is loaded.
+
+    Raises:
+        EngineError: it is loaded already, and may have read what should have been taken out.
+    """
+    loaded, found = package in sys.modules, clear()
+    found.pop("OMP_NUM_THREADS", None)  # an engine sets the number of threads itself
+    if loaded and found:
+        raise EngineError(
+            f"{package} was loaded while {', '.join(sorted(found))} was set, which can change its numbers: unset it and"
+            " start again"
+        )
+
+
+def put(name: str, value: str) -> None:
+    """Set a variable for the libraries of this process and of those that it starts; `clear` leaves it."""
+    os.environ[name] = _ours[name] = value
+    os.environ[_OWN_SETTINGS] = json.dumps(_ours)
+
+
+def taken_out() -> list[str]:
+    """What `clear` has taken out of this process's environment, as NAME=VALUE, sorted."""
+    return [f"{name}={value}" for name, value in sorted(_taken.items())]
+
+
+def bit_factors() -> dict[str, bool | str]:
+    """What, besides versions and threads, the last bits of a result depend on, as an engine's description has it."""
+    there = {name: os.environ[name] for name in sorted(_RECORDED) if os.environ.get(name)}
+    variables = {f"environment {name}": "set" if name in _PATHS else value for name, value in there.items()}
+    # The C library brings exp, log and tanh, in a version for each set of instructions.
+    return {"instructions": instruction_sets(), "libc": " ".join(platform.libc_ver()).strip(), **variables}

@@ -1,0 +1,1 @@
+"""How a benchmark is trained, measured and recorded: the protocol, the run and its folder."""

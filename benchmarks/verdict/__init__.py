@@ -1,0 +1,15 @@
+"""What "reproduced" means: verdicts, and what of a record follows from the catalogue."""
+
+from __future__ import annotations
+
+from benchmarks.verdict.rules import (
+    RULE,
+    Verdict,
+    Word,
+    check_record,
+    judge_run,
+    target_of,
+    target_standard_error,
+)
+
+__all__ = ["RULE", "Verdict", "Word", "check_record", "judge_run", "target_of", "target_standard_error"]
