@@ -47,7 +47,7 @@ class Arrays:
         """The array on the device; None if it is too large to stay there.
 
         Args:
-            array: NumPy array, or what is indexed like one (`data_prep.lazy`).
+            array: NumPy array, or what is indexed like one (`data_prep.storage.lazy`).
         """
         number = id(array)
         if number in self._kept and self._kept[number][0]() is array:

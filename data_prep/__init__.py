@@ -41,11 +41,11 @@ __all__ = [
 
 # Each data set and the module that knows it, which has prepare, load, check and status for its data sets.
 _MODULES = {
-    "mnist": "data_prep.mnist",
-    "mnist-small": "data_prep.mnist",
-    "cifar10": "data_prep.cifar10",
-    "cifar10-small": "data_prep.cifar10",
-    "svhn": "data_prep.svhn",
+    "mnist": "data_prep.mnist.dataset",
+    "mnist-small": "data_prep.mnist.dataset",
+    "cifar10": "data_prep.cifar10.dataset",
+    "cifar10-small": "data_prep.cifar10.dataset",
+    "svhn": "data_prep.svhn.dataset",
 }
 # Preprocessings that are stored. A module of such has prepare_variant, check_variant and status_variant too.
 _VARIANTS: dict[str, tuple[str, ...]] = {

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from data_prep.files import replacing
+from data_prep.storage.files import replacing
 
 Images = NDArray[np.float32]
 

@@ -22,9 +22,10 @@ from benchmarks.engine import open_engine
 from benchmarks.recipe import Recipe, benchmark_ids, load_recipe, summaries
 from benchmarks.run import protocol
 from benchmarks.run.runner import load_data
-from data_prep import Dataset, Split, svhn
+from data_prep import Dataset, Split
 from data_prep.memorization import memorized
-from data_prep.svhn_release import Release
+from data_prep.svhn import dataset as svhn
+from data_prep.svhn.release import Release
 
 SEED = 1
 

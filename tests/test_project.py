@@ -140,7 +140,7 @@ def sources() -> list[tuple[str, str]]:
         ("gluoncv", r"bnn_gluon/.*"),
         ("numba", r"bnn_gluon/.*"),
         ("torch", r"bnn_torch/.*"),
-        ("tables", r"data_prep/(store|svhn\w*)\.py"),
+        ("tables", r"data_prep/(storage|svhn)/.*"),
         ("h5py", r"data_prep/.*"),
         # An engine is opened by its name, through benchmarks.engine.
         ("bnn_gluon", r"bnn_gluon/.*"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from data_prep import download
+from data_prep.fetch import download
 
 
 @pytest.fixture(autouse=True)

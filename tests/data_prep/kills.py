@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import data_prep
-from data_prep import store
+from data_prep.storage import store
 
 REPOSITORY = Path(__file__).parents[2]
 

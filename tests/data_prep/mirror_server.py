@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from data_prep.download import Artifact
+from data_prep.fetch.download import Artifact
 
 
 def artifact_of(name: str, data: bytes) -> Artifact:

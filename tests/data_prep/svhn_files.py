@@ -21,13 +21,14 @@ from typing import BinaryIO
 
 import numpy as np
 
-from data_prep import RichProgress, svhn
-from data_prep.cifar_records import parse_sheet
-from data_prep.download import Artifact
-from data_prep.files import sha256_of
-from data_prep.svhn_release import MatFile, Release
+from data_prep import RichProgress
+from data_prep.cifar10.records import parse_sheet
+from data_prep.fetch.download import Artifact
+from data_prep.storage.files import sha256_of
+from data_prep.svhn import dataset as svhn
+from data_prep.svhn.release import MatFile, Release
 
-FIXTURE = Path(svhn.__file__).parent / "fixtures" / "cifar10_small.npz"
+FIXTURE = Path(svhn.__file__).parents[1] / "fixtures" / "cifar10_small.npz"
 TRUE_SIZES = svhn.OFFICIAL.sizes
 _PIECE = 2000
 

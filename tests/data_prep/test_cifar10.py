@@ -24,10 +24,12 @@ from tiny_images import TINY, tiny_arrays
 from writing import last_writing
 
 import data_prep
-from data_prep import DamagedDataError, DataError, MissingDataError, Silent, StorageError, cifar10, load, prepare, store
-from data_prep import cifar10_whitened as whitened
-from data_prep.cifar_records import to_records
-from data_prep.variant_names import name_of, parse_variant
+from data_prep import DamagedDataError, DataError, MissingDataError, Silent, StorageError, load, prepare
+from data_prep.cifar10 import dataset as cifar10
+from data_prep.cifar10 import whitened
+from data_prep.cifar10.records import to_records
+from data_prep.preprocess.variant_names import name_of, parse_variant
+from data_prep.storage import store
 
 REPOSITORY = Path(__file__).parents[2]
 DIGESTS = [
@@ -201,7 +203,7 @@ def _noise(monkeypatch):
     monkeypatch.setattr(cifar10, "ARCHIVE", artifact_of("cifar-10-binary.tar.gz", ARCHIVE))
     monkeypatch.setattr(cifar10, "MIRRORS", ())
     monkeypatch.setattr(cifar10, "IMAGES_A_BATCH", COUNT)
-    monkeypatch.setattr("data_prep.download.RETRY_PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("data_prep.fetch.download.RETRY_PAUSES", (0.0, 0.0, 0.0))
 
 
 @pytest.mark.parametrize("form", ["archive", "files", "unpacked", "compressed"])
@@ -366,7 +368,7 @@ def test_a_disk_without_space_is_told_before_anything_is_fetched(tmp_path, monke
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10**6))
     with Mirror({}) as mirror:
         monkeypatch.setattr(cifar10, "MIRRORS", (mirror.url,))
-        monkeypatch.setattr(cifar10, "ARCHIVE", data_prep.download.Artifact("x.tar.gz", 170_052_171, "0"))
+        monkeypatch.setattr(cifar10, "ARCHIVE", data_prep.fetch.download.Artifact("x.tar.gz", 170_052_171, "0"))
         with pytest.raises(StorageError) as failure:
             prepare("cifar10", tmp_path / "data")
     assert str(failure.value) == (

@@ -15,10 +15,12 @@ from kills import kill_imports_at_random_moments
 from mirror_server import Mirror, artifact_of
 
 import data_prep
-from data_prep import DataError, Prepared, Silent, cifar10, store
-from data_prep.cifar_records import to_records
-from data_prep.contrast import global_contrast_normalize
-from data_prep.whitening import fit_zca
+from data_prep import DataError, Prepared, Silent
+from data_prep.cifar10 import dataset as cifar10
+from data_prep.cifar10.records import to_records
+from data_prep.preprocess.contrast import global_contrast_normalize
+from data_prep.preprocess.whitening import fit_zca
+from data_prep.storage import store
 
 pytestmark = pytest.mark.data
 
@@ -113,7 +115,7 @@ def test_it_comes_from_the_official_archive_even_over_a_line_that_breaks(tmp_pat
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))
     archive = stream.getvalue()
-    monkeypatch.setattr("data_prep.download.RETRY_PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("data_prep.fetch.download.RETRY_PAUSES", (0.0, 0.0, 0.0))
     monkeypatch.setattr(cifar10, "ARCHIVE", artifact_of("cifar-10-binary.tar.gz", archive))
     with Mirror({"cifar-10-binary.tar.gz": archive}, break_after=100_000_000) as mirror:
         monkeypatch.setattr(cifar10, "MIRRORS", (mirror.url,))

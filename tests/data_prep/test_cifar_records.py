@@ -18,7 +18,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from data_prep import DataError
-from data_prep.cifar_records import RECORD, parse_labels, parse_pickle, parse_records, parse_sheet, to_records
+from data_prep.cifar10.records import RECORD, parse_labels, parse_pickle, parse_records, parse_sheet, to_records
 
 batches = st.integers(1, 4).flatmap(
     lambda count: st.tuples(arrays(np.uint8, (count, 3, 32, 32)), arrays(np.uint8, count, elements=st.integers(0, 9)))

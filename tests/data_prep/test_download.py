@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from mirror_server import Mirror, artifact_of
 
-from data_prep import Silent, SourceError, StorageError, download
+from data_prep import Silent, SourceError, StorageError
+from data_prep.fetch import download
 
 REPOSITORY = Path(__file__).parents[2]
 DATA = np.random.default_rng(0).bytes(300_000)
@@ -173,7 +174,7 @@ CHILD = """
 import os, resource, signal, sys
 from pathlib import Path
 from data_prep import Silent, StorageError
-from data_prep.download import Artifact, download
+from data_prep.fetch.download import Artifact, download
 
 url, target, size, sha256, what, amount = sys.argv[1:]
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from data_prep import DataError
-from data_prep.idx import parse_idx
+from data_prep.mnist.idx import parse_idx
 
 small_arrays = arrays(np.uint8, array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=5))
 

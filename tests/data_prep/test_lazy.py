@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep import DataError
-from data_prep.lazy import LazyImages
+from data_prep.storage.lazy import LazyImages
 
 REPOSITORY = Path(__file__).parents[2]
 STORED = np.random.default_rng(1).standard_normal((40, 3, 4, 5)).astype(np.float32)
@@ -106,7 +106,7 @@ def test_reading_a_large_file_in_random_order_takes_no_memory(tmp_path, size):
     with open(tmp_path / "large", "wb") as stream:
         stream.truncate(size)
     code = (
-        "import sys, numpy as np; from pathlib import Path; from data_prep.lazy import LazyImages\n"
+        "import sys, numpy as np; from pathlib import Path; from data_prep.storage.lazy import LazyImages\n"
         f"count = {size} // 12288\n"
         "rows = np.random.default_rng(0).permutation(count).astype(np.int32)\n"
         "images = LazyImages(Path(sys.argv[1]), 0, np.dtype('f4'), (3, 32, 32), rows, lambda images: images)\n"

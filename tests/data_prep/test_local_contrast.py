@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.signal import convolve2d
 
 from data_prep import DataError
-from data_prep.contrast import global_contrast_normalize, local_contrast_normalize, local_mean_normalize
-from data_prep.svhn_normalized import GcnLcn, GcnLcnRed, Torch7Lcn
+from data_prep.preprocess.contrast import global_contrast_normalize, local_contrast_normalize, local_mean_normalize
+from data_prep.svhn.normalized import GcnLcn, GcnLcnRed, Torch7Lcn
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "svhn_lcn.npz"
 TOLERANCE = 1e-5  # measured: 6e-7

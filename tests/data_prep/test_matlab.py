@@ -16,7 +16,7 @@ from scipy.io import loadmat, savemat
 from svhn_files import element, matrix, write_mat
 
 from data_prep import DataError
-from data_prep.matlab import variables
+from data_prep.svhn.matlab import variables
 
 PIECES = [np.random.default_rng(1).integers(0, 256, (n, 3, 32, 32), np.uint8) for n in (3, 2)]
 LABELS = np.array([1, 10, 5, 9, 2])

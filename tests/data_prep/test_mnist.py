@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from mirror_server import artifact_of
 
-from data_prep import DataError, MissingDataError, load, mnist, prepare, store
+from data_prep import DataError, MissingDataError, load, prepare
+from data_prep.mnist import dataset as mnist
+from data_prep.storage import store
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "data_mnist_centered.npz"
 

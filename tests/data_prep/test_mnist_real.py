@@ -15,7 +15,9 @@ from kills import kill_imports_at_random_moments
 from mirror_server import Mirror
 
 import data_prep
-from data_prep import DataError, Prepared, mnist, store
+from data_prep import DataError, Prepared
+from data_prep.mnist import dataset as mnist
+from data_prep.storage import store
 
 pytestmark = pytest.mark.data
 
@@ -112,7 +114,7 @@ def test_the_digests_are_the_same_everywhere(prepared):
 
 
 def test_it_comes_from_a_mirror_even_one_that_breaks_off(tmp_path, packed, prepared, monkeypatch):
-    monkeypatch.setattr("data_prep.download.RETRY_PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("data_prep.fetch.download.RETRY_PAUSES", (0.0, 0.0, 0.0))
     with Mirror(packed, break_after=4_000_000) as mirror:
         monkeypatch.setattr(mnist, "MIRRORS", ("http://127.0.0.1:9/", mirror.url))
         fetched = data_prep.prepare("mnist", tmp_path)

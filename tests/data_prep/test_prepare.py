@@ -14,7 +14,9 @@ import pytest
 from writing import last_writing
 
 import data_prep
-from data_prep import DataError, Silent, StorageError, files, mnist, store
+from data_prep import DataError, Silent, StorageError
+from data_prep.mnist import dataset as mnist
+from data_prep.storage import files, store
 
 REPOSITORY = Path(__file__).parents[2]
 CHILD = """
@@ -33,7 +35,7 @@ data_prep.prepare("mnist-small", Path(sys.argv[1]), progress=Notes())
 KILLED_CHILD = """
 import os, signal, sys
 from pathlib import Path
-import data_prep.mnist, h5py
+import data_prep.mnist.dataset, h5py
 
 root, when = sys.argv[1], int(sys.argv[2])
 count = 0
@@ -136,7 +138,7 @@ def test_a_waiting_process_takes_over_from_one_that_is_killed(tmp_path):
     holder_code = """
 import sys, time
 from pathlib import Path
-from data_prep.files import locked
+from data_prep.storage.files import locked
 with locked(Path(sys.argv[1]) / ".mnist-small.lock", lambda: None):
     print("locked", flush=True)
     time.sleep(600)

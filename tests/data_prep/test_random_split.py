@@ -12,7 +12,7 @@ from tiny_images import TINY
 
 import data_prep
 from data_prep import DataError, Dataset
-from data_prep.cifar10 import DATA_SETS
+from data_prep.cifar10.dataset import DATA_SETS
 from data_prep.streams import stream
 
 SMALL = {"mnist-small": 2200, "cifar10-small": 500}
@@ -63,7 +63,7 @@ def test_the_split_is_a_function_of_the_seed(small_data_root):
 
 
 def test_a_memory_mapped_variant_will_do(tmp_path):
-    from data_prep import cifar10_whitened as whitened
+    from data_prep.cifar10 import whitened
     from data_prep.progress import Silent
 
     whitened.prepare(TINY, tmp_path, "gcn_zca", None, Silent())

@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 from mirror_server import Mirror, artifact_of
 
-from data_prep import DataError, Silent, SourceError, StorageError, cifar10, mnist, sources
-from data_prep.download import Artifact
+from data_prep import DataError, Silent, SourceError, StorageError
+from data_prep.cifar10 import dataset as cifar10
+from data_prep.fetch import sources
+from data_prep.fetch.download import Artifact
+from data_prep.mnist import dataset as mnist
 
 IMAGES, LABELS = np.random.default_rng(1).bytes(70_000), b"\1\2\3" * 400
 

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep import DamagedDataError, DataError, MissingDataError, StorageError, files, store
+from data_prep import DamagedDataError, DataError, MissingDataError, StorageError
+from data_prep.storage import files, store
 
 REPOSITORY = Path(__file__).parents[2]
 ARRAYS = {"images": np.arange(24, dtype=np.uint8).reshape(2, 3, 4), "mean": np.float32([0.25, 0.5])}
@@ -234,7 +235,7 @@ def test_a_full_disk_keeps_what_was_there(tmp_path, whole):
 
 def test_a_file_size_limit_leaves_nothing_half_written(tmp_path):
     code = (
-        "import resource, sys, numpy as np; from pathlib import Path; from data_prep import store\n"
+        "import resource, sys, numpy as np; from pathlib import Path; from data_prep.storage import store\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, {resource.RLIM_INFINITY}))\n"
         "store.write('tiny', Path(sys.argv[1]), {'a': np.zeros(100_000, np.uint8)}, '', {})"
     )
@@ -308,7 +309,7 @@ def test_large_arrays_are_neither_copied_when_written_nor_when_read(tmp_path, si
 import resource, sys, numpy as np
 from pathlib import Path
 import h5py
-from data_prep import store
+from data_prep.storage import store
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 def own(): return int(next(line for line in open("/proc/self/status") if line.startswith("RssAnon")).split()[1]) * 1024
 array = np.ones(({size // 1000}, 1000), np.uint8)

@@ -25,12 +25,15 @@ from svhn_files import artifact_of, digits, images, release_of, write, write_mat
 from writing import last_writing
 
 import data_prep
-from data_prep import DamagedDataError, DataError, MissingDataError, Silent, StorageError, store, svhn, svhn_store
+from data_prep import DamagedDataError, DataError, MissingDataError, Silent, StorageError
 from data_prep.contact_sheet import contact_sheet
 from data_prep.memorization import memorized
-from data_prep.svhn_normalized import VARIANTS, GcnLcn, GcnLcnRed, Torch7Lcn
-from data_prep.svhn_release import OFFICIAL, MatFile, Release
-from data_prep.svhn_split import first_of_class_split, pylearn2_split
+from data_prep.storage import store
+from data_prep.svhn import dataset as svhn
+from data_prep.svhn import store as svhn_store
+from data_prep.svhn.normalized import VARIANTS, GcnLcn, GcnLcnRed, Torch7Lcn
+from data_prep.svhn.release import OFFICIAL, MatFile, Release
+from data_prep.svhn.split import first_of_class_split, pylearn2_split
 
 REPOSITORY = Path(__file__).parents[2]
 SIZES, HELD_OUT = (230, 320, 110), (3, 2)
@@ -41,7 +44,8 @@ import os, resource, sys
 from pathlib import Path
 sys.path.insert(0, "tests/data_prep")
 import h5py, tables, scipy.ndimage
-from data_prep import svhn, svhn_store, Silent, DataError
+from data_prep import svhn
+from data_prep.svhn import store as svhn_store, Silent, DataError
 from svhn_files import release_of
 
 folder, root, variant, limit = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
@@ -634,10 +638,10 @@ def test_many_processes_at_once_do_no_harm(tmp_path, folder, root):
 
 
 def test_the_files_come_from_the_official_place(tmp_path, folder, release, root, monkeypatch):
-    monkeypatch.setattr("data_prep.download.RETRY_PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("data_prep.fetch.download.RETRY_PAUSES", (0.0, 0.0, 0.0))
     served = {file.artifact.name: (folder / file.artifact.name).read_bytes() for file in release.files}
     with Mirror(served, break_after=700_000) as mirror:
-        monkeypatch.setattr("data_prep.svhn_release.SITE", mirror.url)
+        monkeypatch.setattr("data_prep.svhn.release.SITE", mirror.url)
         prepared = svhn.prepare("svhn", tmp_path, None, Silent(), release)
     assert prepared.origin == mirror.url
     assert prepared.digest == store.glance("svhn", root).digest
@@ -647,7 +651,7 @@ def test_the_files_come_from_the_official_place(tmp_path, folder, release, root,
 
 
 def test_without_a_network_the_line_says_that_there_is_no_other_place_and_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setattr("data_prep.svhn_release.SITE", "http://127.0.0.1:9/housenumbers/")
+    monkeypatch.setattr("data_prep.svhn.release.SITE", "http://127.0.0.1:9/housenumbers/")
     with pytest.raises(DataError) as failure:
         data_prep.prepare("svhn", tmp_path)
     assert str(failure.value) == (

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.svhn_split import first_of_class_split, pylearn2_split
+from data_prep.svhn.split import first_of_class_split, pylearn2_split
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "svhn_split.npz"
 TRUE_SIZES = (73257, 531131, 26032)

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mirror_server import artifact_of
 
-from data_prep import SourceError, sources
+from data_prep import SourceError
+from data_prep.fetch import sources
 
 FIRST, SECOND = np.random.default_rng(6).bytes(30_000), b"\1\2\3" * 5_000
 CONTENT = {"batches/first.bin": FIRST, "batches/second.bin": SECOND}

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep import DataError
-from data_prep.variant_names import name_of, parse_variant
+from data_prep.preprocess.variant_names import name_of, parse_variant
 
 
 @dataclass(frozen=True)

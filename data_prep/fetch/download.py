@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.errors import SourceError
-from data_prep.files import explained, put_in_place, sha256_of
 from data_prep.progress import Progress, bar
+from data_prep.storage.files import explained, put_in_place, sha256_of
 
 # Short, because the next mirror may answer at once; it bounds the connection and every single read, not the whole.
 TIMEOUT_SECONDS = 5.0

@@ -11,16 +11,16 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep import store
-from data_prep.contrast import global_contrast_normalize
 from data_prep.errors import DamagedDataError, DataError, MissingDataError
-from data_prep.files import need_space
-from data_prep.preparation import Arrays, PublishedSet, prepare_once, split
+from data_prep.preprocess.contrast import global_contrast_normalize
+from data_prep.preprocess.variant_names import name_of, parse_variant
+from data_prep.preprocess.whitening import FIT
+from data_prep.preprocess.whitening_process import Step, shared_images, whiten
 from data_prep.progress import Progress, bar
+from data_prep.storage import store
+from data_prep.storage.files import need_space
+from data_prep.storage.preparation import Arrays, PublishedSet, prepare_once, split
 from data_prep.types import Dataset, Prepared
-from data_prep.variant_names import name_of, parse_variant
-from data_prep.whitening import FIT
-from data_prep.whitening_process import Step, shared_images, whiten
 
 Pixels = NDArray[np.uint8]
 Images = NDArray[np.float32]

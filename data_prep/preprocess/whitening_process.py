@@ -63,7 +63,7 @@ def whiten(descriptor: int, shape: tuple[int, int], steps: Sequence[Step], progr
         DataError: as `whitening.fit_zca`; or the process was ended from without.
     """
     job = json.dumps([descriptor, shape, [asdict(step) for step in steps]])
-    command = [sys.executable, "-m", "data_prep.whitening_process", job]
+    command = [sys.executable, "-m", "data_prep.preprocess.whitening_process", job]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[descriptor], env=_environment(), text=True
     ) as child:
@@ -87,7 +87,7 @@ def whiten(descriptor: int, shape: tuple[int, int], steps: Sequence[Step], progr
 
 def _environment() -> dict[str, str]:
     found = dict(os.environ) | {f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "OMP", "MKL", "BLIS")}
-    found["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [found.get("PYTHONPATH")])])
+    found["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [found.get("PYTHONPATH")])])
     if _has_avx2():
         found |= {"OPENBLAS_CORETYPE": "Haswell", "MKL_CBWR": "AVX2"}
     return found
@@ -133,7 +133,7 @@ def _end_with_parent() -> None:
 
 
 def _main(job: str) -> None:
-    from data_prep.whitening import fit_zca
+    from data_prep.preprocess.whitening import fit_zca
 
     threading.Thread(target=_end_with_parent, daemon=True).start()
     descriptor, shape, steps = json.loads(job)

@@ -14,14 +14,14 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.download import Artifact
 from data_prep.errors import DataError, SourceError, preparing
-from data_prep.files import need_space
-from data_prep.matlab import Variable, variables
+from data_prep.fetch.download import Artifact
+from data_prep.fetch.sources import from_mirrors
 from data_prep.progress import Progress
-from data_prep.sources import from_mirrors
-from data_prep.svhn_normalized import measure_channels
-from data_prep.svhn_store import IMAGE_SHAPE, IMAGE_VALUES, Chunk, Plan, chunk_of, ranges
+from data_prep.storage.files import need_space
+from data_prep.svhn.matlab import Variable, variables
+from data_prep.svhn.normalized import measure_channels
+from data_prep.svhn.store import IMAGE_SHAPE, IMAGE_VALUES, Chunk, Plan, chunk_of, ranges
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.uint8]

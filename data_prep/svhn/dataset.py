@@ -20,18 +20,18 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep import store
-from data_prep.cifar10 import signed, unit
+from data_prep.cifar10.dataset import signed, unit
 from data_prep.errors import DamagedDataError, DataError, MissingDataError, preparing
-from data_prep.lazy import LazyImages
-from data_prep.preparation import check_counts, check_statistics, prepare_once
+from data_prep.preprocess.variant_names import name_of, parse_variant
 from data_prep.progress import Progress, bar
-from data_prep.svhn_normalized import VARIANTS, Published, Torch7Lcn, Variant, channel_statistics
-from data_prep.svhn_release import OFFICIAL, Release, blocks, fetched, imported, upright
-from data_prep.svhn_split import Rows, first_of_class_split, pylearn2_split, train_digits
-from data_prep.svhn_store import IMAGE_SHAPE, IMAGE_VALUES, Chunk, Plan, chunk_of, construction, in_order, ranges
+from data_prep.storage import store
+from data_prep.storage.lazy import LazyImages
+from data_prep.storage.preparation import check_counts, check_statistics, prepare_once
+from data_prep.svhn.normalized import VARIANTS, Published, Torch7Lcn, Variant, channel_statistics
+from data_prep.svhn.release import OFFICIAL, Release, blocks, fetched, imported, upright
+from data_prep.svhn.split import Rows, first_of_class_split, pylearn2_split, train_digits
+from data_prep.svhn.store import IMAGE_SHAPE, IMAGE_VALUES, Chunk, Plan, chunk_of, construction, in_order, ranges
 from data_prep.types import Dataset, Prepared, Split
-from data_prep.variant_names import name_of, parse_variant
 
 Pixels = NDArray[np.uint8]
 Images = NDArray[np.float32]

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import DamagedDataError, DataError, MissingDataError, preparing
-from data_prep.files import replacing
+from data_prep.storage.files import replacing
 
 if TYPE_CHECKING:
     import h5py

@@ -17,8 +17,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.contrast import global_contrast_normalize, local_contrast_normalize, local_mean_normalize
 from data_prep.errors import DataError
+from data_prep.preprocess.contrast import global_contrast_normalize, local_contrast_normalize, local_mean_normalize
 
 Pixels = NDArray[np.uint8]
 Images = NDArray[np.float32]

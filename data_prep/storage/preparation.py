@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_prep import store
 from data_prep.errors import DamagedDataError, DataError, MissingDataError, StorageError, preparing
-from data_prep.files import locked, make_folder
 from data_prep.progress import Progress
+from data_prep.storage import store
+from data_prep.storage.files import locked, make_folder
 from data_prep.streams import stream
 from data_prep.types import Prepared, Split
 

@@ -13,15 +13,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep import cifar10_whitened, preparation
-from data_prep.cifar10_whitened import VARIANTS
-from data_prep.cifar_records import parse_labels, parse_pickle, parse_records, parse_sheet, to_records
-from data_prep.download import Artifact
+from data_prep.cifar10 import whitened as cifar10_whitened
+from data_prep.cifar10.records import parse_labels, parse_pickle, parse_records, parse_sheet, to_records
+from data_prep.cifar10.whitened import VARIANTS
 from data_prep.errors import DataError, SourceError, preparing
-from data_prep.files import need_space
-from data_prep.preparation import Arrays, PublishedSet, check_no_folder, split
-from data_prep.progress import Progress
-from data_prep.sources import (
+from data_prep.fetch.download import Artifact
+from data_prep.fetch.sources import (
     first_to_give,
     from_folder,
     from_mirrors,
@@ -31,7 +28,11 @@ from data_prep.sources import (
     verified,
     verified_members,
 )
-from data_prep.tar import read_members, refuse
+from data_prep.fetch.tar import read_members, refuse
+from data_prep.progress import Progress
+from data_prep.storage import preparation
+from data_prep.storage.files import need_space
+from data_prep.storage.preparation import Arrays, PublishedSet, check_no_folder, split
 from data_prep.types import Dataset, Prepared
 
 Pixels = NDArray[np.uint8]

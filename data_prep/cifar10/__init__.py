@@ -1,0 +1,1 @@
+"""CIFAR-10: its published files, and its whitened images."""

@@ -1,0 +1,1 @@
+"""MNIST: its published files, read and stored."""

@@ -1,0 +1,1 @@
+"""What papers do to images before training."""
