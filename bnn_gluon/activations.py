@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bnn_gluon import parallel
-from bnn_gluon.fused import (
+from bnn_gluon.kernels import parallel
+from bnn_gluon.kernels.fused import (
     BINARY_SIGMOID,
     BINARY_TANH,
     BIREAL,

@@ -21,7 +21,7 @@ from benchmarks.machine import environment
 from benchmarks.machine.facts import Gpu, cpu_model, nvidia_gpus
 from benchmarks.machine.waiting import waiting
 from bnn_gluon.memory import view
-from bnn_gluon.optimizers import NO_LIMIT, UPDATES, add_penalty
+from bnn_gluon.update import NO_LIMIT, UPDATES, add_penalty
 
 if TYPE_CHECKING:
     from benchmarks.engine.augmentation import Crops

@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.engine import open_engine
 from benchmarks.recipe import Recipe, benchmark_ids, load_recipe
 from benchmarks.recipe.networks import NETWORKS
-from bnn_gluon.compiled import kept_in
+from bnn_gluon.kernels.compiled import kept_in
 
 
 def compile_all() -> None:

@@ -56,7 +56,7 @@ def _gpu() -> Any:
         ("NVIDIA_TF32_OVERRIDE", "0"),
     ):
         environment.put(name, value)
-    from bnn_gluon.gpu import usable_gpu
+    from bnn_gluon.device import usable_gpu
 
     try:
         return usable_gpu(GPU_CAPABILITIES)

@@ -8,10 +8,10 @@ import numpy as np
 from mxnet import context, gluon, nd, symbol
 
 from benchmarks.recipe.architecture import Conv, Dense, LayerShape
-from bnn_gluon import binary_products, one_channel
+from bnn_gluon.kernels import binary_products, one_channel
+from bnn_gluon.kernels.padding import fold_edge, pad_edge
+from bnn_gluon.kernels.sparse_gradients import SparseGradients, applies_to
 from bnn_gluon.memory import buffer, view
-from bnn_gluon.padding import fold_edge, pad_edge
-from bnn_gluon.sparse_gradients import SparseGradients, applies_to
 
 
 class Linear:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from bnn_gluon import parallel
 from bnn_gluon.activations import mean_absolute
+from bnn_gluon.kernels import parallel
 
 CHUNK = 4096  # weights a thread handles at a time: their uniforms (16 KiB) stay in the first-level cache
 _LANE = CHUNK // 4  # a Philox block yields four words; word k of block j is uniform k * _LANE + j of its chunk

@@ -18,12 +18,12 @@ import numpy as np
 from mxnet import gluon, nd
 
 from benchmarks.recipe.architecture import Conv
-from bnn_gluon import fused, pooling
 from bnn_gluon.activations import LINEAR_RELU, Activation, activation_of, ternarize
-from bnn_gluon.ap2 import ap2
-from bnn_gluon.fused import NO_THRESHOLDS
-from bnn_gluon.gpu import LinearOnGpu
-from bnn_gluon.layers import BATCH_NORMS, BatchNorm
+from bnn_gluon.batch_norm import BATCH_NORMS, BatchNorm
+from bnn_gluon.device import LinearOnGpu
+from bnn_gluon.kernels import fused, pooling
+from bnn_gluon.kernels.ap2 import ap2
+from bnn_gluon.kernels.fused import NO_THRESHOLDS
 from bnn_gluon.linear import Identity, Linear
 from bnn_gluon.memory import buffer, view
 

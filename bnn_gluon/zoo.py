@@ -23,7 +23,7 @@ from benchmarks.engine.parameters import Penalty, glorot_limit
 from benchmarks.errors import EngineError
 from benchmarks.recipe.networks import IMAGE_SHAPE, MEAN, NETWORKS, STD, network
 from bnn_gluon.base import BaseEngine, UpdateSettings
-from bnn_gluon.gpu import OnHost
+from bnn_gluon.device import OnHost
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings

@@ -17,7 +17,7 @@ from bnn_torch.memory import keep_freed_memory
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings
     from bnn_torch.compiler import Compile
-    from bnn_torch.torch_engine import TorchEngine
+    from bnn_torch.trainer import TorchEngine
 
 
 def open(
@@ -36,7 +36,7 @@ def open(
     _check_device(import_torch(threads), device, precision)
     keep_freed_memory()
     _check_products(device, precision)
-    from bnn_torch.torch_engine import TorchEngine
+    from bnn_torch.trainer import TorchEngine
 
     engine = TorchEngine(model, input_shape, seed, device, threads, precision, compile)
     if engine.note is not None:
@@ -95,7 +95,7 @@ def _check_products(device: str, precision: str) -> None:
     from torch.nn.functional import conv2d, linear
 
     from benchmarks.machine.self_test import Products, check_products
-    from bnn_torch.convolution import convolution_gradients
+    from bnn_torch.kernels.convolution import convolution_gradients
 
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     place = torch.device("cuda" if device == "gpu" else "cpu")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from bnn_torch.ap2 import ap2
+from bnn_torch.kernels.ap2 import ap2
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings

@@ -27,10 +27,10 @@ from torch.nn import functional
 from benchmarks.engine.parameters import SPREADS, Draws, Layer, Mask, Thresholds
 from benchmarks.recipe.architecture import Conv
 from bnn_torch import quantize
-from bnn_torch.convolution import convolution_gradients
+from bnn_torch.kernels.convolution import convolution_gradients
+from bnn_torch.kernels.padding import fold_edge, pad_edge
+from bnn_torch.kernels.pooling import GRADIENTS, max_pool
 from bnn_torch.layers import BATCH_NORMS, LINEAR_RELU, Activation, Moments, activation
-from bnn_torch.padding import fold_edge, pad_edge
-from bnn_torch.pooling import GRADIENTS, max_pool
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings

@@ -23,7 +23,7 @@ from benchmarks.engine.parameters import (
 from benchmarks.engine.updates import rule_of, update_of
 from bnn_torch import quantize
 from bnn_torch.network import Network, Pass
-from bnn_torch.optimizers import UPDATES
+from bnn_torch.update import UPDATES
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings

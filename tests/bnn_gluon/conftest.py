@@ -26,8 +26,8 @@ class Normalized:
 
     def __init__(self, mx: Any, kind: str, gamma: np.ndarray, beta: np.ndarray, epsilon: float, alpha: float) -> None:
         from bnn_gluon.activations import Activation
-        from bnn_gluon.fused import NONE
-        from bnn_gluon.layers import BATCH_NORMS
+        from bnn_gluon.batch_norm import BATCH_NORMS
+        from bnn_gluon.kernels.fused import NONE
         from bnn_gluon.linear import Identity
         from bnn_gluon.stages import Normalization, Stage
 

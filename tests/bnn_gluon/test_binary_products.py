@@ -10,7 +10,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from benchmarks.engine import open_engine
 from benchmarks.recipe import load_recipe
-from bnn_gluon import binary_products
+from bnn_gluon.kernels import binary_products
 
 SEEDS = st.integers(0, 2**32 - 1)
 OTHERS = st.sampled_from([0.0, -0.0, 0.5, -2.0, np.nextafter(np.float32(1), np.float32(2)), np.nan, np.inf])

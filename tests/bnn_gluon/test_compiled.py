@@ -11,7 +11,7 @@ import numba
 import numpy as np
 import pytest
 
-from bnn_gluon import compiled
+from bnn_gluon.kernels import compiled
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -85,7 +85,7 @@ def test_the_digest_is_of_the_content_of_all_files(tmp_path):
 
 def kept_in(**variables: str) -> tuple[Path, str]:
     """The folder that a process with these variables uses, and what it says."""
-    code = "from bnn_gluon.compiled import kept_in; print(kept_in())"
+    code = "from bnn_gluon.kernels.compiled import kept_in; print(kept_in())"
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=REPOSITORY, env=os.environ | variables, capture_output=True, text=True,
         check=True,

@@ -11,7 +11,8 @@ from examples import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bnn_gluon import activations, fused, quantize
+from bnn_gluon import activations, quantize
+from bnn_gluon.kernels import fused
 
 ONE, DRAW = np.float32(1), (np.uint32(3), np.uint32(1), np.uint32(7), np.uint32(0))
 BETAS = {"hardtanh": None, "identity": None, "bireal": None, "swish": 10.0, "swish of 5": 5.0}

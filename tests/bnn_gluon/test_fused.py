@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bnn_gluon import fused
-from bnn_gluon.ap2 import ap2
+from bnn_gluon.kernels import fused
+from bnn_gluon.kernels.ap2 import ap2
 
 UNITS = np.load(Path(__file__).parents[1] / "golden" / "G_units.npz")
 SHAPES = st.tuples(st.integers(2, 9), st.integers(1, 300), st.sampled_from([1, 2, 9, 64]))

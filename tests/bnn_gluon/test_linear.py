@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.recipe.architecture import Conv, LayerShape
-from bnn_gluon.padding import fold_edge, pad_edge
+from bnn_gluon.kernels.padding import fold_edge, pad_edge
 
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 6), st.integers(1, 6))
 

@@ -44,7 +44,7 @@ def random_case(n, side, filters, kernel, padding, seed):
 
 def found(x, weights, gradient, padding):
     """The product and the gradient of the weights."""
-    from bnn_gluon import one_channel
+    from bnn_gluon.kernels import one_channel
 
     product, of_weights = np.full_like(gradient, np.nan), np.full_like(weights, np.nan)
     one_channel.convolution(x, weights, padding, product)
@@ -103,7 +103,7 @@ def test_what_is_not_a_number_is_not_lost_and_stays_where_it_is():
     ],
 )
 def test_what_they_are_made_for(layer, channels, applies):
-    from bnn_gluon.one_channel import applies_to
+    from bnn_gluon.kernels.one_channel import applies_to
 
     assert applies_to(LayerShape(layer, (channels, 9, 9), (8, 9, 9))) == applies
 
@@ -118,7 +118,8 @@ NETWORKS = {
 
 @pytest.mark.parametrize(("name", "overrides", "gradient_too"), NETWORKS.values(), ids=NETWORKS)
 def test_a_networks_scores_and_gradients_are_those_that_mxnet_makes(monkeypatch, name, overrides, gradient_too):
-    from bnn_gluon import linear, one_channel
+    from bnn_gluon import linear
+    from bnn_gluon.kernels import one_channel
 
     recipe = load_recipe(name, ["model.architecture=6C3-9C5-MP2-8FC-10FC", *overrides])
     rng = np.random.default_rng(1)

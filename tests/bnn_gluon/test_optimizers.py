@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.engine.updates import RULES, update_of
 from benchmarks.recipe import load_recipe
-from bnn_gluon.optimizers import NO_LIMIT, UPDATES, Update, add_penalty
+from bnn_gluon.update import NO_LIMIT, UPDATES, Update, add_penalty
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "F_optimisers.npz")
 UNITS = np.load(Path(__file__).parents[1] / "golden" / "G_units.npz")

@@ -11,7 +11,7 @@ import numba
 import numpy as np
 import pytest
 
-from bnn_gluon import parallel
+from bnn_gluon.kernels import parallel
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,11 +54,11 @@ def test_a_thread_without_memory_is_an_error():
 def test_compiling_is_announced_once_and_only_where_nothing_is_compiled_yet(tmp_path):
     program = """
 import numpy as np
-from bnn_gluon import optimizers, quantize
+from bnn_gluon import quantize, update
 one = np.ones(8, np.float32)
 for _ in range(2):
     quantize.binarize_deterministic(one, one[0], one.copy())
-    optimizers.add_penalty(one, one, one, one[0], one[0])
+    update.add_penalty(one, one, one, one[0], one[0])
 """
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
     said = [

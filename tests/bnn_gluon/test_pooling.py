@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bnn_gluon import pooling
+from bnn_gluon.kernels import pooling
 
 SIDES = st.integers(2, 9)
 

@@ -12,7 +12,7 @@ import reference_cases as cases
 
 from benchmarks.engine import open_engine
 from benchmarks.recipe import load_recipe
-from bnn_gluon import pooling
+from bnn_gluon.kernels import pooling
 
 OPENED: cases.Opened = functools.partial(open_engine, "gluon")
 IsPlus = Callable[[str, np.ndarray], np.ndarray]  # which weights of a parameter are +1

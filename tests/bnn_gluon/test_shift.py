@@ -19,9 +19,10 @@ from benchmarks.engine.updates import RULES
 from benchmarks.recipe import load_recipe
 from benchmarks.recipe.architecture import Conv, LayerShape, MaxPool, layer_shapes, parse_architecture
 from benchmarks.run.protocol import shuffled
-from bnn_gluon import fused, quantize
-from bnn_gluon.ap2 import ap2
-from bnn_gluon.optimizers import NO_LIMIT, UPDATES
+from bnn_gluon import quantize
+from bnn_gluon.kernels import fused
+from bnn_gluon.kernels.ap2 import ap2
+from bnn_gluon.update import NO_LIMIT, UPDATES
 from data_prep import load
 
 MNIST, CIFAR10, SVHN = (load_recipe(f"binarynet-torch7-{name}").model for name in ("mnist", "cifar10", "svhn"))

@@ -42,7 +42,7 @@ def random_case(n, channels, side, filters, kernel, padding, share, seed):
 
 
 def gradients_with(padding):
-    from bnn_gluon.sparse_gradients import SparseGradients
+    from bnn_gluon.kernels.sparse_gradients import SparseGradients
 
     return SparseGradients(padding)
 
@@ -115,7 +115,7 @@ def test_what_is_not_a_number_is_not_lost():
     ],
 )
 def test_what_they_are_made_for(layer, channels, applies):
-    from bnn_gluon.sparse_gradients import applies_to
+    from bnn_gluon.kernels.sparse_gradients import applies_to
 
     assert applies_to(LayerShape(layer, (channels, 9, 9), (8, 9, 9))) == applies
 

@@ -9,8 +9,8 @@ from benchmarks.recipe.architecture import Conv, LayerShape
 
 def stage_of(mx, bias: np.ndarray, weight: np.ndarray, *, every: bool = False):
     from bnn_gluon.activations import Activation
-    from bnn_gluon.fused import RELU
-    from bnn_gluon.layers import BATCH_NORMS
+    from bnn_gluon.batch_norm import BATCH_NORMS
+    from bnn_gluon.kernels.fused import RELU
     from bnn_gluon.linear import Linear
     from bnn_gluon.stages import Normalization, Pool, Stage
 

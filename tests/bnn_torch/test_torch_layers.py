@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 from benchmarks.recipe import load_recipe  # noqa: E402
-from bnn_torch import convolution, layers, losses, padding, pooling  # noqa: E402
+from bnn_torch import layers, losses  # noqa: E402
+from bnn_torch.kernels import convolution, padding, pooling  # noqa: E402
 
 pytestmark = pytest.mark.torch
 UNITS = np.load(Path(__file__).parents[1] / "golden" / "G_units.npz")

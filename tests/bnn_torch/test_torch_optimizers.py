@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 from benchmarks.engine.updates import RULES, update_of  # noqa: E402
 from benchmarks.recipe import load_recipe  # noqa: E402
-from bnn_torch.optimizers import UPDATES, Update  # noqa: E402
+from bnn_torch.update import UPDATES, Update  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

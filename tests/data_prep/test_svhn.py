@@ -44,8 +44,8 @@ import os, resource, sys
 from pathlib import Path
 sys.path.insert(0, "tests/data_prep")
 import h5py, tables, scipy.ndimage
-from data_prep import svhn
-from data_prep.svhn import store as svhn_store, Silent, DataError
+from data_prep.svhn import dataset as svhn, store as svhn_store
+from data_prep import Silent, DataError
 from svhn_files import release_of
 
 folder, root, variant, limit = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])

@@ -9,7 +9,7 @@ where g is the gradient of y and r' = -2 dr/dv. That is the gradient through mea
 of the mean, and of a `spread` that each has of its own: average <- (1 - alpha) average + alpha * batch value, without
 bias correction. In evaluation y = scale * (x - average mean) + beta, where `scale` comes from the average spread.
 
-The passes over x are those of `bnn_gluon.fused`; here are only arrays of `channels` values, float32.
+The passes over x are those of `bnn_gluon.kernels.fused`; here are only arrays of `channels` values, float32.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Protocol
 
 import numpy as np
 
-from bnn_gluon.ap2 import ap2
+from bnn_gluon.kernels.ap2 import ap2
 
 Array = np.ndarray
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.engine.updates import BETA1, BETA2, EPSILON, REST1, REST2, SHIFT_EPSILON
-from bnn_torch.ap2 import ap2
+from bnn_torch.kernels.ap2 import ap2
 
 _BETA1, _BETA2, _EPSILON, _REST1, _REST2 = (float(np.float32(value)) for value in (BETA1, BETA2, EPSILON, REST1, REST2))
 

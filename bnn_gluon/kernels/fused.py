@@ -8,7 +8,7 @@ precision. What is worked on in between, a row of one image's channel, stays in 
 Arrays are float32 (N, channels, pixels), C-contiguous; a fully connected layer has one pixel. Per-channel arrays are
 float32 (channels,). `activation` is one of the codes below; the pre-activation is (x - mean) * scale + beta,
 recomputed in the backward pass instead of stored. `rounded` says that AP2(x - mean) stands for x - mean in the second
-factor of every sum and in the gradient, as shift-based batch normalisation has it: see `bnn_gluon.layers`.
+factor of every sum and in the gradient, as shift-based batch normalisation has it: see `bnn_gluon.batch_norm`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from bnn_gluon import parallel
-from bnn_gluon.ap2 import ap2
+from bnn_gluon.kernels import parallel
+from bnn_gluon.kernels.ap2 import ap2
 
 NONE, RELU, BINARY_TANH, BINARY_SIGMOID, STOCHASTIC_SIGN, TORCH_SIGN, SIGN, HARDTANH, BIREAL, SWISH, POSITIVE = range(
     11

@@ -28,7 +28,7 @@ import numba
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 # The one file outside of the package that it takes constants from.
 CONSTANTS = PACKAGE.parent / "benchmarks" / "engine" / "updates.py"
 UNUSED_DAYS = 30  # after which what an older version of the package compiled is deleted

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from bnn_gluon import parallel
+from bnn_gluon.kernels import parallel
 
 _ONE, _ZERO = np.float32(1), np.float32(0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bnn_gluon import parallel
+from bnn_gluon.kernels import parallel
 
 
 @parallel.loop

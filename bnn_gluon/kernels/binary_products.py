@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from bnn_gluon import parallel, vectors
+from bnn_gluon.kernels import parallel, vectors
 
 _REGISTERS = 4  # that units are counted in at a time
 _MAGNITUDE, _ONE = np.int32(0x7FFFFFFF), np.int32(0x3F800000)  # of a float32: all bits but the sign; the bits of 1

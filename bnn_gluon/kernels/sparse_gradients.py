@@ -20,7 +20,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from benchmarks.recipe.architecture import Conv, LayerShape
-from bnn_gluon import parallel, vectors
+from bnn_gluon.kernels import parallel, vectors
 from bnn_gluon.memory import buffer, view
 
 _LANES = vectors.REGISTER // 4  # floats in a vector register

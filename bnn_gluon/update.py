@@ -11,8 +11,8 @@ import numba
 import numpy as np
 
 from benchmarks.engine.updates import BETA1, BETA2, EPSILON, REST1, REST2, SHIFT_EPSILON
-from bnn_gluon import parallel
-from bnn_gluon.ap2 import ap2
+from bnn_gluon.kernels import parallel
+from bnn_gluon.kernels.ap2 import ap2
 
 # update(parameter, gradient, *moments, limit, *sizes): one update in place, then clipping to +-limit. Arrays are
 # float32 (n,), of any one n; limit and sizes are float32.

@@ -27,7 +27,7 @@ from llvmlite import ir
 from numba.core import cgutils, event, types
 from numba.extending import intrinsic
 
-from bnn_gluon.compiled import keep_compiled
+from bnn_gluon.kernels.compiled import keep_compiled
 
 # Logged as a warning: where nothing else is set up, Python writes it to the standard error stream as a plain line.
 NOTICE = "compiling the engine's loops for this processor: once for this version of the code, up to a minute"

@@ -14,7 +14,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from benchmarks.recipe.architecture import Conv, LayerShape
-from bnn_gluon import parallel, vectors
+from bnn_gluon.kernels import parallel, vectors
 
 _LANES = vectors.REGISTER // 4  # floats in a register
 _KERNELS = (3, 5)  # that are compiled

@@ -15,8 +15,8 @@ def ap2(x: torch.Tensor) -> torch.Tensor:
 
     Between 2^k and 2^(k+1) the power changes at 2^(k + 1/2): x is multiplied by 1.5 / sqrt(2), and what reaches 1.5 is
     rounded up. That is done on the bits of the numbers, because compilers may fuse a product with a sum, which the
-    usual trick of adding and subtracting a large number does not survive. Equal to `bnn_gluon.ap2` for absolute values
-    of 2^-125 to 2^100. No gradient. Source: arXiv 1602.02830, section 1.4.
+    usual trick of adding and subtracting a large number does not survive. Equal to `bnn_gluon.kernels.ap2` for absolute
+    values of 2^-125 to 2^100. No gradient. Source: arXiv 1602.02830, section 1.4.
 
     Args:
         x: float32, any shape.
