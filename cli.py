@@ -452,14 +452,14 @@ def show(benchmark: str, overrides: Sequence[str], epochs: str | None, limit_tra
 @cli.command()
 @click.argument("benchmark", metavar="ID")
 @click.option("--from", "origin", required=True, metavar="ID", help="The benchmark that it is most like.")
-@click.option("--folder", metavar="NAME", help="Folder of its paper in the catalogue.  [default: that of --from]")
+@click.option("--folder", metavar="NAME", help="Folder of its paper in the catalog.  [default: that of --from]")
 def new(benchmark: str, origin: str, folder: str | None) -> None:
-    """Begin a benchmark: write a commented draft of its catalogue file, in which each source is to be filled in."""
+    """Begin a benchmark: write a commented draft of its catalog file, in which each source is to be filled in."""
     from benchmarks.recipe import catalog_folder
     from benchmarks.recipe.draft import write_draft
 
     if benchmark in benchmark_ids():
-        _fail(f"{benchmark} is in the catalogue already: expected the id of a new benchmark", RecipeError.exit_code)
+        _fail(f"{benchmark} is in the catalog already: expected the id of a new benchmark", RecipeError.exit_code)
     recipe, home = load_recipe(origin), catalog_folder(origin)
     place = home.parent / (folder or home.name)
     path = write_draft(benchmark, recipe, place, same_paper=place == home)
@@ -471,7 +471,7 @@ def new(benchmark: str, origin: str, folder: str | None) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @json_option
 def validate(file: Path, as_json: bool) -> None:
-    """Say all that is wrong with a catalogue file, or that nothing is. Exit code 2 if something is."""
+    """Say all that is wrong with a catalog file, or that nothing is. Exit code 2 if something is."""
     from benchmarks.recipe import catalog_file, other_file
 
     problems: list[str] = []
@@ -814,7 +814,7 @@ def verify(ctx: click.Context, reevaluate: bool, registry: Path, data_root: Path
     from results.views.table import check_csv, check_section
 
     _check_registry(ctx, registry, environment_too=True)
-    benchmark_ids()  # what is wrong with the catalogue itself is no problem of any record
+    benchmark_ids()  # what is wrong with the catalog itself is no problem of any record
     verified = verification.verify(registry, [check_record])
     problems, lines = verified.problems, []
     if not problems:

@@ -1,1 +1,1 @@
-"""What is reproduced and by which rules: the catalogue, the recipe, the training protocol and the verdict."""
+"""What is reproduced and by which rules: the catalog, the recipe, the training protocol and the verdict."""

@@ -1,4 +1,4 @@
-"""What both engines of this package share: parameters by name, the update, epochs, the optimiser's state.
+"""What both engines of this package share: parameters by name, the update, epochs, the optimizer's state.
 
 Import this module only once the number of threads is set: see `bnn_gluon.engine.open`.
 """
@@ -60,7 +60,7 @@ class BaseEngine(ABC):
             gpu: MXNet's context of the GPU that it uses, if it uses one.
             shapes: of all parameters, by name, in order.
             differentiated: Gluon's parameters with gradients, in the memory of the host, by name.
-            real: real-valued weights of those of them that hold quantised ones, float32 (n,), by name.
+            real: real-valued weights of those of them that hold quantized ones, float32 (n,), by name.
             settings: of the update.
         """
         self._model, self._threads, self._gpu, self._shapes = model, threads, gpu, dict(shapes)
@@ -99,7 +99,7 @@ class BaseEngine(ABC):
         self.load_parameters({name: state[f"parameters/{name}"] for name in self._shapes})
 
     def _named_moments(self) -> dict[str, np.ndarray]:
-        """The optimiser's moments as {"adam_mean/dense1.weight": float32 (n,), ...}."""
+        """The optimizer's moments as {"adam_mean/dense1.weight": float32 (n,), ...}."""
         return {
             f"{self._model.optimizer}_{moment}/{name}": value
             for name, values in self._moments.items()

@@ -1,7 +1,7 @@
 """A yardstick for speed: binary-weight training written with Gluon's layers and MXNet's operators as they come.
 
 `bench` runs it beside the engine, so that before and after are measured in one process. It is never used for results:
-its batch normalisation is Gluon's own, and it can neither evaluate nor be saved. The layers, their shapes and the
+its batch normalization is Gluon's own, and it can neither evaluate nor be saved. The layers, their shapes and the
 update rule are those of the engine. Import this module only after an engine is open: that sets the number of threads.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class PlainEngine:
-    """A network that trains with one operator after another: draw, binarise, forward, backward, Adam, clip."""
+    """A network that trains with one operator after another: draw, binarize, forward, backward, Adam, clip."""
 
     def __init__(self, model: ModelSettings, input_shape: tuple[int, ...], seed: int) -> None:
         check_known("gluon", model)
@@ -79,12 +79,12 @@ class PlainEngine:
 
 
 def _network(shapes: list[LayerShape], model: ModelSettings) -> gluon.nn.HybridSequential:
-    """Linear layer, (pooling), batch normalisation, ReLU, layer after layer; no ReLU after the last."""
+    """Linear layer, (pooling), batch normalization, ReLU, layer after layer; no ReLU after the last."""
     network = gluon.nn.HybridSequential()
     for position, shape in enumerate(shapes, 1):
         network.add(_layer(shape))
         if position < len(shapes) and isinstance(shapes[position].layer, MaxPool):
-            continue  # normalised after pooling
+            continue  # normalized after pooling
         channels, momentum = shape.output_shape[0], 1 - model.batch_norm_alpha
         network.add(gluon.nn.BatchNorm(momentum=momentum, epsilon=model.batch_norm_epsilon, in_channels=channels))
         if position < len(shapes):
@@ -102,5 +102,5 @@ def _layer(shape: LayerShape) -> gluon.HybridBlock:
 
 
 def _lr_scale(shape: LayerShape, model: ModelSettings) -> float:
-    """1 / Glorot's initialisation limit, as the engine has it."""
+    """1 / Glorot's initialization limit, as the engine has it."""
     return 1.0 if model.lr_scale == "none" else float(1 / np.sqrt(1.5 / (shape.fan_in + shape.fan_out)))

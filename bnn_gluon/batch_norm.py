@@ -1,4 +1,4 @@
-"""The papers' batch normalisations: what follows from the statistics of a channel, and how the gradient goes back.
+"""The papers' batch normalizations: what follows from the statistics of a channel, and how the gradient goes back.
 
 Over a batch (and the pixels of a convolution's output) of x, with c = x - mean and the biased variance v = mean(c * c):
 
@@ -33,7 +33,7 @@ class BatchNorm(Protocol):
         """The spread that is averaged, r, and r' (float32 or float64), from the variance of `count` values."""
 
     def scale(self, gamma: Array, spread: Array, epsilon: np.float32) -> Array:
-        """What the centred input is multiplied by in evaluation."""
+        """What the centered input is multiplied by in evaluation."""
 
 
 class BinaryConnectBatchNorm:
@@ -75,7 +75,7 @@ class LasagneBatchNorm:
 class TorchBatchNorm:
     """r = 1 / sqrt(v + epsilon), and the unbiased variance is averaged, n / (n - 1) times the batch's (0 of one image).
 
-    The "plain" batch normalisation at the output of BinaryNet's Torch7 networks.
+    The "plain" batch normalization at the output of BinaryNet's Torch7 networks.
     Source: torch/nn, BatchNormalization.lua and lib/THNN/generic/BatchNormalization.c.
     """
 
@@ -91,13 +91,13 @@ class TorchBatchNorm:
 
 
 class ShiftBatchNorm:
-    """Shift-based batch normalisation: all that an input is multiplied by is a power of two.
+    """Shift-based batch normalization: all that an input is multiplied by is a power of two.
 
     Forward: v = mean(c * AP2(c)), inv_std = 1 / sqrt(v + epsilon), s = AP2(inv_std), y = AP2(gamma) * s * c + beta. The
     unrounded inv_std is averaged; in evaluation s = AP2(average).
 
     Gradient: dx = AP2(gamma) * s * (g - mean(g) - s^2 * AP2(c) * mean(AP2(c) * g)), dgamma = sum(AP2(s * c) * g),
-    dbeta = sum(g). It is not that of the forward formula, but the one of a plain batch normalisation with every factor
+    dbeta = sum(g). It is not that of the forward formula, but the one of a plain batch normalization with every factor
     rounded: r = s, r' = s^3. As s is a power of two, AP2(s * c) = s * AP2(c).
 
     Source: itayhubara/BinaryNet, BatchNormalizationShiftPow2.lua and SpatialBatchNormalizationShiftPow2.lua;

@@ -1,4 +1,4 @@
-"""Compile ahead: `python -m bnn_gluon.compile` leaves nothing to compile for the catalogue's networks.
+"""Compile ahead: `python -m bnn_gluon.compile` leaves nothing to compile for the catalog's networks.
 
 numba compiles a function when it is first called, and keeps it for all later processes. Processes that begin together
 would each compile the same ones: before they begin, this trains a narrow twin of each network for a step.
@@ -17,7 +17,7 @@ from bnn_gluon.kernels.compiled import kept_in
 
 
 def compile_all() -> None:
-    """Train every network of the catalogue that is made of this package's functions, of 8 filters and units a layer."""
+    """Train every network of the catalog that is made of this package's functions, of 8 filters and units a layer."""
     models = {}
     for recipe in map(_narrow, benchmark_ids()):
         if recipe.model.architecture not in NETWORKS:

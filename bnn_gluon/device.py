@@ -1,6 +1,6 @@
 """What MXNet computes on a GPU, and what goes there and back.
 
-A network's products, nearly all of its work, are made on the GPU. Normalisation, activations, random draws and updates
+A network's products, nearly all of its work, are made on the GPU. Normalization, activations, random draws and updates
 are compiled for the CPU and work in its memory, so arrays are copied before and after. GluonCV's networks are wholly on
 the GPU, but for their update. `gpu` is a context of MXNet's: `mxnet.gpu(0)`, or in tests `mxnet.cpu(1)`, which has a
 memory of its own too.

@@ -1,4 +1,4 @@
-"""The engine for the networks of this house's layers: quantised weights, and activations and losses of every recipe.
+"""The engine for the networks of this house's layers: quantized weights, and activations and losses of every recipe.
 
 Import this module only once the number of threads is set: see `bnn_gluon.engine.open`.
 """
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 class GluonEngine(BaseEngine):
     """One network with its training rule: see `benchmarks.engine.Engine`.
 
-    Of a layer that is quantised, the network holds the quantised weights; the real-valued ones and the optimiser's
-    moments are NumPy arrays, and the next step's quantised weights are written straight into the network's memory. An
+    Of a layer that is quantized, the network holds the quantized weights; the real-valued ones and the optimizer's
+    moments are NumPy arrays, and the next step's quantized weights are written straight into the network's memory. An
     evaluation borrows the network: it writes the weights that it wants and afterwards those of the coming step, which
     can be drawn again.
     """
@@ -41,7 +41,7 @@ class GluonEngine(BaseEngine):
         layers = self._layers = rules.layers_of(model, input_shape)
         self._network = Network(layers, model, gpu)
         real = {
-            layer.weight: np.empty(math.prod(layer.weight_shape), np.float32) for layer in layers if layer.quantised
+            layer.weight: np.empty(math.prod(layer.weight_shape), np.float32) for layer in layers if layer.quantized
         }
         shapes = {name: shape for layer in layers for name, shape in layer.parameters.items()}
         settings = UpdateSettings(
@@ -70,7 +70,7 @@ class GluonEngine(BaseEngine):
         for name in self._differentiated.keys() - self._real.keys():
             parameter = self._differentiated[name]
             parameter.set_data(nd.array(np.reshape(parameters[name], parameter.shape), dtype="float32"))
-        self._quantise()
+        self._quantize()
 
     def describe(self) -> dict[str, Any]:
         described = super().describe()
@@ -83,7 +83,7 @@ class GluonEngine(BaseEngine):
         self, images: np.ndarray, labels: np.ndarray, lr: float, uniforms: Mapping[str, np.ndarray] | None = None
     ) -> float:
         if uniforms is not None:
-            self._quantise(uniforms)
+            self._quantize(uniforms)
         batch_size = self._epoch_batch_size or len(images)
         divisor = batch_size if self._model.loss_divisor == "batch_size" else 1
 
@@ -92,10 +92,10 @@ class GluonEngine(BaseEngine):
 
         loss = self._network.step(images, loss_of, self._drawn(len(images)))
         self._update_parameters(lr)
-        self._quantise()
+        self._quantize()
         return loss
 
-    # -- random draws and quantised weights ----------------------------------------------------------------------------
+    # -- random draws and quantized weights ----------------------------------------------------------------------------
 
     def _draw(self, tensor: int, step: int) -> Draw:
         """Which random draw it is: tensor number, step, and the seed's two halves."""
@@ -126,24 +126,24 @@ class GluonEngine(BaseEngine):
             quantize.draw_thresholds(*numbers, values)
         return values
 
-    def _quantised(self) -> Iterator[tuple[int, Layer, np.ndarray, np.ndarray]]:
-        """The layers that are quantised with their positions, real-valued weights, and the network's: both flat."""
+    def _quantized(self) -> Iterator[tuple[int, Layer, np.ndarray, np.ndarray]]:
+        """The layers that are quantized with their positions, real-valued weights, and the network's: both flat."""
         nd.waitall()
         for position, layer in enumerate(self._layers):
-            if layer.quantised:
+            if layer.quantized:
                 used = view(self._differentiated[layer.weight].data())
                 yield position, layer, self._real[layer.weight], used
 
-    def _quantise(self, uniforms: Mapping[str, np.ndarray] | None = None) -> None:
+    def _quantize(self, uniforms: Mapping[str, np.ndarray] | None = None) -> None:
         """Set the weights that the coming step uses, drawn with `uniforms` if given."""
-        for position, layer, weights, used in self._quantised():
+        for position, layer, weights, used in self._quantized():
             limit = self._limits[layer.weight]
             if uniforms is not None and layer.weights == "stochastic":
                 drawn = np.ascontiguousarray(uniforms[layer.weight], np.float32).reshape(-1)
                 quantize.compare_with_uniforms(weights, limit, drawn, used)
             else:
                 draw = self._draw(position, self._step + 1)
-                quantize.quantise(layer.weights, self._model.zero_weight, weights, limit, draw, used)
+                quantize.quantize(layer.weights, self._model.zero_weight, weights, limit, draw, used)
 
     # -- evaluation ----------------------------------------------------------------------------------------------------
 
@@ -156,15 +156,15 @@ class GluonEngine(BaseEngine):
                     self._write_evaluation_weights(number)
                 scores.append(self._network.scores(images[start : start + batch_size]))
         finally:
-            self._quantise()
+            self._quantize()
         return np.concatenate(scores)
 
     def _write_evaluation_weights(self, batch_number: int) -> None:
         """Set the weights that the evaluation of a batch, from 1, uses."""
-        for position, layer, weights, used in self._quantised():
+        for position, layer, weights, used in self._quantized():
             kind = self._evaluation_kinds[position]
             if kind == "real":
                 used[:] = weights
                 continue
             draw = self._draw(rules.EVALUATION_WEIGHTS + position, batch_number)
-            quantize.quantise(kind, self._model.zero_weight, weights, self._limits[layer.weight], draw, used)
+            quantize.quantize(kind, self._model.zero_weight, weights, self._limits[layer.weight], draw, used)

@@ -32,13 +32,13 @@ class Drawn(NamedTuple):
 
 
 class Network:
-    """Stage after stage; in each a linear layer, then pooling, batch normalisation and activation as the recipe says.
+    """Stage after stage; in each a linear layer, then pooling, batch normalization and activation as the recipe says.
 
     Source: mnist.py and cifar10.py of BinaryConnect and BinaryNet.
 
     Attributes:
         parameters: Gluon's, by the house's names, in network order: "conv1.weight", "conv1.bias", "bn1.gamma", ...
-            The weights are what the forward pass uses, so in training the quantised ones.
+            The weights are what the forward pass uses, so in training the quantized ones.
         running: the moving averages by name, float32 (channels,): "bn1.running_mean", "bn1.running_std", ...
     """
 

@@ -71,10 +71,10 @@ def fill_uniform_chunk(uniform, chunk, tensor, step, k0, k1):  # type: ignore[no
 Draw = tuple[np.uint32, np.uint32, np.uint32, np.uint32]  # which draw it is: tensor, step, k0, k1
 
 
-def quantise(
-    kind: str, zero_weight: str, weights: np.ndarray, limit: np.float32, draw: Draw, quantised: np.ndarray
+def quantize(
+    kind: str, zero_weight: str, weights: np.ndarray, limit: np.float32, draw: Draw, quantized: np.ndarray
 ) -> None:
-    """Set `quantised`, float32 (n,), to what the forward pass uses of real-valued weights.
+    """Set `quantized`, float32 (n,), to what the forward pass uses of real-valued weights.
 
     Args:
         kind: "deterministic", "stochastic" or "ternary": see `benchmarks.recipe.settings.ModelSettings.weights`.
@@ -84,13 +84,13 @@ def quantise(
         draw: which random draw it is, if stochastic.
     """
     if kind == "stochastic":
-        binarize_stochastic(weights, limit, *draw, quantised)
+        binarize_stochastic(weights, limit, *draw, quantized)
     elif kind == "ternary":
-        ternarize(weights, limit, quantised)
+        ternarize(weights, limit, quantized)
     elif zero_weight == "minus":
-        binarize_zero_to_minus(weights, limit, quantised)
+        binarize_zero_to_minus(weights, limit, quantized)
     else:
-        binarize_deterministic(weights, limit, quantised)
+        binarize_deterministic(weights, limit, quantized)
 
 
 @numba.njit(inline="always")

@@ -1,10 +1,10 @@
-"""A stage: a linear layer with its pooling, batch normalisation and activation, forward, backward and in evaluation.
+"""A stage: a linear layer with its pooling, batch normalization and activation, forward, backward and in evaluation.
 
 `linear`, or on a GPU `gpu`, computes and differentiates the linear layers; what follows them is done by `pooling` and
 `fused` in a few passes over memory. What a stage gives stands in the memory of the NDArray that the next stage reads,
 and its gradient is worked on in place.
 
-The bias of a convolution needs no pass over memory where batch normalisation takes it off again: it moves the mean. So
+The bias of a convolution needs no pass over memory where batch normalization takes it off again: it moves the mean. So
 sums that tie in a pooling window tie whatever the bias, as they do if it is added to the finished sums of a binary
 network, which are whole numbers.
 """
@@ -40,7 +40,7 @@ class Pool(NamedTuple):
 
 
 class Normalization(NamedTuple):
-    """A batch normalisation with its constants; alpha is the weight of a batch in the moving averages."""
+    """A batch normalization with its constants; alpha is the weight of a batch in the moving averages."""
 
     formulas: BatchNorm
     epsilon: np.float32
@@ -52,7 +52,7 @@ class Stage:
     """A stage of the network.
 
     Attributes:
-        gamma, beta: Gluon parameters of the batch normalisation, (channels,), if it has some.
+        gamma, beta: Gluon parameters of the batch normalization, (channels,), if it has some.
         bias: Gluon parameter, (channels,), if `linear` does not add one itself.
         running_mean, running_spread: moving averages, float32 (channels,), which start at 0 and 1.
     """
@@ -69,7 +69,7 @@ class Stage:
         pools_last: bool = False,
     ) -> None:
         """`linear`: a `Linear`, or what has its three methods. `pools_last`: behind the activation, not before the
-        batch normalisation."""
+        batch normalization."""
         self._linear, self._activation = linear, activation
         self._norm = normalization
         self._pool_before = None if pools_last else pool
@@ -213,7 +213,7 @@ class Stage:
     # -- names ---------------------------------------------------------------------------------------------------------
 
     def parameters(self, layer: str, norm: str) -> dict[str, gluon.Parameter]:
-        """Gluon's parameters by the names of a linear layer and a batch normalisation."""
+        """Gluon's parameters by the names of a linear layer and a batch normalization."""
         named = {
             f"{layer}.weight": self._linear.weight,
             f"{layer}.bias": self._linear.bias if self.bias is None else self.bias,
@@ -223,7 +223,7 @@ class Stage:
         return {name: parameter for name, parameter in named.items() if parameter is not None}
 
     def running(self, norm: str) -> dict[str, np.ndarray]:
-        """The moving averages by the name of a batch normalisation."""
+        """The moving averages by the name of a batch normalization."""
         if self._norm is None:
             return {}
         names = f"{norm}.running_mean", f"{norm}.running_{self._norm.formulas.spread}"
@@ -231,7 +231,7 @@ class Stage:
 
 
 class Named(NamedTuple):
-    """A stage with the names of its linear layer and of its batch normalisation."""
+    """A stage with the names of its linear layer and of its batch normalization."""
 
     stage: Stage
     layer: str

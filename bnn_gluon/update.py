@@ -27,10 +27,10 @@ _ap2 = numba.njit(inline="always")(ap2)
 
 
 @parallel.loop
-def add_penalty(part, gradient, parameter, quantised, of_parameter, of_quantised):  # type: ignore[no-untyped-def]
-    """gradient += of_parameter * parameter + of_quantised * quantised; arrays float32 (n,), the others float32."""
+def add_penalty(part, gradient, parameter, quantized, of_parameter, of_quantized):  # type: ignore[no-untyped-def]
+    """gradient += of_parameter * parameter + of_quantized * quantized; arrays float32 (n,), the others float32."""
     for i in parallel.share(part, gradient.size):
-        gradient[i] += of_parameter * parameter[i] + of_quantised * quantised[i]
+        gradient[i] += of_parameter * parameter[i] + of_quantized * quantized[i]
 
 
 @parallel.loop

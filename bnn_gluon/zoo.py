@@ -1,4 +1,4 @@
-"""GluonCV's networks for CIFAR-10, trained as GluonCV trains them: real-valued references for what binarisation costs.
+"""GluonCV's networks for CIFAR-10, trained as GluonCV trains them: real-valued references for what binarization costs.
 
 The network is GluonCV's own, with Gluon's autograd; the update is this house's, because that of MXNet 1.9.1 keeps the
 learning rate in the velocity, which the one that GluonCV trained with did not (apache/mxnet#15543).
@@ -47,7 +47,7 @@ class ZooEngine(BaseEngine):
         self._net, self._loss = build(model, gpu), gluon.loss.SoftmaxCrossEntropyLoss()
         named = house_names(self._net)
         trained = {name: parameter for name, parameter in named.items() if parameter.grad_req != "null"}
-        # gamma and beta of a normalisation that has none are 1 and 0 in Gluon, and not worth a name.
+        # gamma and beta of a normalization that has none are 1 and 0 in Gluon, and not worth a name.
         self._parameters = {name: named[name] for name in named if name in trained or ".running_" in name}
         shapes = {name: parameter.shape for name, parameter in self._parameters.items()}
         # Weights, biases, gamma and beta alike: see `benchmarks.recipe.settings.ModelSettings`, "Update".
@@ -92,8 +92,8 @@ class ZooEngine(BaseEngine):
         self, images: np.ndarray, labels: np.ndarray, lr: float, uniforms: Mapping[str, np.ndarray] | None = None
     ) -> float:
         """See `benchmarks.engine.Engine`; nothing is stochastic, so `uniforms` has no meaning."""
-        pixels = normalised(images, self._gpu)
-        # On the CPU, MXNet moves running statistics in the backward pass, and that of a normalisation without gamma and
+        pixels = normalized(images, self._gpu)
+        # On the CPU, MXNet moves running statistics in the backward pass, and that of a normalization without gamma and
         # beta, the first of some networks, takes place only if somebody wants the gradient of its input.
         pixels.attach_grad()
         with autograd.record():
@@ -112,11 +112,11 @@ class ZooEngine(BaseEngine):
 
     def scores(self, images: np.ndarray, batch_size: int) -> np.ndarray:
         batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
-        return np.concatenate([self._net(normalised(batch, self._gpu)).asnumpy() for batch in batches])
+        return np.concatenate([self._net(normalized(batch, self._gpu)).asnumpy() for batch in batches])
 
 
-def normalised(images: np.ndarray, gpu: Any | None = None) -> Any:
-    """Images in [0, 1], float32 (N, 3, rows, columns), as an NDArray with each channel normalised."""
+def normalized(images: np.ndarray, gpu: Any | None = None) -> Any:
+    """Images in [0, 1], float32 (N, 3, rows, columns), as an NDArray with each channel normalized."""
     return nd.array((images - _MEAN) / _STD, dtype="float32", ctx=gpu)
 
 

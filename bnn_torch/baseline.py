@@ -1,8 +1,8 @@
-"""A yardstick for speed: binary-weight training as one writes it first in PyTorch: its layers, autograd, optimisers.
+"""A yardstick for speed: binary-weight training as one writes it first in PyTorch: its layers, autograd, optimizers.
 
 `bench` and `benchmarks.bench.throughput` run it beside the engine, eager and behind torch.compile. It is never used for
-results: its batch normalisation and its random numbers are PyTorch's own, and it can neither evaluate nor be saved.
-Layers, their shapes, the binarisation and the order of things are those of the engine.
+results: its batch normalization and its random numbers are PyTorch's own, and it can neither evaluate nor be saved.
+Layers, their shapes, the binarization and the order of things are those of the engine.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _OPTIMIZERS = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 
 
 class PlainEngine:
-    """A network that trains by autograd: binarise straight through, forward, loss, backward, update, clip."""
+    """A network that trains by autograd: binarize straight through, forward, loss, backward, update, clip."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class PlainEngine:
 
 
 class _Network(nn.Module):
-    """Linear layer, (pooling), batch normalisation, activation, layer after layer."""
+    """Linear layer, (pooling), batch normalization, activation, layer after layer."""
 
     def __init__(self, layers: list[Layer], model: ModelSettings) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Activations and batch normalisations of the papers, each as its forward pass and the gradient that its authors use.
+"""Activations and batch normalizations of the papers, each as its forward pass and the gradient that its authors use.
 
 Everything is written out in plain tensor operators, without autograd: the authors' gradients are not always those of
 the forward formulas, and a step that is one function of tensors can be compiled and captured as a whole.
@@ -135,12 +135,12 @@ def _swish(beta: float) -> Estimator:
     return Estimator(f, slope)
 
 
-# -- batch normalisation -----------------------------------------------------------------------------------------------
+# -- batch normalization -----------------------------------------------------------------------------------------------
 
-# How a batch normalisation follows from the variance: a function of variance, float32 (channels,), epsilon and the
+# How a batch normalization follows from the variance: a function of variance, float32 (channels,), epsilon and the
 # number of values a channel that gives
 #   what is averaged beside the mean;
-#   the factor r that the centred input is multiplied by, beside gamma;
+#   the factor r that the centered input is multiplied by, beside gamma;
 #   r', with which the gradient of r reaches the input x: -gamma * r' * sum(g * (x - mean)) / count * (x - mean).
 
 
@@ -171,7 +171,7 @@ def _itself(x: Tensor) -> Tensor:
 
 
 class BatchNorm(NamedTuple):
-    """A batch normalisation, over the batch and the pixels of a convolution's output, of float32 tensors.
+    """A batch normalization, over the batch and the pixels of a convolution's output, of float32 tensors.
 
     Forward, with c = x - mean and R the rounding: variance = mean(c * R(c)), y = R(gamma) * factor * c + beta.
     Gradient, with g that of y and count the number of values a channel:
@@ -199,12 +199,12 @@ class BatchNorm(NamedTuple):
         """Output and what the backward pass needs."""
         axes, count = _batch_axes(x), x.numel() // x.shape[1]
         mean = x.mean(axes)
-        centred = x - _wide(mean, x)
-        variance = (centred * self.rounded(centred)).mean(axes)
+        centered = x - _wide(mean, x)
+        variance = (centered * self.rounded(centered)).mean(axes)
         spread, factor, slope = self.formulas(variance, epsilon, count)
         scale = self.rounded(gamma) * factor
         moments = Moments(mean, spread, scale, factor, self.rounded(gamma) * slope)
-        return centred * _wide(scale, x) + _wide(beta, x), moments
+        return centered * _wide(scale, x) + _wide(beta, x), moments
 
     def output(self, x: Tensor, moments: Moments, beta: Tensor) -> Tensor:
         """The output of `forward` again."""

@@ -25,7 +25,7 @@ class Pass(NamedTuple):
         loss: float32 ().
         weights: gradients of the weights that were used, in the network's dtype and their own shapes.
         affine: of biases, gammas and betas, float32, flat, in the order of `Network.affine`.
-        statistics: mean and spread of every batch normalisation, float32, flat, in the order of `Network.running`.
+        statistics: mean and spread of every batch normalization, float32, flat, in the order of `Network.running`.
     """
 
     loss: Tensor

@@ -168,7 +168,7 @@ def _plus_or_minus(plus: Tensor, limit: float) -> Tensor:
     return plus.to(torch.float32) * (2 * limit) - limit
 
 
-class Quantiser(NamedTuple):
+class Quantizer(NamedTuple):
     """How a layer's weights become what products use: see `benchmarks.recipe.settings.ModelSettings.weights`.
 
     Attributes:

@@ -94,7 +94,7 @@ class Batches:
     def __init__(
         self, images: Tensor, labels: Tensor, batch_size: int, batches: int, sizes: int, crops: Crops | None
     ) -> None:
-        """For epochs of so many batches at first, with so many `sizes` of the optimiser's in a step (see
+        """For epochs of so many batches at first, with so many `sizes` of the optimizer's in a step (see
         `benchmarks.engine.updates.Rule`), and of images that are changed like those of `crops`."""
         self.images, self.labels, self.batch_size = images, labels, batch_size
         self.capacity = capacity = max(batches, len(images) // batch_size)

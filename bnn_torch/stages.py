@@ -1,4 +1,4 @@
-"""A stage of the network, forward and backward: a linear layer with its dropout, pooling, batch normalisation and
+"""A stage of the network, forward and backward: a linear layer with its dropout, pooling, batch normalization and
 activation, which are its parts, in the recipe's order.
 
 Both directions are plain functions of tensors, so that a whole training step can be compiled, or captured in a CUDA
@@ -10,7 +10,7 @@ graph. What is computed in which float type:
   -1, 0 and +1, whether they are padded with zeros or with copies of themselves, products of them, and their sums up to
   256. Rounded are images, ReLU and dropped-out activations, real-valued weights (in a network that has some layers of
   them, in these layers only), larger sums, and all gradients that enter or leave a linear layer.
-* All else (bias, pooling, batch normalisation, activation, loss, penalties, update) in float32, whatever `dtype` is;
+* All else (bias, pooling, batch normalization, activation, loss, penalties, update) in float32, whatever `dtype` is;
   the thresholds of ternary weights and activations are means in float64, rounded to float32.
 * Evaluation in float32 products, of TF32 unless the engine's precision is float32.
 """
@@ -75,7 +75,7 @@ class Stage:
             *_on_linear_output(layer, model),
             *([] if draws.output_mask is None else [Dropout(draws.output_mask, key)]),
             *(pool if pools_first else []),
-            *_normalised(layer, draws.thresholds, model, key),
+            *_normalized(layer, draws.thresholds, model, key),
             *([] if pools_first else pool),
         ]
 
@@ -102,7 +102,7 @@ class Stage:
         return {
             name: value
             for part, taped in zip(self._parts, tape, strict=True)
-            if isinstance(part, Normalised)
+            if isinstance(part, Normalized)
             for name, value in part.statistics(taped).items()
         }
 
@@ -118,15 +118,15 @@ def _on_linear_output(layer: Layer, model: ModelSettings) -> list[Part]:
     if layer.linear_output == "none":
         return []
     kind = layer.norm_kind if layer.linear_output == "batch_norm_relu" else "none"
-    return [Normalised(layer.linear_norm, kind, LINEAR_RELU, model)]
+    return [Normalized(layer.linear_norm, kind, LINEAR_RELU, model)]
 
 
-def _normalised(layer: Layer, thresholds: Thresholds | None, model: ModelSettings, key: quantize.Key) -> list[Part]:
-    """Batch normalisation and activation, where there are any."""
+def _normalized(layer: Layer, thresholds: Thresholds | None, model: ModelSettings, key: quantize.Key) -> list[Part]:
+    """Batch normalization and activation, where there are any."""
     if layer.last:
-        return [] if layer.norm_kind == "none" else [Normalised(layer.norm, layer.norm_kind, None, model)]
+        return [] if layer.norm_kind == "none" else [Normalized(layer.norm, layer.norm_kind, None, model)]
     drawn = None if thresholds is None else Drawn(thresholds, key)
-    return [Normalised(layer.norm, layer.norm_kind, activation(layer.activation, model), model, drawn)]
+    return [Normalized(layer.norm, layer.norm_kind, activation(layer.activation, model), model, drawn)]
 
 
 # -- parts -------------------------------------------------------------------------------------------------------------
@@ -230,8 +230,8 @@ class Drawn(NamedTuple):
     key: quantize.Key
 
 
-class Normalised:
-    """Batch normalisation, if there is one, and an activation, if there is one.
+class Normalized:
+    """Batch normalization, if there is one, and an activation, if there is one.
 
     What the activation acts on is computed again in the backward pass, not kept: that would take as much memory again.
     """
@@ -239,7 +239,7 @@ class Normalised:
     def __init__(
         self, name: str, kind: str, activation: Activation | None, model: ModelSettings, drawn: Drawn | None = None
     ) -> None:
-        """`name` and `kind` are those of the batch normalisation, `kind` "none" if there is none."""
+        """`name` and `kind` are those of the batch normalization, `kind` "none" if there is none."""
         self._activation, self._drawn = activation, drawn
         self._norm, self._epsilon = BATCH_NORMS.get(kind), model.batch_norm_epsilon
         self._by_batch, self._affine = model.evaluation_statistics == "batch", kind != "torch_no_affine"
@@ -247,7 +247,7 @@ class Normalised:
         self._mean, self._spread = f"{name}.running_mean", f"{name}.running_{SPREADS.get(kind)}"
 
     def forward(self, x: Tensor, given: Given) -> tuple[Tensor, tuple[Tensor, Moments | None]]:
-        y, moments = self._normalise(x, given)
+        y, moments = self._normalize(x, given)
         if self._activation is not None:
             y = self._activation.forward(y, *self._thresholds(y, given))
         return y, (x, moments)
@@ -271,13 +271,13 @@ class Normalised:
 
     def evaluate(self, x: Tensor, given: Given) -> Tensor:
         if self._norm is None or self._by_batch:
-            y, _ = self._normalise(x, given)
+            y, _ = self._normalize(x, given)
         else:
             averages = given.values[self._mean], given.values[self._spread]
             y = self._norm.evaluate(x, *self._scale_and_shift(x, given), *averages, self._epsilon)
         return y if self._activation is None else self._activation.forward(y)
 
-    def _normalise(self, x: Tensor, given: Given) -> tuple[Tensor, Moments | None]:
+    def _normalize(self, x: Tensor, given: Given) -> tuple[Tensor, Moments | None]:
         """By the statistics of the batch."""
         if self._norm is None:
             return x, None

@@ -86,7 +86,7 @@ class TorchEngine:
         check_parameters(parameters, expected)
         self._set(parameters, self._variables.weights, self._variables.affine)
         self._variables.running.copy_(self._flat(parameters, self._network.running))
-        self._training.quantise(self._variables)
+        self._training.quantize(self._variables)
 
     def state(self) -> dict[str, np.ndarray]:
         state = {f"parameters/{name}": value for name, value in self.parameters().items()}
@@ -163,7 +163,7 @@ class TorchEngine:
         self, images: np.ndarray, labels: np.ndarray, lr: float, uniforms: Mapping[str, np.ndarray] | None = None
     ) -> float:
         if uniforms is not None:
-            self._training.quantise(self._variables, uniforms)
+            self._training.quantize(self._variables, uniforms)
         result = self._train(images, labels, lr, len(images))
         weights = [gradient.to(torch.float32).cpu().numpy().copy() for gradient in result.weights]
         names = [layer.weight for layer in self._network.layers]

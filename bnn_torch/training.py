@@ -1,5 +1,5 @@
 """One training step as a function of tensors, which it changes in place: gradients, running statistics, penalties,
-update, clip, and the quantised weights of the next step."""
+update, clip, and the quantized weights of the next step."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Variables(NamedTuple):
 
     Attributes:
         weights: real-valued weights of each layer, float32 (chunks, 4, 1024): see `quantize`.
-        used: what products use in the coming step, of the same shape, in the network's dtype: quantised weights, or the
+        used: what products use in the coming step, of the same shape, in the network's dtype: quantized weights, or the
             real-valued ones of layers that are real.
         affine: biases, gammas and betas, float32, flat, in the order of `Network.affine`.
         running: running statistics, float32, flat, in the order of `Network.running`.
-        weight_moments, affine_moments: what the optimiser keeps beside them.
+        weight_moments, affine_moments: what the optimizer keeps beside them.
         step: updates done, int64 ().
     """
 
@@ -63,8 +63,8 @@ class Training:
         self._network, self._device = network, device
         layers = network.layers
         self._shapes = [layer.weight_shape for layer in layers]
-        self._quantisers = _quantisers(layers, model, key)
-        self._evaluation_quantisers = _evaluation_quantisers(self._quantisers, layers, model)
+        self._quantizers = _quantizers(layers, model, key)
+        self._evaluation_quantizers = _evaluation_quantizers(self._quantizers, layers, model)
         still = frozen(layers)
         scales = lr_scales(layers, model)
         decays = {name: penalty for name, penalty in penalties(layers, model).items() if name not in still}
@@ -114,7 +114,7 @@ class Training:
         Args:
             images: float32 (N, channels, rows, columns).
             labels: int64 (N,).
-            sizes: those of the optimiser's rule for this step, float32 (n,).
+            sizes: those of the optimizer's rule for this step, float32 (n,).
             loss_divisor: what the loss is divided by.
         """
         shaped = [quantize.from_chunks(w, shape) for w, shape in zip(variables.used, self._shapes, strict=True)]
@@ -126,7 +126,7 @@ class Training:
         for number, gradient in enumerate(result.weights):
             if self._trained[number]:
                 self._update_weights(variables, number, quantize.in_chunks(gradient), step_size, more)
-            used = self._quantisers[number](variables.weights[number], variables.step + 2)
+            used = self._quantizers[number](variables.weights[number], variables.step + 2)
             variables.used[number].copy_(used)
         variables.step.add_(1)
         return result
@@ -149,36 +149,36 @@ class Training:
         g, penalty = gradient.to(torch.float32), self._penalties[number]
         if penalty is not None and penalty.decay:
             g = g + penalty.decay * weights
-        if penalty is not None and penalty.quantised:
-            g = g + penalty.quantised * variables.used[number].to(torch.float32)
+        if penalty is not None and penalty.quantized:
+            g = g + penalty.quantized * variables.used[number].to(torch.float32)
         updated = self._update(weights, g, moments, step_size * self._scales[number], *more)
         limit = self._limits[number]
         weights.copy_(updated.parameter if limit == np.inf else updated.parameter.clamp(-limit, limit))
         _copy(moments, updated.moments)
 
-    def quantise(self, variables: Variables, uniforms: Mapping[str, np.ndarray] | None = None) -> None:
+    def quantize(self, variables: Variables, uniforms: Mapping[str, np.ndarray] | None = None) -> None:
         """Set the weights that the coming step uses, those of stochastic layers by `uniforms`, by name, if given."""
-        for number, (layer, quantiser) in enumerate(zip(self._network.layers, self._quantisers, strict=True)):
+        for number, (layer, quantizer) in enumerate(zip(self._network.layers, self._quantizers, strict=True)):
             weights = variables.weights[number]
-            if uniforms is not None and quantiser.kind == "stochastic":
+            if uniforms is not None and quantizer.kind == "stochastic":
                 drawn = torch.from_numpy(np.array(uniforms[layer.weight], np.float32)).to(self._device)
-                used = quantize.compare_with_uniforms(weights, quantiser.limit, quantize.in_chunks(drawn))
+                used = quantize.compare_with_uniforms(weights, quantizer.limit, quantize.in_chunks(drawn))
             else:
-                used = quantiser(weights, variables.step + 1)
+                used = quantizer(weights, variables.step + 1)
             variables.used[number].copy_(used)
 
     def evaluation_weights(self, variables: Variables, batch: int) -> list[Tensor]:
         """The weights with which a batch, numbered from 1, is evaluated, float32, of each layer in its shape."""
         number = torch.full_like(variables.step, batch)
-        parts = zip(self._evaluation_quantisers, variables.weights, self._shapes, strict=True)
-        return [quantize.from_chunks(quantiser(w, number), shape) for quantiser, w, shape in parts]
+        parts = zip(self._evaluation_quantizers, variables.weights, self._shapes, strict=True)
+        return [quantize.from_chunks(quantizer(w, number), shape) for quantizer, w, shape in parts]
 
 
-def _quantisers(layers: list[Layer], model: ModelSettings, key: quantize.Key) -> list[quantize.Quantiser]:
-    """How training quantises the weights of each layer."""
+def _quantizers(layers: list[Layer], model: ModelSettings, key: quantize.Key) -> list[quantize.Quantizer]:
+    """How training quantizes the weights of each layer."""
     limits = weight_limits(layers, model)
     return [
-        quantize.Quantiser(
+        quantize.Quantizer(
             kind=layer.weights,
             limit=float(limits.get(layer.weight, 0)),
             zero_weight=model.zero_weight,
@@ -190,14 +190,14 @@ def _quantisers(layers: list[Layer], model: ModelSettings, key: quantize.Key) ->
     ]
 
 
-def _evaluation_quantisers(
-    training: list[quantize.Quantiser], layers: list[Layer], model: ModelSettings
-) -> list[quantize.Quantiser]:
+def _evaluation_quantizers(
+    training: list[quantize.Quantizer], layers: list[Layer], model: ModelSettings
+) -> list[quantize.Quantizer]:
     """How evaluation does, with random draws of its own."""
     kinds = evaluation_kinds(layers, model)
     return [
-        quantiser._replace(kind=kind, tensor=EVALUATION_WEIGHTS + quantiser.tensor)
-        for quantiser, kind in zip(training, kinds, strict=True)
+        quantizer._replace(kind=kind, tensor=EVALUATION_WEIGHTS + quantizer.tensor)
+        for quantizer, kind in zip(training, kinds, strict=True)
     ]
 
 

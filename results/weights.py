@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 FIRST_LINE = b"binary network weights 1\n"
 SUFFIX = ".weights"
-# What a git repository should hold of one run: the binary networks of the catalogue, but for BinaryNet's 3x4096 for
+# What a git repository should hold of one run: the binary networks of the catalog, but for BinaryNet's 3x4096 for
 # MNIST and the widened VGGNet7.
 LARGEST = 2_000_000  # bytes
 

@@ -33,7 +33,7 @@ def folders(data_root: Path, home: Path) -> dict[str, str]:
 
 
 class CommandServer:
-    """Starts the process when first asked, with another catalogue of benchmarks if one is given."""
+    """Starts the process when first asked, with another catalog of benchmarks if one is given."""
 
     def __init__(self, catalog: Path | None = None) -> None:
         self._command = [sys.executable, __file__, *([] if catalog is None else [str(catalog)])]

@@ -34,7 +34,7 @@ class Case(NamedTuple):
         benchmark: of ours.
         zero_one: 0/1 activations, else +-1.
         stochastic: how weights are drawn, else they are +-1 by their sign.
-        dropped: rates of dropout behind the dense layers, in front of their batch normalisation.
+        dropped: rates of dropout behind the dense layers, in front of their batch normalization.
         l2: factor of the sum of squares of dense weights.
         evaluation: with "binary", "real" or "stochastic" weights, of which the last goes with the batch's statistics.
         seed: of weights and images, with which no rounding error decides an activation or a maximum.
@@ -61,7 +61,7 @@ POOLED = (True, True, False, False, False)
 
 
 class Network:
-    """Two convolutions with 2x2 pooling and three dense layers, a batch normalisation behind each, H = 1.
+    """Two convolutions with 2x2 pooling and three dense layers, a batch normalization behind each, H = 1.
 
     Attributes:
         values: parameters and running statistics by the house's names.
@@ -154,8 +154,8 @@ class Network:
         self.steps += 1
         a = LR * np.sqrt(1 - 0.999**self.steps) / (1 - 0.9**self.steps)
         for name, gradient in self.gradients.items():
-            value, penalised = self.values[name], name.startswith("dense") and name.endswith(".weight")
-            g = gradient + 2 * self.case.l2 * value if penalised else gradient
+            value, penalized = self.values[name], name.startswith("dense") and name.endswith(".weight")
+            g = gradient + 2 * self.case.l2 * value if penalized else gradient
             m, v = self.moments[name]
             m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
             self.moments[name] = m, v

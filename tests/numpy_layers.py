@@ -9,7 +9,7 @@ import numpy as np
 
 
 def patches(x: np.ndarray) -> np.ndarray:
-    """The 3 x 3 neighbourhood of each pixel: (N, channels, rows, columns, 3, 3)."""
+    """The 3 x 3 neighborhood of each pixel: (N, channels, rows, columns, 3, 3)."""
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
     return np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))
 

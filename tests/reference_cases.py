@@ -182,7 +182,7 @@ def check_the_authors_training_loop(reference: Reference) -> None:
     assert wrong < 0.30  # the log ends at 23.5 %
 
 
-def check_the_authors_initialisation(opened: Opened) -> None:
+def check_the_authors_initialization(opened: Opened) -> None:
     """W ~ uniform(-H, H) whatever the layer: the same distribution as theirs; the stream of random numbers is ours."""
     with np.load(GOLDEN / "G_units.npz") as file:
         units = dict(file)

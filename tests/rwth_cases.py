@@ -96,7 +96,7 @@ class Batches(NamedTuple):
 def batches(case: Case) -> Batches:
     """The same for every case of a network. RandomState's stream is the same with every version of NumPy.
 
-    Not of 256 grey levels: sums of those have ties, and a rounding error would decide which of them is the maximum.
+    Not of 256 gray levels: sums of those have ties, and a rounding error would decide which of them is the maximum.
     """
     generator, low = np.random.RandomState(20), 0 if case.dataset == "mnist" else -1
     shape = (STEPS + 1, BATCH, *DATASETS[case.dataset].image_shape)
@@ -131,7 +131,7 @@ class Reference:
         return engine
 
     def group(self, prefix: str) -> dict[str, np.ndarray]:
-        """Arrays by our names. A bias that we leave out, because batch normalisation takes it off, is taken off running
+        """Arrays by our names. A bias that we leave out, because batch normalization takes it off, is taken off running
         means, so that the network evaluates to the same."""
         found = self._named(prefix)
         for mean, bias in self._left_out.items():
@@ -161,9 +161,9 @@ class Reference:
 
 
 def check_first_loss_and_gradients(reference: Reference) -> None:
-    """Of the loss alone: theirs of weights has that of the binary regularisation in it, and none of weight decay.
+    """Of the loss alone: theirs of weights has that of the binary regularization in it, and none of weight decay.
 
-    Biases are left out: their true gradient is zero, for batch normalisation follows.
+    Biases are left out: their true gradient is zero, for batch normalization follows.
     """
     engine = reference.engine("before")
     loss = engine.train_step(reference.images[0], reference.labels[0], reference.lr)

@@ -3,7 +3,7 @@
     python tests/state_hashes.py > before.txt  # in one checkout, then in the other
     diff before.txt after.txt
 
-Each benchmark of the catalogue, or those whose names are given (or begin like them), trains for a few steps on random
+Each benchmark of the catalog, or those whose names are given (or begin like them), trains for a few steps on random
 images in a narrower network, with every other setting as published. Then the test images' scores are computed, and with
 the binary and real-valued weights what evaluation uses. The hash is over losses, scores and the engine's whole state.
 Hashes of two machines or two versions of a framework may differ; those of two checkouts on one machine must not.

@@ -71,7 +71,7 @@ BY_HEART = Budget(90, train_images=100, epochs=100, narrower=8, valid_images=50,
 # an error as another seed does. Not among them are akshaychawla's convolutions with binary weights, which err like a
 # guess at the rates 0.00001, 0.0001, 0.001 and 0.01 (their author: "the loss doesn't seem to go down"), or stochastic
 # ones, at 0.0001; variants of VGGNet7 whose parts others have; GluonCV's networks; and rwth-lenet5-mnist-xnor, whose
-# loss grows from the start: sums of 512 products in front of a squared hinge, with no batch normalisation between.
+# loss grows from the start: sums of 512 products in front of a squared hinge, with no batch normalization between.
 BUDGETS = {
     "binaryconnect-mnist": Budget(44),  # measured: 21.7
     "binaryconnect-mnist-deterministic": Budget(36),  # measured: 8.6
@@ -152,8 +152,8 @@ def write_svhn_like(folder: Path, root: Path) -> tuple[Path, Release]:
     digits = data_prep.load("mnist", root, "unit", 9000, 1).train
     backgrounds = data_prep.load("cifar10", root, "unit", 9000, 1).train.images
     ink = np.pad(digits.images, ((0, 0), (0, 0), (2, 2), (2, 2)))
-    colours = np.random.default_rng(SEED).uniform(0.6, 1, (9000, 3, 1, 1)).astype(np.float32)
-    images = np.round(255 * (0.5 * backgrounds * (1 - ink) + colours * ink)).astype(np.uint8)
+    colors = np.random.default_rng(SEED).uniform(0.6, 1, (9000, 3, 1, 1)).astype(np.float32)
+    images = np.round(255 * (0.5 * backgrounds * (1 - ink) + colors * ink)).astype(np.uint8)
     labels = np.where(digits.labels == 0, 10, digits.labels)
     sizes = (4000, 4000, 1000)
     for official, rows in zip(svhn.OFFICIAL.files, np.split(np.arange(9000), np.cumsum(sizes)[:-1]), strict=True):

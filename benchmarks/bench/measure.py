@@ -305,10 +305,10 @@ def _round(
 
 def update_bytes(model: ModelSettings) -> int:
     """Bytes that the update of a weight moves: it reads gradient, moments and weight, and writes moments, weight and,
-    where weights are quantised, the one of the next step; float32."""
+    where weights are quantized, the one of the next step; float32."""
     moments = {"sgd": int(model.momentum > 0)}.get(model.optimizer, 2)
-    quantised = any(word != "real" for word in layer_weights(model))
-    return 4 * (1 + 2 * moments + 2 + quantised)
+    quantized = any(word != "real" for word in layer_weights(model))
+    return 4 * (1 + 2 * moments + 2 + quantized)
 
 
 def _figures(recipe: Recipe, rounds: Sequence[Round]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class Engine(Protocol):
         "bn1.gamma", "bn1.beta" and the running statistics (channels,); layers are numbered from 1 in network order."""
 
     def load_parameters(self, parameters: Mapping[str, np.ndarray]) -> None:
-        """Set all parameters; the optimiser's state is kept.
+        """Set all parameters; the optimizer's state is kept.
 
         Raises:
             ValueError: a name missing or unknown, or another shape.
@@ -202,13 +202,13 @@ def open_engine(
     precision: str = "float32",
     compile: str = "auto",
 ) -> Engine:
-    """Open an engine with freshly initialised parameters.
+    """Open an engine with freshly initialized parameters.
 
     Args:
         name: one of ENGINES.
         model: network and training rule.
         input_shape: of one image, (channels, rows, columns).
-        seed: of initialisation and of every random draw of training.
+        seed: of initialization and of every random draw of training.
         device: "cpu" or "gpu".
         threads: CPU threads; the number of usable cores if None.
         precision: of products: "float32", "tf32" (GPU) or "bf16"; gluon has float32 alone.

@@ -26,7 +26,7 @@ from benchmarks.recipe.layerwise import (
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings
 
-# What is averaged beside the mean by each batch normalisation: its parameter is "running_<spread>".
+# What is averaged beside the mean by each batch normalization: its parameter is "running_<spread>".
 SPREADS = {"binaryconnect": "std", "lasagne": "inv_std", "shift": "inv_std", "torch": "var", "torch_no_affine": "var"}
 # Numbers of the first layer's masks and thresholds among the random draws; weights count from 0, those that are drawn
 # for an evaluated batch from EVALUATION_WEIGHTS.
@@ -34,17 +34,17 @@ _FIRST_MASK, _FIRST_THRESHOLDS, _FIRST_OUTPUT_MASK, EVALUATION_WEIGHTS = 1 << 16
 
 
 class Layer(NamedTuple):
-    """A linear layer with the pooling and the batch normalisation behind it.
+    """A linear layer with the pooling and the batch normalization behind it.
 
     Attributes:
         name, norm: "conv1" and "bn1"; linear layers of each kind, and stages, are numbered from 1 in order.
         shape: of the linear layer.
-        weights: how training quantises them, "real" if not at all.
+        weights: how training quantizes them, "real" if not at all.
         biases: whether the linear layer has them.
         trained: whether weights and biases are updated.
         pool: side of the pooling windows, None without pooling.
         linear_output: what is done to the linear layer's output first: "none", "relu" or "batch_norm_relu".
-        norm_kind, alpha: of the batch normalisation, "none" if there is none.
+        norm_kind, alpha: of the batch normalization, "none" if there is none.
         activation: "none" behind the last layer.
         dropout, output_dropout: rates in front of the linear layer, and of its output.
         last: whether it is the output.
@@ -83,13 +83,13 @@ class Layer(NamedTuple):
         return self.shape.output_shape[0]
 
     @property
-    def quantised(self) -> bool:
+    def quantized(self) -> bool:
         """Whether the forward pass uses other weights than the real-valued ones."""
         return self.weights != "real"
 
     @property
     def affine(self) -> bool:
-        """Whether there is a batch normalisation with gamma and beta."""
+        """Whether there is a batch normalization with gamma and beta."""
         return self.norm_kind not in ("none", "torch_no_affine")
 
     @property
@@ -150,7 +150,7 @@ def layers_of(model: ModelSettings, input_shape: tuple[int, ...]) -> list[Layer]
 
 
 def evaluation_kinds(layers: list[Layer], model: ModelSettings) -> list[str]:
-    """How evaluation quantises the weights of each layer: see `ModelSettings.evaluation_weights`."""
+    """How evaluation quantizes the weights of each layer: see `ModelSettings.evaluation_weights`."""
     if model.evaluation_weights == "real":
         return ["real" for _ in layers]
     drawn = "stochastic" if model.evaluation_weights == "stochastic" else "deterministic"
@@ -249,7 +249,7 @@ def ap2(x: np.float32) -> np.float32:
 
 
 def glorot_limit(shape: LayerShape) -> float:
-    """sqrt(6 / (fan_in + fan_out)): the limit of Glorot and Bengio's uniform initialisation (AISTATS 2010)."""
+    """sqrt(6 / (fan_in + fan_out)): the limit of Glorot and Bengio's uniform initialization (AISTATS 2010)."""
     return math.sqrt(6 / (shape.fan_in + shape.fan_out))
 
 
@@ -265,7 +265,7 @@ def lr_scales(layers: list[Layer], model: ModelSettings) -> dict[str, np.float32
     scales: dict[str, np.float32] = {}
     if model.lr_scale == "none":
         return scales
-    for layer in (layer for layer in layers if layer.quantised):
+    for layer in (layer for layer in layers if layer.quantized):
         glorot = np.float32(1 / np.sqrt(1.5 / (layer.shape.fan_in + layer.shape.fan_out)))
         scales[layer.weight] = ap2(glorot) if model.lr_scale == "torch_glorot_ap2" else glorot
         if model.lr_scale != "glorot":
@@ -284,7 +284,7 @@ def weight_limits(layers: list[Layer], model: ModelSettings) -> dict[str, np.flo
     return {
         layer.weight: np.float32(glorot_limit(layer.shape) / 2 if half_glorot else model.weight_limit)
         for layer in layers
-        if layer.quantised
+        if layer.quantized
     }
 
 
@@ -292,7 +292,7 @@ def clip_limits(layers: list[Layer], model: ModelSettings) -> dict[str, np.float
     """H of each parameter that is clipped to +-H after an update, by name."""
     limits, untouched = weight_limits(layers, model), frozen(layers)
     found: dict[str, np.float32] = {}
-    for layer in (layer for layer in layers if layer.quantised):
+    for layer in (layer for layer in layers if layer.quantized):
         trained = [name for name in layer.parameters if ".running_" not in name and name not in untouched]
         names = trained if model.clipped == "all" else [name for name in trained if name == layer.weight]
         found |= dict.fromkeys(names, limits[layer.weight])
@@ -305,10 +305,10 @@ def frozen(layers: list[Layer]) -> set[str]:
 
 
 class Penalty(NamedTuple):
-    """What is added to a parameter's gradient: `decay` times the parameter, `quantised` times its quantised weights."""
+    """What is added to a parameter's gradient: `decay` times the parameter, `quantized` times its quantized weights."""
 
     decay: float
-    quantised: float
+    quantized: float
 
 
 def penalties(layers: list[Layer], model: ModelSettings) -> dict[str, Penalty]:
@@ -318,12 +318,12 @@ def penalties(layers: list[Layer], model: ModelSettings) -> dict[str, Penalty]:
         for name in layer.parameters:
             if ".running_" in name:
                 continue
-            decay, quantised = model.weight_decay, 0.0
+            decay, quantized = model.weight_decay, 0.0
             if name == layer.weight:
                 decay += 2 * model.l2_dense if isinstance(layer.shape.layer, Dense) else 0.0
-                quantised -= 2 * model.binary_regularization if layer.quantised else 0.0
-            if decay or quantised:
-                found[name] = Penalty(decay, quantised)
+                quantized -= 2 * model.binary_regularization if layer.quantized else 0.0
+            if decay or quantized:
+                found[name] = Penalty(decay, quantized)
     return found
 
 

@@ -21,7 +21,7 @@ _BY_SIGN = ("deterministic", "stochastic")
 def publishable(recipe: Recipe, parameters: Mapping[str, np.ndarray]) -> bytes | None:
     """The content of the file of weights, see results/weights.py; None if the recipe's network has none.
 
-    It has none if evaluation needs real-valued weights of a binarised layer, or if the file would be larger than
+    It has none if evaluation needs real-valued weights of a binarized layer, or if the file would be larger than
     LARGEST bytes.
 
     Args:
@@ -56,7 +56,7 @@ def packed_bytes(recipe: Recipe) -> int | None:
 
 
 def signs_of(weights: np.ndarray, limit: np.float32, zero: str) -> np.ndarray:
-    """+1 or -1 as deterministic binarisation has it, float32.
+    """+1 or -1 as deterministic binarization has it, float32.
 
     What vanishes beside H in float32 is as zero, for which `zero` says "plus" or "minus".
     """

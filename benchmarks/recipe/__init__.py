@@ -1,4 +1,4 @@
-"""What is published about an experiment: the catalogue, its settings, and what follows from them alone."""
+"""What is published about an experiment: the catalog, its settings, and what follows from them alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One file of the catalogue, read strictly: all that is wrong with it is found at once, and said key by key.
+"""One file of the catalog, read strictly: all that is wrong with it is found at once, and said key by key.
 
 YAML is read as version 1.2 has numbers: 1e-4 is one, and what looks like another notation (0100, 1_000, 1:30) is none.
 """
@@ -32,14 +32,14 @@ _PERCENT = re.compile(r"\d{1,2}(\.\d{1,9})?")
 
 
 class CatalogError(RecipeError):
-    """A file of the catalogue that is not as it must be; `problems` are all that were found, a line each."""
+    """A file of the catalog that is not as it must be; `problems` are all that were found, a line each."""
 
     def __init__(self, path: Path, problems: list[str]) -> None:
         if unwritten := [problem.partition(":")[0] for problem in problems if problem.endswith(_LOOK_UP)]:
             others = [problem for problem in problems if not problem.endswith(_LOOK_UP)]
             problems = [*others, f"{_LOOK_UP}: {', '.join(unwritten)}"]
         count = f"{len(problems)} problems: " if len(problems) > 1 else ""
-        super().__init__(f"catalogue file {path.name}: {count}{'; '.join(problems)}")
+        super().__init__(f"catalog file {path.name}: {count}{'; '.join(problems)}")
         self.problems = problems
 
 

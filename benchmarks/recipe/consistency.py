@@ -124,7 +124,7 @@ def _network_problems(settings: Settings) -> Iterator[str]:
     if DATASETS[data.dataset].image_shape != IMAGE_SHAPE:
         yield f"data.dataset={data.dataset}: expected images of {_by(IMAGE_SHAPE)} with model.architecture={name}"
     if data.preprocessing != "unit":
-        yield f"data.preprocessing={data.preprocessing}: expected unit with model.architecture={name}, which normalises"
+        yield f"data.preprocessing={data.preprocessing}: expected unit with model.architecture={name}, which normalizes"
     for field in msgspec.structs.fields(model):
         if field.name in _OPEN:
             continue

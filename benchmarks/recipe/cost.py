@@ -19,7 +19,7 @@ from benchmarks.recipe.networks import NETWORKS, network
 class Parameters(msgspec.Struct, frozen=True, kw_only=True):
     """Parameters of a network; running statistics are not counted.
 
-    `binary_bytes` is the size of the quantised weights: a bit for each of `binary_weights`, two for each of
+    `binary_bytes` is the size of the quantized weights: a bit for each of `binary_weights`, two for each of
     `ternary_weights`; the other `weights` are real.
     """
 
@@ -34,7 +34,7 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def real_weights(self) -> int:
-        """Weights of layers that are not quantised."""
+        """Weights of layers that are not quantized."""
         return self.weights - self.binary_weights - self.ternary_weights
 
 

@@ -1,4 +1,4 @@
-"""The draft of a new file of the catalogue: another benchmark's settings, each to be looked up in the new one's source.
+"""The draft of a new file of the catalog: another benchmark's settings, each to be looked up in the new one's source.
 
 What is to be looked up is TODO, which no command takes for a source: a draft cannot be run by mistake.
 """

@@ -40,7 +40,7 @@ def convert(value: object, field_type: Any, *, strict: bool = True) -> Any:
 
 
 def shown(value: object) -> str:
-    """A value as a catalogue file has it, or the beginning of it."""
+    """A value as a catalog file has it, or the beginning of it."""
     text = {"None": "null", "True": "true", "False": "false"}.get(repr(value), repr(value))
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 

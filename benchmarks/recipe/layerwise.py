@@ -18,7 +18,7 @@ _PART = re.compile(r"(?:(?P<repeat>[1-9]\d{0,3})x)?(?P<word>.+)")
 
 
 class Dropout(NamedTuple):
-    """Dropout rates of one linear layer: of its input, and of its output before batch normalisation."""
+    """Dropout rates of one linear layer: of its input, and of its output before batch normalization."""
 
     input: float
     output: float
@@ -52,7 +52,7 @@ def linear_layers(model: ModelSettings) -> list[Conv | Dense]:
 
 
 def layer_weights(model: ModelSettings) -> list[str]:
-    """How the weights of each linear layer are quantised in training: "deterministic", "real", ..."""
+    """How the weights of each linear layer are quantized in training: "deterministic", "real", ..."""
     return spread(model.weights, len(linear_layers(model)))
 
 
@@ -67,7 +67,7 @@ def layer_linear_outputs(model: ModelSettings) -> list[str]:
 
 
 def layer_batch_norms(model: ModelSettings) -> list[str]:
-    """The batch normalisation behind each linear layer, "none" where there is none."""
+    """The batch normalization behind each linear layer, "none" where there is none."""
     hidden = len(linear_layers(model)) - 1
     return [*[model.batch_norm] * hidden, model.output_batch_norm or model.batch_norm]
 

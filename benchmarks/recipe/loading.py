@@ -51,7 +51,7 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
-    """One benchmark, with the settings of this run. `version` is the catalogue entry's: see catalog_versions."""
+    """One benchmark, with the settings of this run. `version` is the catalog entry's: see catalog_versions."""
 
     id: str
     title: str
@@ -133,7 +133,7 @@ def _catalog_files() -> dict[str, Path]:
 
 
 def catalog_files(catalog: Path) -> dict[str, Path]:
-    """The files of a catalogue, by id, after which each is named. Hidden ones, such as an editor's, are none.
+    """The files of a catalog, by id, after which each is named. Hidden ones, such as an editor's, are none.
 
     Raises:
         RecipeError: two files have the same id, or a folder cannot be read.
@@ -145,9 +145,7 @@ def catalog_files(catalog: Path) -> dict[str, Path]:
                 continue
             if path.stem in files:
                 first, second = (file.relative_to(catalog) for file in (files[path.stem], path))
-                raise RecipeError(
-                    f"catalogue files {first} and {second} have the same id: rename or remove one of them"
-                )
+                raise RecipeError(f"catalog files {first} and {second} have the same id: rename or remove one of them")
             files[path.stem] = path
     return files
 
@@ -160,21 +158,21 @@ def _entries(folder: Path, catalog: Path) -> list[Path]:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
         name = folder.relative_to(catalog)
-        raise RecipeError(f"catalogue folder {name}: it cannot be read: {error.strerror or error}") from error
+        raise RecipeError(f"catalog folder {name}: it cannot be read: {error.strerror or error}") from error
 
 
 def benchmark_ids() -> list[str]:
-    """Every id of the catalogue, sorted."""
+    """Every id of the catalog, sorted."""
     return sorted(_catalog_files())
 
 
 def catalog_folder(benchmark: str) -> Path:
-    """Where the file of a benchmark of the catalogue lies."""
+    """Where the file of a benchmark of the catalog lies."""
     return _catalog_files()[benchmark].parent
 
 
 def other_file(path: Path) -> Path | None:
-    """Another file of the catalogue with the same id, which makes both unusable."""
+    """Another file of the catalog with the same id, which makes both unusable."""
     others = (p for folder in _entries(CATALOG, CATALOG) for p in _entries(folder, CATALOG))
     return next((other for other in others if other.name == path.name and other.resolve() != path.resolve()), None)
 
@@ -202,7 +200,7 @@ def load_recipe(benchmark: str, overrides: Iterable[str | tuple[str, str]] = ())
     """Load one benchmark, with overrides applied.
 
     Args:
-        benchmark: id in the catalogue.
+        benchmark: id in the catalog.
         overrides: "key=value" texts, or such a text with the option that said so; a text alone was said by --set.
 
     Raises:
@@ -239,7 +237,7 @@ def apply_overrides(recipe: Recipe, overrides: Iterable[str | tuple[str, str]]) 
 
 
 def recipe_from_settings(benchmark: str, settings: Mapping[str, Any], overrides: Mapping[str, str]) -> Recipe:
-    """The recipe of an earlier run, from its stored settings, beside what the catalogue says is published.
+    """The recipe of an earlier run, from its stored settings, beside what the catalog says is published.
 
     Raises:
         RecipeError: if the benchmark or its settings are not known to this version.
@@ -254,7 +252,7 @@ def recipe_from_settings(benchmark: str, settings: Mapping[str, Any], overrides:
 
 
 def read_catalog_file(path: Path) -> Recipe:
-    """Read one file of the catalogue, strictly: every setting there, none unknown, each with value and source.
+    """Read one file of the catalog, strictly: every setting there, none unknown, each with value and source.
 
     Raises:
         CatalogError: a RecipeError, naming the file and all that is wrong with it.

@@ -4,7 +4,7 @@
 
 A name stands for a residual network of three stages, each of so many blocks of two 3x3 convolutions; the second and the
 third stage halve the image. Behind them is the mean over the image, then one fully connected layer, which alone has
-biases. In front of it all, images in [0, 1] are normalised with MEAN and STD, as all of GluonCV's scripts do.
+biases. In front of it all, images in [0, 1] are normalized with MEAN and STD, as all of GluonCV's scripts do.
 Source: gluoncv 0.10.5, model_zoo/cifarresnet.py and model_zoo/cifarwideresnet.py;
 dmlc/gluon-cv@1daae5e, scripts/classification/cifar/train_cifar10.py: transforms.Normalize.
 """
@@ -27,7 +27,7 @@ class Design(NamedTuple):
     """What tells one network from another.
 
     Attributes:
-        kind: "v1": normalised behind each convolution (arXiv 1512.03385); "v2": in front of it (arXiv 1603.05027);
+        kind: "v1": normalized behind each convolution (arXiv 1512.03385); "v2": in front of it (arXiv 1603.05027);
             "wide": likewise, and behind the first convolution too (arXiv 1605.07146).
         blocks: in each stage.
         filters: of each stage.
@@ -57,7 +57,7 @@ class Network(NamedTuple):
     Attributes:
         shapes: the linear layers in the order of GluonCV's parameters, that of a shortcut behind those of its block.
             Where an output has half the rows and columns of the input, the convolution has stride 2.
-        norms: channels of each batch normalisation with gamma and beta.
+        norms: channels of each batch normalization with gamma and beta.
         biases: of all layers.
     """
 

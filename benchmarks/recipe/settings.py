@@ -83,11 +83,11 @@ class ModelSettings(_Settings, frozen=True, kw_only=True):
         layer_order CPBA: -> max pooling -> batch norm -> activation        CBAP: -> batch norm -> activation -> pooling
 
     Directly behind a hidden linear layer there is what `linear_output` says, if anything.
-    Behind the last layer there is the normalisation that `output_batch_norm` says, and no activation.
+    Behind the last layer there is the normalization that `output_batch_norm` says, and no activation.
 
     architecture: benchmarks/recipe/architecture.py has the notation. Or the name of one of GluonCV's networks, see
         benchmarks/recipe/networks.py: its layers, their order, biases and pooling are its own, and every setting that
-        says something else is refused; "torch" batch normalisation moves the running variance towards the batch's
+        says something else is refused; "torch" batch normalization moves the running variance towards the batch's
         biased one, as MXNet does on the CPU: at the published batch size it is at most 1/8192 smaller.
     padding: what an unmarked convolution adds around its input, "zeros" or copies of the outermost pixels ("edge").
     biases: whether linear layers have any.
@@ -100,9 +100,9 @@ class ModelSettings(_Settings, frozen=True, kw_only=True):
         ternary layer as in training; "real": w; "stochastic": as in training, drawn for each evaluated batch as a
         function of the seed and the batch's number alone, so that evaluating twice gives the same.
     linear_output: a word, or one a hidden layer: what is done to a linear layer's output before all else. "none";
-        "relu", whose derivative at 0 is 0; "batch_norm_relu": a batch normalisation of its own, of the kind of
+        "relu", whose derivative at 0 is 0; "batch_norm_relu": a batch normalization of its own, of the kind of
         `batch_norm`, then the same.
-    weight_limit: H; with "half_glorot" half the limit of Glorot's initialisation, layer by layer. No meaning (and left
+    weight_limit: H; with "half_glorot" half the limit of Glorot's initialization, layer by layer. No meaning (and left
         out) if all layers are real.
     clipped: after each update the w of layers that are not real are clipped to +-H; "all": so are biases, gamma and
         beta of these layers.
@@ -125,7 +125,7 @@ class ModelSettings(_Settings, frozen=True, kw_only=True):
 
     **Dropout**, in training only. dropout_input, dropout_hidden: rate in front of the first and of each other linear
         layer. dropout_dense: rate in front of each fully connected layer instead. dropout_dense_output: a rate, or one
-        a fully connected layer (the last included), on z before its batch normalisation.
+        a fully connected layer (the last included), on z before its batch normalization.
     dropout_kind: "rescaled": kept with probability 1 - rate and divided by it. "normal_threshold": the mask is
         (n < p) / p with n ~ N(0, 1) and p = 1 - rate, so that at rate .5 69.1 % are kept and the mean grows by 1.383;
         within a step, inputs of equal shape have the same mask.
@@ -148,14 +148,14 @@ class ModelSettings(_Settings, frozen=True, kw_only=True):
         6. clipped.
 
         The loss that is reported has no penalty in it. trained_layers: "all_but_output": weights and biases of the last
-        linear layer stay at their initial values and are not clipped, though binarised if they are not real.
+        linear layer stay at their initial values and are not clipped, though binarized if they are not real.
 
     initialization: "lasagne": w uniform within +-H, or Glorot's limit if real; biases 0. "torch": that, biases
-        uniform within +-1/sqrt(fan_in), gamma of a "torch" normalisation uniform in [0, 1). "xavier_normal": w ~ N(0,
+        uniform within +-1/sqrt(fan_in), gamma of a "torch" normalization uniform in [0, 1). "xavier_normal": w ~ N(0,
         2 / (fan_in + fan_out)), biases uniform within +-1/sqrt(fan_in). "he_normal": w ~ N(0, 2 / fan_in), biases 0.
         "standard_normal": w ~ N(0, 1), biases 0. The second number is the variance; gamma is 1 and beta 0 if not said;
         nothing is clipped before the first update.
-    evaluation_statistics: of batch normalisation in evaluation: the running ones, or those of the evaluated "batch"
+    evaluation_statistics: of batch normalization in evaluation: the running ones, or those of the evaluated "batch"
         (see `evaluation_batch_size`), by which the running ones are not moved.
 
     "torch" names what Torch7 does otherwise: in `lr_scale` too, that biases are scaled as weights are, and gamma too,

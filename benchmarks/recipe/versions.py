@@ -1,4 +1,4 @@
-"""What every version of every catalogue entry was: benchmarks/catalog/versions.csv.
+"""What every version of every catalog entry was: benchmarks/catalog/versions.csv.
 
 An entry's version goes up when its settings or its target are corrected. Lines are added, never changed: so records of
 an earlier version stay verifiable, and are marked where the settings have changed since. Columns: id, version, the
@@ -44,7 +44,7 @@ def versions() -> dict[tuple[str, int], Version]:
         rows = [Version(line["id"], int(line["version"]), line["digest"], line["test_error"]) for line in lines]
     except (OSError, ValueError, KeyError, TypeError) as error:
         mend = "`git checkout benchmarks/catalog` restores it"
-        raise RecipeError(f"catalogue file {VERSIONS.name}: {error!r}; {mend}") from error
+        raise RecipeError(f"catalog file {VERSIONS.name}: {error!r}; {mend}") from error
     return {(row.benchmark, row.version): row for row in rows}
 
 

@@ -5,7 +5,7 @@ Code is what can change a number. Of the repository's own folder and of its pack
 
 - `*.py`, and modules that are compiled: `*.so`, and `*.pyc` outside of `__pycache__`;
 - `requirements*.txt` in the repository's folder;
-- `*.yaml` and `*.csv` in benchmarks/, the catalogue;
+- `*.yaml` and `*.csv` in benchmarks/, the catalog;
 - everything in data_prep/fixtures.
 
 Whether git tracks or ignores a file, or takes it for unchanged, is not asked: the files are found and read here, and

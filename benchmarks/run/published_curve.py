@@ -47,7 +47,7 @@ def published_curve(recipe: Recipe) -> list[float] | None:
     A run of another number of epochs trains as they did, if its learning rates are theirs in the epochs of both.
 
     Raises:
-        RecipeError: the file that the catalogue names is not there, or holds anything else.
+        RecipeError: the file that the catalog names is not there, or holds anything else.
     """
     if recipe.target is None or recipe.target.validation_errors is None or not _as_published(recipe):
         return None
@@ -59,7 +59,7 @@ def published_curve(recipe: Recipe) -> list[float] | None:
             raise ValueError(f"expected the columns {','.join(COLUMNS)}, and every epoch from 1 on")
         return [float(error) for _, error in rows]
     except (OSError, ValueError) as error:
-        raise RecipeError(f"catalogue file {path.name}: {error}") from error
+        raise RecipeError(f"catalog file {path.name}: {error}") from error
 
 
 def compare_curves(curve: Curve, published: list[float]) -> CurveComparison | None:

@@ -1,4 +1,4 @@
-"""What "reproduced" means: verdicts, and what of a record follows from the catalogue."""
+"""What "reproduced" means: verdicts, and what of a record follows from the catalog."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What in a record follows from the catalogue and its settings, computed again: for `verdict.check_record`."""
+"""What in a record follows from the catalog and its settings, computed again: for `verdict.check_record`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _recipe(benchmark: str, settings: str) -> Recipe:
 
 
 def of_settings(record: Record, recipe: Recipe) -> Iterator[FieldProblem]:
-    """What follows from the settings, of whichever version of a catalogue entry."""
+    """What follows from the settings, of whichever version of a catalog entry."""
     yield from _defaults(record, recipe)
     yield from _learning_rates(record, recipe)
     yield from _images(record, recipe)
@@ -47,8 +47,8 @@ def of_settings(record: Record, recipe: Recipe) -> Iterator[FieldProblem]:
     yield from _published_weights(record, recipe)
 
 
-def of_catalogue(record: Record, recipe: Recipe) -> Iterator[FieldProblem]:
-    """What follows from the present version of the catalogue's entry."""
+def of_catalog(record: Record, recipe: Recipe) -> Iterator[FieldProblem]:
+    """What follows from the present version of the catalog's entry."""
     yield from _expect("paper", record.paper, recipe.paper.name)
     target = recipe.target
     yield from _expect("target.test_error", record.target.test_error, None if target is None else target.percent)
@@ -58,7 +58,7 @@ def of_catalogue(record: Record, recipe: Recipe) -> Iterator[FieldProblem]:
     expected = [(d.key, d.published, d.value) for d in recipe.differences]
     found = [(d.key, d.published, d.value) for d in record.recipe.differences]
     if _plain(found) != _plain(expected):
-        yield "recipe.differences", f"are {found}, from the catalogue {expected}"
+        yield "recipe.differences", f"are {found}, from the catalog {expected}"
 
 
 def _expect(field: str, value: Any, expected: Any) -> Iterator[FieldProblem]:

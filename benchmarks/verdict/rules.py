@@ -77,7 +77,7 @@ def _compare(target: Target, measured: Counted) -> tuple[Word, float, str]:
 
 
 def target_of(record: Run) -> Target | None:
-    """The target that the record itself states, of a benchmark that the catalogue does not have."""
+    """The target that the record itself states, of a benchmark that the catalog does not have."""
     target = record.target
     if target.test_error is None:
         return None
@@ -85,16 +85,16 @@ def target_of(record: Run) -> Target | None:
 
 
 def check_record(record: Record) -> Iterator[tuple[str, str]]:
-    """What in a record does not follow from its settings and the catalogue, as (field, message) pairs for `verify`.
+    """What in a record does not follow from its settings and the catalog, as (field, message) pairs for `verify`.
 
-    A record of an earlier version of its catalogue entry is held to that version.
+    A record of an earlier version of its catalog entry is held to that version.
     """
     from benchmarks.verdict import expectations  # with NumPy, which verdicts do without
 
     then = versions().get((record.benchmark, record.recipe.version))
     latest = current(record.benchmark)
     if latest is not None and then is None:
-        yield "recipe.version", f"is {record.recipe.version}, the catalogue's versions go up to {latest.version}"
+        yield "recipe.version", f"is {record.recipe.version}, the catalog's versions go up to {latest.version}"
         return
     try:
         recipe = expectations.recipe_of(record)
@@ -110,9 +110,9 @@ def check_record(record: Record) -> Iterator[tuple[str, str]]:
     if then is not None and then != latest:
         yield from _check_earlier(record, then.digest, then.test_error)
     elif record.recipe.scoring != recipe.scoring:
-        yield "recipe.scoring", f"is {record.recipe.scoring}, but the catalogue makes it {recipe.scoring}"
+        yield "recipe.scoring", f"is {record.recipe.scoring}, but the catalog makes it {recipe.scoring}"
     else:
-        yield from expectations.of_catalogue(record, recipe)
+        yield from expectations.of_catalog(record, recipe)
     yield from expectations.of_settings(record, recipe)
 
 

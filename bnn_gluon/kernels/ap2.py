@@ -1,6 +1,6 @@
 """AP2, the "approximate power of 2" that BinaryNet's shift-based rules round factors to.
 
-Kept apart because the batch normalisation and compiled updates use the same arithmetic.
+Kept apart because the batch normalization and compiled updates use the same arithmetic.
 """
 
 from __future__ import annotations

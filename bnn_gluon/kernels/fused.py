@@ -1,14 +1,14 @@
-"""Batch normalisation with its activation in a few passes over memory, on the CPU.
+"""Batch normalization with its activation in a few passes over memory, on the CPU.
 
 MXNet's operators take one pass for every sum, product and broadcast, and its reductions over the pixels of a
-convolution are slow: composed of them, batch normalisation took longer than the convolutions. Here the statistics, the
+convolution are slow: composed of them, batch normalization took longer than the convolutions. Here the statistics, the
 affine map with the activation, the sums of the gradient and the gradient itself are one pass each, with sums in double
 precision. What is worked on in between, a row of one image's channel, stays in the first-level cache.
 
 Arrays are float32 (N, channels, pixels), C-contiguous; a fully connected layer has one pixel. Per-channel arrays are
 float32 (channels,). `activation` is one of the codes below; the pre-activation is (x - mean) * scale + beta,
 recomputed in the backward pass instead of stored. `rounded` says that AP2(x - mean) stands for x - mean in the second
-factor of every sum and in the gradient, as shift-based batch normalisation has it: see `bnn_gluon.batch_norm`.
+factor of every sum and in the gradient, as shift-based batch normalization has it: see `bnn_gluon.batch_norm`.
 """
 
 from __future__ import annotations
@@ -119,9 +119,9 @@ def times_slope(y, activation, steepness, g):  # type: ignore[no-untyped-def]  #
 
 
 @numba.njit(error_model="numpy")
-def _round(centred):  # type: ignore[no-untyped-def]
-    for p in range(centred.size):
-        centred[p] = _ap2(centred[p])
+def _round(centered):  # type: ignore[no-untyped-def]
+    for p in range(centered.size):
+        centered[p] = _ap2(centered[p])
 
 
 # Sums of a row may be taken in any order; nothing that rounds on purpose may be computed in these two.
@@ -194,12 +194,12 @@ def _moments_of_columns(part, x, rounded, mean, variance):  # type: ignore[no-un
             row = x[i, first:last]
             if rounded:
                 for c in range(row.size):
-                    centred = row[c] - means[c]
-                    total[c] += centred * _ap2(centred)
+                    centered = row[c] - means[c]
+                    total[c] += centered * _ap2(centered)
             else:
                 for c in range(row.size):
-                    centred = row[c] - means[c]
-                    total[c] += centred * centred
+                    centered = row[c] - means[c]
+                    total[c] += centered * centered
         for c in range(last - first):
             variance[first + c] = np.float32(total[c] / n)
 
@@ -207,7 +207,7 @@ def _moments_of_columns(part, x, rounded, mean, variance):  # type: ignore[no-un
 @parallel.loop
 def _moments_of_pixels(part, x, rounded, mean, variance):  # type: ignore[no-untyped-def]
     n, channels, pixels = x.shape
-    centred, second = np.empty(pixels, np.float32), np.empty(pixels, np.float32)
+    centered, second = np.empty(pixels, np.float32), np.empty(pixels, np.float32)
     for c in parallel.share(part, channels):
         total = 0.0
         for i in range(n):
@@ -216,13 +216,13 @@ def _moments_of_pixels(part, x, rounded, mean, variance):  # type: ignore[no-unt
         total = 0.0
         for i in range(n):
             for p in range(pixels):
-                centred[p] = x[i, c, p] - mean[c]
+                centered[p] = x[i, c, p] - mean[c]
             if rounded:
-                second[:] = centred
+                second[:] = centered
                 _round(second)
-                total += _dot(centred, second)
+                total += _dot(centered, second)
             else:
-                total += _dot(centred, centred)
+                total += _dot(centered, centered)
         variance[c] = np.float32(total / (n * pixels))
 
 
@@ -293,39 +293,39 @@ def _sums_of_columns(part, x, dy, mean, scale, beta, activation, steepness, roun
     n, channels = x.shape
     for block in parallel.share(part, (channels + _BLOCK - 1) // _BLOCK):
         first, last = block * _BLOCK, min((block + 1) * _BLOCK, channels)
-        centred, y = np.empty(last - first, np.float32), np.empty(last - first, np.float32)
+        centered, y = np.empty(last - first, np.float32), np.empty(last - first, np.float32)
         m, s, b = mean[first:last], scale[first:last], beta[first:last]
         total_g, total_gc = sum_g[first:last], sum_gc[first:last]
         for i in range(n):
             row, g = x[i, first:last], dy[i, first:last]
             for c in range(row.size):
-                centred[c] = row[c] - m[c]
-                y[c] = centred[c] * s[c] + b[c]
+                centered[c] = row[c] - m[c]
+                y[c] = centered[c] * s[c] + b[c]
             times_slope(y, activation, steepness, g)
             if rounded:
-                _round(centred)
+                _round(centered)
             for c in range(row.size):
                 total_g[c] += g[c]
-                total_gc[c] += g[c] * centred[c]
+                total_gc[c] += g[c] * centered[c]
 
 
 @parallel.loop
 def _sums_of_pixels(part, x, dy, mean, scale, beta, activation, steepness, rounded, sum_g, sum_gc):  # type: ignore[no-untyped-def]
     n, channels, pixels = x.shape
-    centred, y = np.empty(pixels, np.float32), np.empty(pixels, np.float32)
+    centered, y = np.empty(pixels, np.float32), np.empty(pixels, np.float32)
     for c in parallel.share(part, channels):
         m, s, b = mean[c], scale[c], beta[c]
         total_g, total_gc = 0.0, 0.0
         for i in range(n):
             source, g = x[i, c], dy[i, c]
             for p in range(pixels):
-                centred[p] = source[p] - m
-                y[p] = centred[p] * s + b
+                centered[p] = source[p] - m
+                y[p] = centered[p] * s + b
             times_slope(y, activation, steepness, g)
             if rounded:
-                _round(centred)
+                _round(centered)
             total_g += _sum(g)
-            total_gc += _dot(g, centred)
+            total_gc += _dot(g, centered)
         sum_g[c], sum_gc[c] = total_g, total_gc
 
 

@@ -159,11 +159,11 @@ def statistics_of(arrays: Arrays) -> dict[str, float]:
     """Mean and standard deviation of each channel of the stored training images, in [0,1]."""
     levels, pixels = np.arange(256) / 255, arrays["train_images"]
     statistics = {}
-    for channel, colour in enumerate(("red", "green", "blue")):
+    for channel, color in enumerate(("red", "green", "blue")):
         shares = np.bincount(pixels[:, channel].ravel(), minlength=256) / pixels[:, channel].size
         mean = float(shares @ levels)
-        statistics[f"{colour}_mean"] = mean
-        statistics[f"{colour}_std"] = float(np.sqrt(shares @ (levels - mean) ** 2))
+        statistics[f"{color}_mean"] = mean
+        statistics[f"{color}_std"] = float(np.sqrt(shares @ (levels - mean) ** 2))
     return statistics
 
 

@@ -47,7 +47,7 @@ class GcnZca:
     filter_bias: float = 0.1
 
     def convert(self, pixels: Pixels) -> Images:
-        """Normalise the contrast of some images; uint8 (N, D) -> float32 (N, D)."""
+        """Normalize the contrast of some images; uint8 (N, D) -> float32 (N, D)."""
         return global_contrast_normalize(pixels.astype(np.float32), scale=self.scale)
 
     def steps(self, fitted: int) -> list[Step]:

@@ -1,4 +1,4 @@
-"""MNIST as the BinaryConnect and BinaryNet code saw it: the official files, split 50,000/10,000, and centred.
+"""MNIST as the BinaryConnect and BinaryNet code saw it: the official files, split 50,000/10,000, and centered.
 
 Two data sets: "mnist", the official 60,000 + 10,000 images, and "mnist-small", 2,000 + 200 + 200 of them that ship
 with this package, for smoke runs without a network. Y. LeCun, C. Cortes, C. Burges; CC BY-SA 3.0.
@@ -113,7 +113,7 @@ FILES = (
 )
 SMALL_FILE = Artifact("mnist_small.npz", 398975, "42ab1ec8aade2822f6f33a64dc8723ec2840b7d84cb8e7e37dcf7078785624e7")
 
-# Of all 60,000 training images, in grey levels 0..255.
+# Of all 60,000 training images, in gray levels 0..255.
 KNOWN_STATISTICS = {"pixel_mean": 33.318421, "pixel_std": 78.567490}
 KNOWN_CLASS_COUNTS = {
     "train_labels": (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
@@ -178,7 +178,7 @@ def signed(pixels: Pixels, mean: Images | None = None) -> Images:
 def centered(pixels: Pixels, mean: Images) -> Images:
     """x / 255 - mean per pixel, as pylearn2's MNIST(center=True); uint8 (N, 28, 28) -> float32 (N, 28, 28).
 
-    pylearn2 centres each file by itself: training and validation images by the mean of all 60,000 training images,
+    pylearn2 centers each file by itself: training and validation images by the mean of all 60,000 training images,
     but the test images by the mean of the 10,000 test images. The published results were got so.
     """
     images = unit(pixels)
@@ -215,7 +215,7 @@ def mean_of(pixels: Pixels) -> Images:
 
 
 def statistics_of(arrays: Arrays) -> dict[str, float]:
-    """Mean and standard deviation of the stored training images, in grey levels 0..255."""
+    """Mean and standard deviation of the stored training images, in gray levels 0..255."""
     levels = np.arange(256)
     shares = np.bincount(arrays["train_images"].ravel(), minlength=256) / arrays["train_images"].size
     mean = float(shares @ levels)

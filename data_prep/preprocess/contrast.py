@@ -1,4 +1,4 @@
-"""Contrast normalisation of single images: by the whole image (GCN), and by the neighbourhood of each pixel (LCN)."""
+"""Contrast normalization of single images: by the whole image (GCN), and by the neighborhood of each pixel (LCN)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def global_contrast_normalize(
 
     Mean and sum go over all values of an image, its channels together. With `use_std` the sum is replaced by the
     variance with divisor D - 1 (`use_std=True, sqrt_bias=10` is Coates, Lee, Ng 2011). An image whose divisor
-    sqrt(...) / scale is under `min_divisor` has no contrast to normalise: it is only centred, not divided.
+    sqrt(...) / scale is under `min_divisor` has no contrast to normalize: it is only centered, not divided.
 
     Args:
         images: float32 (N, D), unchanged.
@@ -51,10 +51,10 @@ def local_contrast_normalize(
     """LCN: each channel x becomes c / max(d, mean(d), threshold) with c = x - g*x and d = sqrt(g*(x^2)).
 
     g is a Gaussian window of sum 1, the image is 0 outside, and the mean goes over the pixels of the channel. (d is
-    not the standard deviation of the neighbourhood: the original squares x, not c.)
+    not the standard deviation of the neighborhood: the original squares x, not c.)
 
     Args:
-        images: float32 (..., height, width), unchanged; every channel is normalised by itself.
+        images: float32 (..., height, width), unchanged; every channel is normalized by itself.
         kernel_size: width of g in pixels, odd.
         sigma: standard deviation of g in pixels.
 
@@ -75,12 +75,12 @@ def local_contrast_normalize(
 def local_mean_normalize(
     images: Images, *, kernel_size: int = 9, sigma: float = 2.0, threshold: float = 1e-4
 ) -> Images:
-    """Each channel x becomes c / (std(c) + threshold) with c = x - g*x: only the mean is taken of the neighbourhood.
+    """Each channel x becomes c / (std(c) + threshold) with c = x - g*x: only the mean is taken of the neighborhood.
 
     g is as in `local_contrast_normalize`; std goes over the pixels of the channel, with divisor pixels - 1.
 
     Args:
-        images: float32 (..., height, width), unchanged; every channel is normalised by itself.
+        images: float32 (..., height, width), unchanged; every channel is normalized by itself.
 
     Returns:
         float32, of the same shape.

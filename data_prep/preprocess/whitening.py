@@ -56,7 +56,7 @@ class Whitening:
 
 
 def fit_zca(images: Images, bias: float, progress: Progress, *, ddof: int = 0) -> Whitening:
-    """Fit a ZCA to float32 (N, D) images: with X the centred images, X'X / (N - ddof) + bias I = V diag(e) V' and
+    """Fit a ZCA to float32 (N, D) images: with X the centered images, X'X / (N - ddof) + bias I = V diag(e) V' and
     matrix = V diag(1 / sqrt(e)) V'.
 
     The mean is that of pylearn2 to the last bit. The rest is computed in float64, and so hardly depends on the

@@ -1,4 +1,4 @@
-"""SVHN, format 2, as the published experiments saw it: 73,257 + 531,131 + 26,032 images of 32x32, raw or normalised.
+"""SVHN, format 2, as the published experiments saw it: 73,257 + 531,131 + 26,032 images of 32x32, raw or normalized.
 
 The three official files are stored as one, image by image in their order; the published splits are lists of image
 numbers. Classes are numbered as in the original code: class k is the digit k + 1, and class 9 is the digit 0, which the

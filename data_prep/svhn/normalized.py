@@ -25,7 +25,7 @@ Images = NDArray[np.float32]
 Normalizer = Callable[[range, Pixels], Images]
 
 TRAIN, VALID, TEST = range(3)
-_BLOCK = 256  # images normalised at a time: small enough for the processor's cache
+_BLOCK = 256  # images normalized at a time: small enough for the processor's cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +103,7 @@ class Torch7Lcn:
 
     Each set (training, validation, test, in dp's own split) is first scaled to [0,1] by its least and greatest value.
     After the LCN it is divided by its own greatest value, and then mean and standard deviation of the training set
-    normalise all three. These last steps are left to `load`, which finds their numbers among the statistics.
+    normalize all three. These last steps are left to `load`, which finds their numbers among the statistics.
     Which dp was installed for the published run is not recorded; this is its last state, which knows `divide_by_std`.
 
     Source: BinaryNet (Torch7), Data.lua and Main_BinaryNet_SVHN.lua; nicholas-leonard/dp, data/svhn.lua,
@@ -189,9 +189,9 @@ def channel_statistics(measured: list[list[float]], unit: float = 1.0) -> dict[s
     """Mean and standard deviation of each channel in units of `unit`, from what measure_channels gave of chunks."""
     sums = np.sum([chunk for chunk in measured if chunk], axis=0).reshape(3, 3)
     found: dict[str, float] = {}
-    for colour, (count, total, squares) in zip(("red", "green", "blue"), sums.tolist(), strict=True):
+    for color, (count, total, squares) in zip(("red", "green", "blue"), sums.tolist(), strict=True):
         mean, std = _mean_and_std(count, total, squares)
-        found |= {f"{colour}_mean": mean / unit, f"{colour}_std": std / unit}
+        found |= {f"{color}_mean": mean / unit, f"{color}_std": std / unit}
     return found
 
 

@@ -40,7 +40,7 @@ class Recipe(Part, frozen=True, kw_only=True):
     """All settings, what names them, and how they differ from what was published.
 
     digest: of the settings without `defaults`: those at the value that stands for their absence, so that a setting that
-    is added later changes no digest. version: of the catalogue's entry. scoring: exactly the published settings, on
+    is added later changes no digest. version: of the catalog's entry. scoring: exactly the published settings, on
     complete data, as that version of the entry has them.
     """
 

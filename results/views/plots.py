@@ -69,7 +69,7 @@ def learning_curve(
 
 
 def _lines(columns: dict[str, list[float] | UnsetType], colors: dict[str, str]) -> dict[str, tuple[list[float], str]]:
-    """The columns that the curve has, by label, each with its colour."""
+    """The columns that the curve has, by label, each with its color."""
     return {label: (values, colors[label]) for label, values in columns.items() if values is not UNSET}
 
 

@@ -1,4 +1,4 @@
-"""Catalogue files as people write them: all that is wrong is said at once, and nothing that is wrong is read."""
+"""Catalog files as people write them: all that is wrong is said at once, and nothing that is wrong is read."""
 
 from __future__ import annotations
 
@@ -194,13 +194,13 @@ def test_the_order_of_a_file_changes_nothing(tmp_path):
     assert catalog_file.read_head(variant).dataset == "mnist-small"
 
 
-# -- the catalogue as a whole ------------------------------------------------------------------------------------------
+# -- the catalog as a whole ------------------------------------------------------------------------------------------
 
 
 def test_a_folder_that_cannot_be_read_is_said(tmp_path):
     """A link that leads back to itself, which `glob` passes over without a word."""
     (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises(recipe.RecipeError, match="catalogue folder loop: it cannot be read: Too many levels"):
+    with pytest.raises(recipe.RecipeError, match="catalog folder loop: it cannot be read: Too many levels"):
         catalog_files(tmp_path)
 
 
@@ -211,7 +211,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
 
 @pytest.fixture
 def own_catalog(tmp_path, monkeypatch):
-    """A catalogue of BinaryConnect's MNIST alone, and a way to carry out commands with it."""
+    """A catalog of BinaryConnect's MNIST alone, and a way to carry out commands with it."""
     folder = tmp_path / "binaryconnect"
     folder.mkdir()
     (folder / SOURCE.name).write_text(SOURCE.read_text())
@@ -227,7 +227,7 @@ def test_a_malformed_draft_is_a_warning_of_list_and_an_error_of_what_needs_it(ow
     listed = own_catalog("list")
     assert listed.exit_code == 0
     assert "binaryconnect-mnist " in listed.stdout
-    assert listed.stderr.startswith("warning: catalogue file draft.yaml: ")
+    assert listed.stderr.startswith("warning: catalog file draft.yaml: ")
     assert own_catalog("show", "binaryconnect-mnist").exit_code == 0
     assert own_catalog("show", "draft").exit_code == 2
     with pytest.raises(recipe.RecipeError, match=r"draft\.yaml"):
@@ -255,7 +255,7 @@ def test_a_draft_is_what_it_was_made_from_once_its_sources_are_there(own_catalog
 
 def test_a_draft_overwrites_nothing(own_catalog, tmp_path):
     for name, complaint in (
-        ("binaryconnect-mnist", "in the catalogue already"),
+        ("binaryconnect-mnist", "in the catalog already"),
         ("../x", "expected lower-case letters"),
     ):
         refused = own_catalog("new", name, "--from", "binaryconnect-mnist")

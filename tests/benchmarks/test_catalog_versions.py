@@ -1,4 +1,4 @@
-"""Versions of catalogue entries: the list is complete, and a correction makes no record invalid."""
+"""Versions of catalog entries: the list is complete, and a correction makes no record invalid."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_list_that_is_none_is_one_line(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(catalog_versions, "VERSIONS", path)
     versions.cache_clear()
     try:
-        with pytest.raises(RecipeError, match=r"catalogue file versions\.csv: ") as caught:
+        with pytest.raises(RecipeError, match=r"catalog file versions\.csv: ") as caught:
             versions()
         assert "\n" not in str(caught.value)
     finally:
@@ -75,7 +75,7 @@ def with_recipe(record: Record, **changes: Any) -> Record:
     return msgspec.structs.replace(record, recipe=msgspec.structs.replace(record.recipe, **changes))
 
 
-def test_a_record_of_the_latest_version_is_held_to_the_catalogue(record: Record) -> None:
+def test_a_record_of_the_latest_version_is_held_to_the_catalog(record: Record) -> None:
     assert list(check_record(record)) == []
     assert record.recipe.digest == load_recipe(record.benchmark).digest  # as earlier code computed it
     target = msgspec.structs.replace(record.target, test_error=3.5)
@@ -109,7 +109,7 @@ def test_a_record_of_an_earlier_version_is_held_to_that_version(
 
 def test_a_version_that_does_not_exist_is_a_problem(record: Record) -> None:
     (problem,) = check_record(with_recipe(record, version=2))
-    assert problem == ("recipe.version", "is 2, the catalogue's versions go up to 1")
+    assert problem == ("recipe.version", "is 2, the catalog's versions go up to 1")
 
 
 def test_a_setting_that_is_said_to_be_at_its_default_is(record: Record) -> None:

@@ -75,7 +75,7 @@ LENET_CHANNELS, VGG_CHANNELS = 32 + 64 + 512, 2 * (128 + 256 + 512 + 1024)
 @pytest.mark.parametrize(
     ("benchmark", "weights", "biases", "channels", "binary_bytes"),
     [
-        # No biases; the last batch normalisation has no gamma and beta.
+        # No biases; the last batch normalization has no gamma and beta.
         ("rwth-lenet5-mnist-binary", LENET, 0, LENET_CHANNELS, 109_540),
         ("rwth-vgg7-cifar10-binary", VGG, 0, VGG_CHANNELS, 1_294_000),
         ("rwth-lenet5-mnist-float", LENET, LENET_CHANNELS + 10, LENET_CHANNELS, 0),
@@ -84,7 +84,7 @@ LENET_CHANNELS, VGG_CHANNELS = 32 + 64 + 512, 2 * (128 + 256 + 512 + 1024)
         ("rwth-vgg7-cifar10-tern5", VGG, 0, VGG_CHANNELS, 2 * 1_294_000),
         ("rwth-vgg7-cifar10-l1t", VGG, 0, VGG_CHANNELS, 1_294_000 + 9 * 3 * 128 // 8),
         ("rwth-vgg7-cifar10-l1nfp", VGG, 0, VGG_CHANNELS, 1_294_000 - (9 * 3 * 128 + 1024 * 10) // 8),
-        # Of layers.py, Dense and Conv2D: no batch normalisation.
+        # Of layers.py, Dense and Conv2D: no batch normalization.
         ("chawla-mlp-mnist-binary", 10_014_720, 3 * 2048 + 10, 0, 1_251_840),
         ("chawla-cnn-cifar10-float", 9 * (150 + 5000 + 20_000) + 3200 * 500 + 5000, 350 + 500 + 10, 0, 0),
     ],

@@ -1,6 +1,6 @@
 """Measuring again: from a run's weights, from published ones, on training images; by the command line as it is used.
 
-The runs are of benchmarks of three epochs in a catalogue of their own, so that they score as published ones do.
+The runs are of benchmarks of three epochs in a catalog of their own, so that they score as published ones do.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ BENCHMARKS: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
-def catalogue_file(name: str, changes: dict[str, dict[str, Any]]) -> str:
+def catalog_file(name: str, changes: dict[str, dict[str, Any]]) -> str:
     settings = {group: BINARY[group] | changes.get(group, {}) for group in BINARY}
     entries = {
         group: {key: {"value": value, "source": "a test"} for key, value in values.items()}
@@ -68,11 +68,11 @@ Commands = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="module")
 def commands(tmp_path_factory: pytest.TempPathFactory, small_data_root: Path) -> Iterator[Commands]:
-    """Runs a command line with the runs and the registry of a folder, and this module's catalogue."""
+    """Runs a command line with the runs and the registry of a folder, and this module's catalog."""
     catalog = tmp_path_factory.mktemp("catalog")
     (catalog / "tests").mkdir()
     for name, changes in BENCHMARKS.items():
-        (catalog / "tests" / f"{name}.yaml").write_text(catalogue_file(name, changes))
+        (catalog / "tests" / f"{name}.yaml").write_text(catalog_file(name, changes))
     (catalog / "versions.csv").write_text("id,version,digest,test_error\n")
     with CommandServer(catalog) as server:
         yield lambda home, *arguments: server.run(arguments, folders(small_data_root, home))
@@ -162,7 +162,7 @@ def test_other_weights_on_the_test_images_are_compared_with_nothing(command):
 @pytest.mark.parametrize("name", ["binary", "memorized", "drawn"])
 def test_published_weights_give_the_recorded_error_without_the_run(home, commands, tmp_path, name):
     record = record_of(home, name)
-    # 784 x 64 + 64 x 64 + 64 x 10 signs; biases and batch normalisation as float32.
+    # 784 x 64 + 64 x 64 + 64 x 10 signs; biases and batch normalization as float32.
     assert 6_800 < record.published_weights.bytes < 11_000
     shutil.copytree(home / "registry", tmp_path / "registry")
     for named in (record.id, record.id[:6], name):

@@ -1,4 +1,4 @@
-"""What follows from the catalogue and the settings, and what a record must say of published images and weights."""
+"""What follows from the catalog and the settings, and what a record must say of published images and weights."""
 
 from __future__ import annotations
 

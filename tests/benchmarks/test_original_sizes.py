@@ -20,7 +20,7 @@ OTHERS = {
     "rwth-lenet5-mnist-float": 878_154,
     "rwth-lenet5-mnist-xnor": 877_600,
     "rwth-vgg7-cifar10-float": 10_363_530,
-    # Less a bias of each real-valued layer, 128 and 10, which batch normalisation takes off: the recipes have none.
+    # Less a bias of each real-valued layer, 128 and 10, which batch normalization takes off: the recipes have none.
     "rwth-vgg7-cifar10-l1fp": 10_359_808 - 128,
     "rwth-vgg7-cifar10-lnfp": 10_359_690 - 10,
     "rwth-vgg7-cifar10-l1nfp": 10_359_818 - 138,

@@ -141,7 +141,7 @@ def test_parameters_of_a_network_without_biases_and_affine_output():
     assert names[-3:] == ["dense2.weight", "bn4.running_mean", "bn4.running_var"]
 
 
-def test_parameters_without_batch_normalisation():
+def test_parameters_without_batch_normalization():
     layers, _ = layers_and_model("chawla-mlp-mnist-float")
     assert list(layers[0].parameters) == ["dense1.weight", "dense1.bias"]
 

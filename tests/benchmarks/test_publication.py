@@ -20,7 +20,7 @@ NEAR_ZERO = st.integers(-64, 64).map(lambda n: n * 2.0**-29) | st.sampled_from([
 
 
 def parameters(names: dict[str, tuple[int, ...]] = SHAPES) -> dict[str, np.ndarray]:
-    """Weights of both signs, and a normalisation, in no particular order of magnitude."""
+    """Weights of both signs, and a normalization, in no particular order of magnitude."""
     generator = np.random.default_rng(0)
     found = {name: generator.uniform(-1, 1, shape).astype(np.float32) for name, shape in names.items()}
     return found | {"bn1.gamma": generator.standard_normal(64).astype(np.float32)}
@@ -81,7 +81,7 @@ def test_where_zero_is_minus():
     "benchmark_id",
     [pytest.param(name, marks=pytest.mark.nightly) if "widen" in name else name for name in benchmark_ids()],
 )
-def test_every_network_of_the_catalogue_publishes_its_weights_or_has_none(benchmark_id):
+def test_every_network_of_the_catalog_publishes_its_weights_or_has_none(benchmark_id):
     recipe = load_recipe(benchmark_id)
     named = recipe.model.architecture in NETWORKS  # real-valued, so it does not matter which layers it has
     layers = [] if named else layers_of(recipe.model, recipe.image_shape)

@@ -1,4 +1,4 @@
-"""The authors' own validation curves: the files of the catalogue, and a run beside one."""
+"""The authors' own validation curves: the files of the catalog, and a run beside one."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_errors_are_whole_counts_of_the_validation_images(benchmark_id: str) -> 
     np.testing.assert_allclose(counts, counts.round(), atol=1e-6)
 
 
-def test_every_curve_of_the_catalogue_belongs_to_a_benchmark() -> None:
+def test_every_curve_of_the_catalog_belongs_to_a_benchmark() -> None:
     assert {path.name for path in CATALOG.glob("*/*.csv")} == {f"{id}-validation.csv" for id in CHARTED}
     assert len(CHARTED) == 4
 
@@ -103,7 +103,7 @@ def test_schedules_that_end_sooner_are_others(tmp_path: Path, monkeypatch: pytes
 )
 def test_a_file_that_is_no_curve_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     recipe = charted(tmp_path, monkeypatch, text)
-    with pytest.raises(RecipeError, match=r"catalogue file curve\.csv: ") as caught:
+    with pytest.raises(RecipeError, match=r"catalog file curve\.csv: ") as caught:
         published_curve(recipe)
     assert "\n" not in str(caught.value)
 
@@ -111,7 +111,7 @@ def test_a_file_that_is_no_curve_is_one_line(tmp_path: Path, monkeypatch: pytest
 def test_a_file_that_is_not_there_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = charted(tmp_path, monkeypatch, "")
     (tmp_path / "curve.csv").unlink()
-    with pytest.raises(RecipeError, match=r"catalogue file curve\.csv: .*No such file"):
+    with pytest.raises(RecipeError, match=r"catalog file curve\.csv: .*No such file"):
         published_curve(recipe)
 
 

@@ -287,20 +287,20 @@ def change_catalog(tmp_path, change):
         (lambda c: c.update(id="other"), "id is 'other', but the file is named"),
     ],
 )
-def test_a_catalogue_file_is_read_strictly(tmp_path, change, complaint):
+def test_a_catalog_file_is_read_strictly(tmp_path, change, complaint):
     with pytest.raises(RecipeError, match=complaint):
         read_catalog_file(change_catalog(tmp_path, change))
 
 
-def test_a_catalogue_file_that_is_no_yaml_is_one_line(tmp_path):
+def test_a_catalog_file_that_is_no_yaml_is_one_line(tmp_path):
     path = tmp_path / "broken.yaml"
     path.write_text("id: [")
-    with pytest.raises(RecipeError, match=r"catalogue file broken\.yaml") as caught:
+    with pytest.raises(RecipeError, match=r"catalog file broken\.yaml") as caught:
         read_catalog_file(path)
     assert "\n" not in str(caught.value)
 
 
-def test_two_catalogue_files_with_one_id_are_refused(tmp_path):
+def test_two_catalog_files_with_one_id_are_refused(tmp_path):
     for folder in ("a", "b", "c"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / f"only-{folder}.yaml").write_text(f"# what it is\nid: only-{folder}\n")
@@ -309,12 +309,12 @@ def test_two_catalogue_files_with_one_id_are_refused(tmp_path):
     (tmp_path / "b" / ".#only-b.yaml").symlink_to("nobody@nowhere.1234")  # an editor's lock
     assert len(catalog_files(tmp_path)) == 3
     (tmp_path / "c" / "only-a.yaml").write_text("id: only-a\n")
-    with pytest.raises(RecipeError, match=r"^catalogue files a/only-a.yaml and c/only-a.yaml have the same id: rename"):
+    with pytest.raises(RecipeError, match=r"^catalog files a/only-a.yaml and c/only-a.yaml have the same id: rename"):
         catalog_files(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["id: one\n", "{id: one}\n", "title: of another\nid: 'one'\n"])
-def test_a_catalogue_file_is_named_after_its_id(tmp_path, text):
+def test_a_catalog_file_is_named_after_its_id(tmp_path, text):
     (tmp_path / "a").mkdir()
     path = tmp_path / "a" / "one.yaml"
     path.write_text(text)
@@ -327,7 +327,7 @@ def test_a_catalogue_file_is_named_after_its_id(tmp_path, text):
             read(path)
 
 
-# -- the catalogue against the originals -------------------------------------------------------------------------------
+# -- the catalog against the originals -------------------------------------------------------------------------------
 
 
 def settings_changed(benchmark_id, parent_id):

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from test_evaluation import catalogue_file
+from test_evaluation import catalog_file
 from test_tensorboard_log import steps
 
 from benchmarks.errors import RunError
@@ -157,7 +157,7 @@ class Bench:
 def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("catalog")
     (folder / "tests").mkdir()
-    (folder / "tests" / "one-layer.yaml").write_text(catalogue_file("one-layer", SETTINGS))
+    (folder / "tests" / "one-layer.yaml").write_text(catalog_file("one-layer", SETTINGS))
     return folder
 
 
@@ -451,7 +451,7 @@ def test_a_record_says_which_program_which_settings_and_which_machine(bench):
     )
     assert {"model.momentum", "protocol.evaluates_training"} <= set(record.recipe.defaults)
     assert recipe_from_settings(recipe.id, record.recipe.named_settings, {}).digest == recipe.digest
-    # What computes here is no engine of the catalogue's.
+    # What computes here is no engine of the catalog's.
     assert {field for field, _ in check_record(record)} == {"sittings[0].engine.versions", "published_weights.bytes"}
     (sitting,) = record.sittings
     assert (sitting.engine, sitting.code_sha256) == (record.engine, code_at_start().computing_sha256)

@@ -89,7 +89,7 @@ def test_diverged_later_is_not_reproduced_however_good_it_was_before():
     assert verdict.explanation == "diverged after epoch 1"
 
 
-def test_a_benchmark_that_the_catalogue_lacks_is_judged_by_what_its_record_states():
+def test_a_benchmark_that_the_catalog_lacks_is_judged_by_what_its_record_states():
     stated = target_of(RECORD)
     assert (stated.percent, stated.decimals, stated.source) == (1.15, 2, RECORD.target.source)
     assert judge_run(RECORD, stated) == judge_run(RECORD, TARGET)

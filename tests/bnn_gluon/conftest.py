@@ -22,7 +22,7 @@ def mx():
 
 
 class Normalized:
-    """A stage that only normalises, and how its input's gradient is had."""
+    """A stage that only normalizes, and how its input's gradient is had."""
 
     def __init__(self, mx: Any, kind: str, gamma: np.ndarray, beta: np.ndarray, epsilon: float, alpha: float) -> None:
         from bnn_gluon.activations import Activation
@@ -55,5 +55,5 @@ class Normalized:
 
 @pytest.fixture(scope="session")
 def normalized(mx) -> Callable[..., Normalized]:
-    """normalized(kind, gamma, beta, epsilon, alpha): a stage that only normalises."""
+    """normalized(kind, gamma, beta, epsilon, alpha): a stage that only normalizes."""
     return lambda *arguments: Normalized(mx, *arguments)

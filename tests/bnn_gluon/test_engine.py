@@ -33,7 +33,7 @@ MODELS = {
     "momentum, no biases": small("rwth-lenet5-mnist-binary", "4C5-MP2-8C5v-MP2-32FC-10FC"),
     "pooled last, ternary": small("rwth-lenet5-mnist-tern1", "4C5-MP2-8C5v-MP2-32FC-10FC", "model.layer_order=CBAP"),
     "edge padding": small("rwth-vgg7-cifar10-reg-1e-5", "4C3v-8C3-MP2-8C3-32FC-10FC"),
-    "frozen output, no normalisation": small("chawla-mlp-mnist-float", "2x32FC-10FC"),
+    "frozen output, no normalization": small("chawla-mlp-mnist-float", "2x32FC-10FC"),
     "dropped-out outputs": small("memorization-svhn-dropout", "4C3-MP2-2x32FC-10FC"),
     "drawn in evaluation": small("memorization-svhn-stochastic-sigmoid", "4C3-MP2-32FC-10FC"),
 }

@@ -1,4 +1,4 @@
-"""Quantisers of weights and activations, and the functions that gradients go through, against float64 NumPy.
+"""Quantizers of weights and activations, and the functions that gradients go through, against float64 NumPy.
 
 The formulas are those of benchmarks/recipe/settings.py; slopes are checked by finite differences of them.
 """
@@ -39,7 +39,7 @@ def found(word: str, gradient: str) -> activations.Activation:
 
 
 def forward(x: np.ndarray, activation: activations.Activation, *, evaluation: bool = False) -> np.ndarray:
-    """Of a row of values, without a batch normalisation."""
+    """Of a row of values, without a batch normalization."""
     values, zero, one = x.astype(np.float32).reshape(-1, 1, 1), np.zeros(1, np.float32), np.ones(1, np.float32)
     y = np.empty_like(values)
     code = activation.evaluation if evaluation else activation.forward
@@ -128,9 +128,9 @@ def test_equal_to_the_threshold_is_inside():
 # -- weights -----------------------------------------------------------------------------------------------------------
 
 
-def quantised(kind: str, weights: np.ndarray, *, zero_weight: str = "plus", limit: float = 1) -> np.ndarray:
+def quantized(kind: str, weights: np.ndarray, *, zero_weight: str = "plus", limit: float = 1) -> np.ndarray:
     used = np.empty_like(weights)
-    quantize.quantise(kind, zero_weight, weights, np.float32(limit), DRAW, used)
+    quantize.quantize(kind, zero_weight, weights, np.float32(limit), DRAW, used)
     return used
 
 
@@ -142,15 +142,15 @@ def test_ternary_weights_are_beyond_a_share_of_the_mean(seed, limit):
     threshold = 0.7 * np.abs(exact).mean()
     expected = limit * np.where(exact > threshold, 1, np.where(exact < -threshold, -1, 0))
     decided = np.abs(np.abs(exact) - threshold) > 1e-6 * limit
-    np.testing.assert_array_equal(quantised("ternary", weights, limit=limit)[decided], expected[decided])
+    np.testing.assert_array_equal(quantized("ternary", weights, limit=limit)[decided], expected[decided])
 
 
 @few
 @given(SEEDS)
 def test_ternary_weights_stay_what_they_are(seed):
     """So that a network of saved ternary weights is the same."""
-    once = quantised("ternary", pre_activations(seed))
-    np.testing.assert_array_equal(quantised("ternary", once), once)
+    once = quantized("ternary", pre_activations(seed))
+    np.testing.assert_array_equal(quantized("ternary", once), once)
 
 
 @pytest.mark.parametrize(("zero_weight", "at_zero"), [("plus", 1), ("minus", -1)])
@@ -158,7 +158,7 @@ def test_ternary_weights_stay_what_they_are(seed):
 @given(seed=SEEDS)
 def test_deterministic_weights_are_signs(zero_weight, at_zero, seed):
     weights = np.concatenate([pre_activations(seed), np.array([0, -0.0, TINY, -TINY], np.float32)])
-    used = quantised("deterministic", weights, zero_weight=zero_weight)
+    used = quantized("deterministic", weights, zero_weight=zero_weight)
     np.testing.assert_array_equal(used[:-4], np.sign(weights[:-4]))
     np.testing.assert_array_equal(used[-4:], at_zero)  # also what vanishes beside 1
 

@@ -1,4 +1,4 @@
-"""The fused batch normalisation against the authors' own (tests/golden, G_units) and against float64 NumPy."""
+"""The fused batch normalization against the authors' own (tests/golden, G_units) and against float64 NumPy."""
 
 from __future__ import annotations
 
@@ -82,14 +82,14 @@ def test_forward_and_backward_are_the_formulas(shape, activation, rounded, seed)
     sum_g, sum_gc = fused.gradient_sums(x, g, mean, scale, beta, activation, rounded)
     np.testing.assert_array_equal(g, (dy * derivative).astype(np.float32))
     second = x - columns[0]
-    exact, centred = g.astype(np.float64), (ap2(second) if rounded else second).astype(np.float64)
+    exact, centered = g.astype(np.float64), (ap2(second) if rounded else second).astype(np.float64)
     size = np.abs(exact).sum(axis=(0, 2)) * 10 + 1
     assert np.all(np.abs(sum_g - exact.sum(axis=(0, 2))) <= 1e-6 * size)
-    assert np.all(np.abs(sum_gc - (exact * centred).sum(axis=(0, 2))) <= 1e-5 * size)
+    assert np.all(np.abs(sum_gc - (exact * centered).sum(axis=(0, 2))) <= 1e-5 * size)
     assert np.all(np.abs(fused.channel_sums(g) - exact.sum(axis=(0, 2))) <= 1e-6 * size)
 
     fused.gradient_of_input(x, g, mean, scale, mean_g, slope, rounded)
-    wanted = columns[1] * (exact - columns[3]) - columns[4] * centred
+    wanted = columns[1] * (exact - columns[3]) - columns[4] * centered
     np.testing.assert_allclose(g, wanted, rtol=1e-4, atol=1e-4)
 
 
@@ -97,8 +97,8 @@ def test_forward_and_backward_are_the_formulas(shape, activation, rounded, seed)
 def test_rounded_moments_are_those_of_float64(shape, seed):
     x = random(shape, seed)
     mean, variance = fused.moments(x, rounded=True)
-    centred = x - mean[:, None]
-    expected = (centred.astype(np.float64) * ap2(centred)).mean(axis=(0, 2))
+    centered = x - mean[:, None]
+    expected = (centered.astype(np.float64) * ap2(centered)).mean(axis=(0, 2))
     np.testing.assert_array_equal(mean, fused.moments(x)[0])
     np.testing.assert_allclose(variance, expected, rtol=2e-6, atol=1e-6)
 

@@ -1,4 +1,4 @@
-"""Batch normalisation against BinaryConnect's own (tests/golden, G_units)."""
+"""Batch normalization against BinaryConnect's own (tests/golden, G_units)."""
 
 from __future__ import annotations
 

@@ -147,6 +147,6 @@ def test_a_networks_scores_and_gradients_are_those_that_mxnet_makes(monkeypatch,
     mxnets = scores_and_gradients()
     assert ours.keys() == mxnets.keys()
     for key, value in mxnets.items():
-        if key.startswith("conv") and key.endswith(".bias"):  # batch normalisation leaves it rounding errors alone
+        if key.startswith("conv") and key.endswith(".bias"):  # batch normalization leaves it rounding errors alone
             continue
         np.testing.assert_allclose(ours[key], value, rtol=0, atol=2e-5 * np.abs(value).max(), err_msg=key)

@@ -105,8 +105,8 @@ def test_adam_as_published_adds_epsilon_to_the_corrected_root():
 
 
 def test_a_penalty_is_added_to_the_gradient():
-    gradient, parameter, quantised = (np.array(v, np.float32) for v in ([1, 2], [0.5, -0.25], [1, -1]))
-    add_penalty(gradient, parameter, quantised, np.float32(0.5), np.float32(-2))
+    gradient, parameter, quantized = (np.array(v, np.float32) for v in ([1, 2], [0.5, -0.25], [1, -1]))
+    add_penalty(gradient, parameter, quantized, np.float32(0.5), np.float32(-2))
     np.testing.assert_array_equal(gradient, np.array([1 + 0.25 - 2, 2 - 0.125 + 2], np.float32))
 
 

@@ -119,5 +119,5 @@ def test_the_authors_training_loop(small_data_root):
     cases.check_the_authors_training_loop(cases.Reference("A det", small_data_root, OPENED))
 
 
-def test_the_authors_initialisation():
-    cases.check_the_authors_initialisation(OPENED)
+def test_the_authors_initialization():
+    cases.check_the_authors_initialization(OPENED)

@@ -40,7 +40,7 @@ def power_of_two(x: np.ndarray) -> np.ndarray:
 
 
 class ShiftNorm:
-    """Shift-based batch normalisation; with `rounded` the identity, the plain one."""
+    """Shift-based batch normalization; with `rounded` the identity, the plain one."""
 
     def __init__(self, gamma, beta, epsilon: float, rounded: Callable = power_of_two) -> None:
         self.gamma, self.beta, self.epsilon, self.rounded = gamma, beta, epsilon, rounded
@@ -65,7 +65,7 @@ class ShiftNorm:
 
 
 class PlainNorm:
-    """Batch normalisation as Torch has it: the average is of the unbiased variance."""
+    """Batch normalization as Torch has it: the average is of the unbiased variance."""
 
     def __init__(self, gamma, beta, epsilon: float) -> None:
         self.gamma, self.beta, self.epsilon = gamma, beta, epsilon
@@ -93,7 +93,7 @@ def adamax(theta, g, m, v, lr: float, step: int, scale=1.0, limit=np.inf):
 
 
 def patches(x: np.ndarray) -> np.ndarray:
-    """3x3 neighbourhoods of x (N, C, H, W), zero-padded: (N, H, W, C, 3, 3)."""
+    """3x3 neighborhoods of x (N, C, H, W), zero-padded: (N, H, W, C, 3, 3)."""
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))
     return windows.transpose(0, 2, 3, 1, 4, 5)
@@ -253,7 +253,7 @@ def test_ap2_is_the_same_in_numpy_mxnet_and_numba(mx):
     np.testing.assert_array_equal(ap2(mx.nd.array(x)).asnumpy(), ap2(x))
 
 
-# -- shift-based batch normalisation -----------------------------------------------------------------------------------
+# -- shift-based batch normalization -----------------------------------------------------------------------------------
 
 SHAPES = {"rows": (50, 7), "pixels": (6, 5, 4, 3)}
 
@@ -264,7 +264,7 @@ def values_of(x: np.ndarray) -> np.ndarray:
 
 
 def norm_case(normalized, kind: str, shape: tuple[int, ...], seed: int = 1):
-    """The engine's batch normalisation, the NumPy version with the same gamma and beta, an input, and a gradient of the
+    """The engine's batch normalization, the NumPy version with the same gamma and beta, an input, and a gradient of the
     output."""
     generator = np.random.default_rng(seed)
     gamma, beta = generator.normal(size=shape[1]), generator.normal(size=shape[1])

@@ -158,6 +158,6 @@ def test_a_networks_gradients_are_those_that_mxnet_makes(monkeypatch, name, over
     monkeypatch.setattr(linear, "applies_to", lambda _: False)
     dense = gradients()
     for key, value in dense.items():
-        if key.startswith("conv") and key.endswith(".bias"):  # batch normalisation leaves it rounding errors alone
+        if key.startswith("conv") and key.endswith(".bias"):  # batch normalization leaves it rounding errors alone
             continue
         np.testing.assert_allclose(sparse[key], value, rtol=0, atol=2e-5 * np.abs(value).max(), err_msg=key)

@@ -73,8 +73,8 @@ def test_gradient_of_the_bias_where_every_tied_maximum_gets_the_gradient(mx):
     inv_std = 1 / np.sqrt(pooled.var(axis=axes) + 1e-4)
     normalized = (pooled - pooled.mean(axis=axes, keepdims=True)) * inv_std[:, None]
     g = g.reshape(pooled.shape) * (normalized > 0)
-    centred = g - g.mean(axis=axes, keepdims=True)
-    of_sums = centred - normalized * (g * normalized).mean(axis=axes, keepdims=True)
+    centered = g - g.mean(axis=axes, keepdims=True)
+    of_sums = centered - normalized * (g * normalized).mean(axis=axes, keepdims=True)
     expected = (of_sums * ties).sum(axis=axes) * inv_std
     assert np.abs(expected).max() > 0.01
     np.testing.assert_allclose(stage.bias.grad().asnumpy(), expected, rtol=1e-4, atol=1e-5)

@@ -78,7 +78,7 @@ def test_parameters_are_named_as_everywhere(engine_of):
     names = list(engine_of("cifar_resnet20_v1").parameters())
     assert names[:5] == ["conv1.weight", "bn1.gamma", "bn1.beta", "bn1.running_mean", "bn1.running_var"]
     assert names[-2:] == ["dense1.weight", "dense1.bias"]
-    names = list(engine_of("cifar_resnet20_v2").parameters())  # its first normalisation has no gamma and beta
+    names = list(engine_of("cifar_resnet20_v2").parameters())  # its first normalization has no gamma and beta
     assert names[:3] == ["bn1.running_mean", "bn1.running_var", "conv1.weight"]
 
 
@@ -106,10 +106,10 @@ def test_mxnets_own_random_numbers_play_no_part(engine_of, mx, batch):
     assert same(*results)
 
 
-def test_images_are_normalised_as_gluon_does_it(zoo, mx):
+def test_images_are_normalized_as_gluon_does_it(zoo, mx):
     images = np.random.default_rng(0).random((4, *IMAGE_SHAPE), np.float32)
     expected = mx.gluon.data.vision.transforms.Normalize(MEAN, STD)(mx.nd.array(images)).asnumpy()
-    np.testing.assert_allclose(zoo.normalised(images).asnumpy(), expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(zoo.normalized(images).asnumpy(), expected, rtol=1e-6, atol=1e-6)
 
 
 # -- training ----------------------------------------------------------------------------------------------------------
@@ -190,7 +190,7 @@ def test_steps_are_those_of_gluons_trainer(engine_of, zoo, mx, batch):
     loss_of, labels = mx.gluon.loss.SoftmaxCrossEntropyLoss(), mx.nd.array(batch[1])
     for _ in range(2):
         with mx.autograd.record():
-            losses = loss_of(net(zoo.normalised(batch[0])), labels)
+            losses = loss_of(net(zoo.normalized(batch[0])), labels)
         losses.backward()
         trainer.step(len(batch[1]))
         np.testing.assert_allclose(engine.train_step(*batch, RATE), losses.mean().asscalar(), rtol=1e-5)
@@ -218,10 +218,10 @@ def test_the_loss_is_the_mean_cross_entropy(engine_of, batch):
 
 
 def test_running_statistics_move_by_alpha(engine_of, zoo, batch):
-    """Of v2's first normalisation, whose input is the images'."""
+    """Of v2's first normalization, whose input is the images'."""
     engine = engine_of("cifar_resnet20_v2", batch_norm_alpha=0.25)
     engine.train_step(*batch, RATE)
-    pixels = zoo.normalised(batch[0]).asnumpy().transpose(1, 0, 2, 3).reshape(3, -1).astype(np.float64)
+    pixels = zoo.normalized(batch[0]).asnumpy().transpose(1, 0, 2, 3).reshape(3, -1).astype(np.float64)
     parameters = engine.parameters()
     np.testing.assert_allclose(parameters["bn1.running_mean"], 0.25 * pixels.mean(1), rtol=1e-4)
     np.testing.assert_allclose(parameters["bn1.running_var"], 0.75 + 0.25 * pixels.var(1), rtol=1e-5)

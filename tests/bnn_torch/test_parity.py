@@ -73,8 +73,8 @@ def test_both_engines_train_alike(benchmark_id, device):
 def undecided(model: ModelSettings) -> tuple[str, ...]:
     """Endings of the names of parameters whose true gradient is zero: Adam turns its rounding noise into steps.
 
-    They are the biases where normalisation follows; and where activations pass gradients on as they are, the betas too,
-    as the next layer's normalisation takes off what they add.
+    They are the biases where normalization follows; and where activations pass gradients on as they are, the betas too,
+    as the next layer's normalization takes off what they add.
     """
     if model.batch_norm == "none":
         return ()

@@ -42,7 +42,7 @@ MODELS = {
         *("rwth-lenet5-mnist-cbap", LENET, "model.optimizer=torch_adam", "model.momentum=0"),
         *("model.activation_gradient=swish", "model.swish_beta=5"),
     ),
-    "no normalisation, last layer fixed": settings("chawla-mlp-mnist-stochastic"),
+    "no normalization, last layer fixed": settings("chawla-mlp-mnist-stochastic"),
     "masks of normal numbers": settings("chawla-cnn-cifar10-float", CONVOLUTIONAL),
 }
 DEVICES = [pytest.param("cpu", id="cpu"), pytest.param("gpu", id="gpu", marks=pytest.mark.gpu)]

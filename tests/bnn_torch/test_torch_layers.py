@@ -1,4 +1,4 @@
-"""Activations, batch normalisations, pooling, padding and losses of the PyTorch engine.
+"""Activations, batch normalizations, pooling, padding and losses of the PyTorch engine.
 
 Against the authors' own numbers (tests/golden, G_units), NumPy in double precision, finite differences, and autograd.
 """
@@ -127,7 +127,7 @@ def test_small_swish_values_keep_their_sign():
     assert (layers._swish(5.0).f(x) == x).all()
 
 
-# -- batch normalisation -----------------------------------------------------------------------------------------------
+# -- batch normalization -----------------------------------------------------------------------------------------------
 
 CASES = [
     ("bn_bc_2d", "binaryconnect", 0.15, "std"),
@@ -138,7 +138,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("name", "kind", "alpha", "spread"), CASES)
-def test_normalisation_and_gradients_are_the_originals(name, kind, alpha, spread):
+def test_normalization_and_gradients_are_the_originals(name, kind, alpha, spread):
     golden = {key.removeprefix(f"{name}/"): UNITS[key] for key in UNITS.files if key.startswith(f"{name}/")}
     norm, x = layers.BATCH_NORMS[kind], tensor(golden["x"])
     gamma, beta = tensor(golden["gamma"]).reshape(-1), tensor(golden["beta"]).reshape(-1)
@@ -157,7 +157,7 @@ def test_normalisation_and_gradients_are_the_originals(name, kind, alpha, spread
 
 @pytest.mark.parametrize("shape", [(12, 5), (4, 5, 3, 3)])
 @pytest.mark.parametrize("kind", ["torch", "torch_no_affine"])
-def test_torchs_normalisation_is_pytorchs(kind, shape):
+def test_torchs_normalization_is_pytorchs(kind, shape):
     norm, affine = layers.BATCH_NORMS[kind], kind == "torch"
     module = (torch.nn.BatchNorm1d if len(shape) == 2 else torch.nn.BatchNorm2d)(5, 1e-3, 0.3, affine=affine).double()
     gamma, beta = torch.ones(5, dtype=torch.float64), torch.zeros(5, dtype=torch.float64)
@@ -182,8 +182,8 @@ def test_torchs_normalisation_is_pytorchs(kind, shape):
     np.testing.assert_allclose(evaluated, module(x).detach(), atol=1e-12)
 
 
-def test_a_channel_of_a_single_value_is_normalised_to_beta():
-    """As of a last batch of one image, for which PyTorch refuses to normalise."""
+def test_a_channel_of_a_single_value_is_normalized_to_beta():
+    """As of a last batch of one image, for which PyTorch refuses to normalize."""
     y, moments = layers.BATCH_NORMS["torch"].forward(random((1, 3)), torch.ones(3), tensor([1.0, 2.0, 3.0]), 1e-5)
     np.testing.assert_array_equal(y, [[1, 2, 3]])
     np.testing.assert_array_equal(moments.spread, 0)
@@ -293,7 +293,7 @@ def test_losses_and_their_gradients(kind, divisor):
 
 
 def test_cross_entropy_of_huge_scores_is_finite():
-    """The stochastic networks without batch normalisation begin with scores of tens of thousands."""
+    """The stochastic networks without batch normalization begin with scores of tens of thousands."""
     loss, gradient = losses.loss_and_gradient("cross_entropy", tensor([[1e5, 0.0], [-3e38, 3e38]]), tensor([1, 1]))
     assert float(loss) == 5e4
     np.testing.assert_array_equal(gradient, [[0.5, -0.5], [0, 0]])

@@ -93,7 +93,7 @@ def gradients(count: int = 25) -> np.ndarray:
     ],
     ids=["Adam", "SGD", "momentum", "Nesterov's momentum"],
 )
-def test_pytorchs_optimisers(rule, update, theirs):
+def test_pytorchs_optimizers(rule, update, theirs):
     start = np.random.default_rng(9).normal(size=40)
     trained = Trained(rule, start, update=update)
     parameter = torch.nn.Parameter(torch.from_numpy(start.copy()))

@@ -168,7 +168,7 @@ class Plain(nn.Module):
 
 
 class Trainer:
-    """The plain network with its loss, its optimiser, and what becomes of the weights after its step."""
+    """The plain network with its loss, its optimizer, and what becomes of the weights after its step."""
 
     def __init__(self, recipe) -> None:
         self.model, self.network = recipe.model, Plain(recipe.model, recipe.image_shape)
@@ -255,7 +255,7 @@ def test_steps_and_evaluation(benchmark_id, device):
 def close(found: np.ndarray, expected, name: str) -> None:
     """Within a thousandth of the expected tensor's norm, and the rounding errors of a sum that should be zero.
 
-    Biases in front of a normalisation are left out: their true gradient is zero.
+    Biases in front of a normalization are left out: their true gradient is zero.
     """
     if not name.endswith(".bias"):
         expected = expected.detach().numpy()

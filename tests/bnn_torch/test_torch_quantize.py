@@ -128,19 +128,19 @@ def test_ternary_weights(size, limit):
     np.testing.assert_array_equal(ternary, limit * (np.sign(weights) * (np.abs(weights) > threshold)))
 
 
-def quantiser(kind: str, zero_weight: str = "plus") -> quantize.Quantiser:
-    return quantize.Quantiser(kind, 0.5, zero_weight, size=5, tensor=3, key=KEY)
+def quantizer(kind: str, zero_weight: str = "plus") -> quantize.Quantizer:
+    return quantize.Quantizer(kind, 0.5, zero_weight, size=5, tensor=3, key=KEY)
 
 
-def test_how_layers_are_quantised():
+def test_how_layers_are_quantized():
     weights = quantize.in_chunks(torch.tensor([-0.4, -0.1, 0.0, 0.1, 0.4]))
 
-    def quantised(*word: str) -> list[float]:
-        return quantize.from_chunks(quantiser(*word)(weights, step(2)), (5,)).tolist()
+    def quantized(*word: str) -> list[float]:
+        return quantize.from_chunks(quantizer(*word)(weights, step(2)), (5,)).tolist()
 
-    assert quantised("deterministic") == [-0.5, -0.5, 0.5, 0.5, 0.5]
-    assert quantised("deterministic", "minus") == [-0.5, -0.5, -0.5, 0.5, 0.5]
-    assert quantised("ternary") == [-0.5, 0, 0, 0, 0.5]  # the threshold is .14
-    assert quantiser("real")(weights, step(2)) is weights
+    assert quantized("deterministic") == [-0.5, -0.5, 0.5, 0.5, 0.5]
+    assert quantized("deterministic", "minus") == [-0.5, -0.5, -0.5, 0.5, 0.5]
+    assert quantized("ternary") == [-0.5, 0, 0, 0, 0.5]  # the threshold is .14
+    assert quantizer("real")(weights, step(2)) is weights
     drawn = quantize.uniforms((5,), 3, step(2), KEY) < torch.tensor([0.1, 0.4, 0.5, 0.6, 0.9])
-    assert quantised("stochastic") == [0.5 if plus else -0.5 for plus in drawn]
+    assert quantized("stochastic") == [0.5 if plus else -0.5 for plus in drawn]

@@ -40,7 +40,7 @@ def test_losses_until_a_rounding_error_turns_a_sign(reference):
 
 def test_parameters_after_the_forced_last_step(reference):
     if reference.case.stochastic:
-        pytest.skip("the optimiser's state before their last step is recorded for deterministic weights only")
+        pytest.skip("the optimizer's state before their last step is recorded for deterministic weights only")
     cases.check_parameters_after_the_forced_last_step(reference, PARAMETERS_AFTER_THE_LAST_STEP.get(reference.name))
 
 
@@ -52,5 +52,5 @@ def test_the_authors_training_loop(small_data_root, opened):
     cases.check_the_authors_training_loop(cases.Reference("A det", small_data_root, opened))
 
 
-def test_the_authors_initialisation(opened):
-    cases.check_the_authors_initialisation(opened)
+def test_the_authors_initialization(opened):
+    cases.check_the_authors_initialization(opened)

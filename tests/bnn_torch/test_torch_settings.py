@@ -122,7 +122,7 @@ def test_the_loss_is_divided_by_the_batch_size_of_the_epoch(opened, batch):
 
 
 @pytest.mark.parametrize("word", ["deterministic", "stochastic"])
-def test_the_last_layer_is_neither_trained_nor_clipped_but_quantised(word, opened, batch):
+def test_the_last_layer_is_neither_trained_nor_clipped_but_quantized(word, opened, batch):
     engine = opened(f"chawla-mlp-mnist-{'binary' if word == 'deterministic' else word}", "model.momentum=0.5")
     before = engine.parameters()
     assert np.abs(before["dense3.weight"]).max() > 2

@@ -163,10 +163,10 @@ def test_labels_of_other_classes_are_not_cifar10(root, monkeypatch):
 def test_statistics_are_those_of_numpy(root):
     arrays = cifar10.DATA_SETS["cifar10-small"].arrays(root)
     statistics = cifar10.statistics_of(arrays)
-    for channel, colour in enumerate(("red", "green", "blue")):
+    for channel, color in enumerate(("red", "green", "blue")):
         pixels = arrays["train_images"][:, channel] / 255
-        assert statistics[f"{colour}_mean"] == pytest.approx(pixels.mean(), rel=1e-12)
-        assert statistics[f"{colour}_std"] == pytest.approx(pixels.std(), rel=1e-12)
+        assert statistics[f"{color}_mean"] == pytest.approx(pixels.mean(), rel=1e-12)
+        assert statistics[f"{color}_std"] == pytest.approx(pixels.std(), rel=1e-12)
 
 
 def test_the_small_set_takes_no_folder(tmp_path):

@@ -1,4 +1,4 @@
-"""Local contrast normalisation: the original code's numbers, and its rule written out."""
+"""Local contrast normalization: the original code's numbers, and its rule written out."""
 
 from __future__ import annotations
 
@@ -83,15 +83,15 @@ def test_lcn_is_its_formula(seed, kernel_size, sigma, threshold):
 
 
 def test_a_uniform_image_gives_no_nan():
-    grey = np.full((2, 3, 32, 32), 128, np.uint8)
+    gray = np.full((2, 3, 32, 32), 128, np.uint8)
     for variant in (GcnLcnRed(), GcnLcn()):
-        np.testing.assert_array_equal(variant.normalize(grey), 0)
+        np.testing.assert_array_equal(variant.normalize(gray), 0)
     low, high = np.zeros(2, np.float32), np.full(2, 255, np.float32)
-    np.testing.assert_array_equal(Torch7Lcn().normalize(grey, low, high), 0)
+    np.testing.assert_array_equal(Torch7Lcn().normalize(gray, low, high), 0)
 
 
 @given(seed=st.integers(0, 99), first=st.integers(1, 30))
-def test_an_image_is_normalised_alike_in_any_company(seed, first):
+def test_an_image_is_normalized_alike_in_any_company(seed, first):
     """To the last bit: what is stored must not depend on chunks, threads or machines."""
     images = np.random.default_rng(seed).integers(0, 256, (31, 3, 32, 32), np.uint8)
     for variant in (GcnLcn(), GcnLcnRed()):
@@ -108,7 +108,7 @@ def test_what_is_given_is_not_changed():
 
 
 def test_torch7s_rule_step_by_step():
-    """dp's gcn.lua and lecunlcn.lua in float64: image / 255, centred, by the root of variance + 10, then the LCN."""
+    """dp's gcn.lua and lecunlcn.lua in float64: image / 255, centered, by the root of variance + 10, then the LCN."""
     images = np.random.default_rng(6).integers(0, 256, (3, 3, 32, 32), np.uint8)
     low, high = np.float32([0, 0, 20]), np.float32([255, 255, 200])
     found = Torch7Lcn().normalize(images, low, high)

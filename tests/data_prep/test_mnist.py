@@ -49,7 +49,7 @@ def test_signed_is_unit_stretched_to_both_signs(root):
     assert (unit.train.images.min(), unit.train.images.max()) == (0, 1)
 
 
-def test_training_and_validation_are_centred_by_one_mean_and_the_test_set_by_its_own(root):
+def test_training_and_validation_are_centered_by_one_mean_and_the_test_set_by_its_own(root):
     unit, centered = (load("mnist-small", root, name, 2000, 200) for name in ("unit", "centered"))
     _, arrays = store.read("mnist-small", root, mnist.DATA_SETS["mnist-small"].digest)
     for split, mean in (("train", "train_mean"), ("valid", "train_mean"), ("test", "test_mean")):

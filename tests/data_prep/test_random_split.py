@@ -75,7 +75,7 @@ def test_a_memory_mapped_variant_will_do(tmp_path):
 
 
 @given(st.integers(1, 300), st.integers(1, 200), st.integers(0, 2**63 - 1))
-def test_any_counts_are_honoured_without_overlap(train, valid, seed):
+def test_any_counts_are_honored_without_overlap(train, valid, seed):
     chosen, held = DATA_SETS["cifar10-small"].parts(train, valid, seed)
     assert (len(chosen), len(held)) == (train, valid)
     assert len({*chosen.tolist(), *held.tolist()}) == train + valid

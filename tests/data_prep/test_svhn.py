@@ -132,9 +132,9 @@ def test_what_is_stored_is_what_scipy_reads(root, release, official_order):
     assert header.settings["files"] == release.fingerprint
     assert header.origin == "a folder of the user"
     train = pixels[: SIZES[0]].transpose(1, 0, 2, 3).reshape(3, -1) / 255
-    for colour, values in zip(("red", "green", "blue"), train, strict=True):
-        assert header.statistics[f"{colour}_mean"] == pytest.approx(values.mean(), rel=1e-12)
-        assert header.statistics[f"{colour}_std"] == pytest.approx(values.std(), rel=1e-9)
+    for color, values in zip(("red", "green", "blue"), train, strict=True):
+        assert header.statistics[f"{color}_mean"] == pytest.approx(values.mean(), rel=1e-12)
+        assert header.statistics[f"{color}_std"] == pytest.approx(values.std(), rel=1e-9)
 
 
 def test_it_is_ordinary_hdf5(root):
@@ -177,9 +177,9 @@ def test_a_variant_is_its_rule_done_to_every_image(root, official_order, variant
     np.testing.assert_array_equal(arrays["images"], expected)
     header = store.glance("svhn", root, variant)
     train = expected[: SIZES[0]].transpose(1, 0, 2, 3).reshape(3, -1)
-    for colour, values in zip(("red", "green", "blue"), train.astype(np.float64), strict=True):
-        assert header.statistics[f"{colour}_mean"] == pytest.approx(values.mean(), abs=1e-9)
-        assert header.statistics[f"{colour}_std"] == pytest.approx(values.std(), rel=1e-9)
+    for color, values in zip(("red", "green", "blue"), train.astype(np.float64), strict=True):
+        assert header.statistics[f"{color}_mean"] == pytest.approx(values.mean(), abs=1e-9)
+        assert header.statistics[f"{color}_std"] == pytest.approx(values.std(), rel=1e-9)
 
 
 def test_torch7s_variant_scales_each_set_by_its_own_extremes(root, release, official_order):
@@ -458,7 +458,7 @@ class Interrupted(Silent):
 
 
 def counting(monkeypatch) -> list[range]:
-    """The chunks that are normalised from now on."""
+    """The chunks that are normalized from now on."""
     done: list[range] = []
     original = GcnLcn.normalizer
 
@@ -710,7 +710,7 @@ def saved(**arrays: np.ndarray) -> Callable[[Path], None]:
 PIXELS, ONES = np.zeros((32, 32, 3, 230), np.uint8), np.ones((230, 1), np.uint8)
 
 
-def labelled(label: float, labels_as: str = "double") -> Callable[[Path], None]:
+def labeled(label: float, labels_as: str = "double") -> Callable[[Path], None]:
     def write_train(path: Path) -> None:
         labels = digits(230, 0).astype(float)
         labels[100] = label
@@ -733,10 +733,10 @@ def labelled(label: float, labels_as: str = "double") -> Callable[[Path], None]:
         (saved(X=PIXELS, y=ONES.T), r"expected y to be uint8 or double \(230, 1\), found uint8 \(1, 230\)"),
         (saved(X=PIXELS), "expected variables X and y, found X"),
         (saved(X=PIXELS, z=ONES, y=ONES), "expected one X and one y, found 'z' beside or again"),
-        (labelled(0), "expected labels 1 to 10, found 0"),
-        (labelled(11, "uint8"), "expected labels 1 to 10, found 11"),
-        (labelled(2.5), "expected labels 1 to 10, found 2.5"),
-        (labelled(float("nan")), "expected labels 1 to 10, found nan"),
+        (labeled(0), "expected labels 1 to 10, found 0"),
+        (labeled(11, "uint8"), "expected labels 1 to 10, found 11"),
+        (labeled(2.5), "expected labels 1 to 10, found 2.5"),
+        (labeled(float("nan")), "expected labels 1 to 10, found nan"),
     ],
 )
 def test_a_file_with_another_content_is_refused(tmp_path, folder, release, write_train, message):

@@ -74,7 +74,7 @@ def test_gcn_is_its_formula_in_float64(images, scale, use_std, sqrt_bias, subtra
     np.testing.assert_allclose(found[~flat], expected[~flat], rtol=1e-4, atol=1e-5 * scale)
 
 
-def test_an_image_without_contrast_is_centred_and_not_divided():
+def test_an_image_without_contrast_is_centered_and_not_divided():
     np.testing.assert_array_equal(global_contrast_normalize(np.full((1, 16), 7, np.float32), scale=55.0), 0)
 
 
@@ -227,7 +227,7 @@ def test_a_bias_that_is_too_small_is_told():
 def test_the_original_whitened_images_are_the_gcn_through_its_mean_and_matrix(golden, raw):
     """Where its whole matrix is known, in rows 0 and 1535: the convention, without a fit of 3,072 pixels."""
     for name in ("train", "test"):
-        centred = global_contrast_normalize(raw[name][:8], scale=55.0) - golden["mean"]
+        centered = global_contrast_normalize(raw[name][:8], scale=55.0) - golden["mean"]
         for pixel in (0, 1535):
             expected = golden[f"{name}_white_first8"][:, pixel]
-            np.testing.assert_allclose(centred @ golden[f"P_row{pixel}"], expected, atol=1e-4)
+            np.testing.assert_allclose(centered @ golden[f"P_row{pixel}"], expected, atol=1e-4)

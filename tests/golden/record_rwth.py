@@ -3,11 +3,11 @@
 Their networks with fewer filters and units, trained for three steps by their train() and evaluated by their validate();
 writes tests/golden/rwth/*.npz. Needs PyTorch. Their code is run as it is, but that
 
-- each layer is replaced by a narrower one of its own class, initialised as theirs is; gamma, beta and the running
+- each layer is replaced by a narrower one of its own class, initialized as theirs is; gamma, beta and the running
   statistics are drawn, because a mistake in them could not be seen at 1 and 0;
 - torchvision and progress, which they import to read images and to draw a progress bar, are stood in for by mocks;
-- main(), which also reads the images, is not called: what it does to make the optimiser and the loss is repeated here;
-- the seed is the first one with which no rounding error decides a step: no value that is quantised comes near to a
+- main(), which also reads the images, is not called: what it does to make the optimizer and the loss is repeated here;
+- the seed is the first one with which no rounding error decides a step: no value that is quantized comes near to a
   threshold, and a run in float64 from the same parameters agrees.
 """
 
@@ -196,7 +196,7 @@ def agree(single: dict[str, np.ndarray], double: dict[str, np.ndarray]) -> bool:
     """Whether float32 and float64 take the same decisions: what they compute differs by rounding alone, and so little
     that no step of Adam is made of rounding errors, as of a gamma or beta whose gradient is none.
 
-    Biases in front of batch normalisation never have another gradient; the running mean has them in it.
+    Biases in front of batch normalization never have another gradient; the running mean has them in it.
     """
     biases = (*(f"conv{number}.bias" for number in range(1, 7)), *(f"fc{number}.bias" for number in range(1, 4)))
     for name, value in single.items():

@@ -14,7 +14,7 @@ from results.views.plots import MARK, PUBLISHED, VALID, learning_curve
 
 
 def has_color(path: Path, color: str) -> bool:
-    """Whether a pixel of the PNG has exactly this "#rrggbb" colour."""
+    """Whether a pixel of the PNG has exactly this "#rrggbb" color."""
     wanted = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
     pixels = (imread(path)[..., :3] * 255).round().astype(int)
     return bool((pixels == wanted).all(axis=-1).any())
