@@ -43,12 +43,10 @@ class Silent:
 
 
 class RichProgress:
-    """Bars and notes on a terminal through rich; by default on standard error, so that results may be piped."""
+    """Bars and notes on a console of rich; one of standard error, where results are piped."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        from rich.console import Console
-
-        self._console = console or Console(stderr=True)
+    def __init__(self, console: Console) -> None:
+        self._console = console
 
     def start(self, description: str, total: int | None) -> None:
         """See Progress."""

@@ -324,15 +324,17 @@ def test_runs_of_several_seeds_are_those_that_each_would_be_alone(cli, tmp_path)
 
 @pytest.mark.slow
 def test_runs_of_several_seeds_end_with_the_mean_of_all_that_are_recorded(environment):
-    no_runs = "side_by_side.carry_out = lambda *_, **__: []\ncli._prepare_if_absent = lambda *_: None"
+    code = """
+import cli
+from benchmarks.queue import side_by_side
+from commands import reproduce
+side_by_side.carry_out = lambda *_, **__: []
+reproduce.prepare_if_absent = lambda *_: None
+cli.cli()
+"""
     command = ["reproduce", "binaryconnect-mnist", "--seed", "1,2", "--engine", "gluon", "--device", "cpu"]
     result = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            f"import cli\nfrom benchmarks.queue import side_by_side\n{no_runs}\ncli.cli()",
-            *command,
-        ],
+        [sys.executable, "-c", code, *command],
         cwd=REPOSITORY,
         env=environment | {"BNN_REGISTRY": str(REPOSITORY / "results" / "runs")},
         capture_output=True,

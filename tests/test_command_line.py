@@ -18,11 +18,16 @@ from killed import shell
 
 import benchmarks.verdict
 import cli
+import commands.outcome
+import commands.reproduce
+import commands.running
 from benchmarks import hints, start
 from benchmarks.recipe import summaries
 from benchmarks.verdict import Verdict, Word
+from commands.options import FAIL_ON
 
 REPOSITORY = Path(__file__).parents[1]
+CLI = f"'{sys.executable}' '{REPOSITORY / 'cli.py'}'"
 
 
 @pytest.fixture
@@ -126,6 +131,15 @@ def test_a_missing_package_is_one_line_that_names_an_environment_that_has_it(tmp
     assert shell(command, cwd=tmp_path).stderr.endswith(": use .tox/reproduce/bin/python in place of python\n")
 
 
+def test_a_package_that_only_a_command_wants_is_missed_in_one_line(tmp_path):
+    (tmp_path / "msgspec.py").write_text("raise ImportError('No module named msgspec')")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    for command in ("list", "--help"):
+        refused = shell(f"{CLI} {command}", env=environment)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert re.match(r"error: No module named msgspec, in the environment of .*\n\Z", refused.stderr)
+
+
 # -- the end of a run --------------------------------------------------------------------------------------------------
 
 
@@ -141,7 +155,7 @@ def test_a_missing_package_is_one_line_that_names_an_environment_that_has_it(tmp
 def test_an_error_that_is_the_result_is_called_so(declared, last, best, text):
     points = {"declared": declared, "last": last, "best_test": best}
     results = {name: SimpleNamespace(epoch=epoch, test_error=float(epoch)) for name, epoch in points.items()}
-    assert cli._beside_the_result(SimpleNamespace(results=SimpleNamespace(**results)), 1) == text
+    assert commands.outcome._beside_the_result(SimpleNamespace(results=SimpleNamespace(**results)), 1) == text
 
 
 # -- for scripts -------------------------------------------------------------------------------------------------------
@@ -149,8 +163,8 @@ def test_an_error_that_is_the_result_is_called_so(declared, last, best, text):
 
 def test_every_verdict_that_a_script_may_want_to_hear_of_has_an_exit_code():
     words = set(get_args(Word))
-    assert set(cli.FAIL_ON) == words - {"reproduced", "not scored", "no published target"}
-    assert cli.FAIL_ON == {"not reproduced": 3, "suspiciously good": 3, "inconclusive": 4}
+    assert set(FAIL_ON) == words - {"reproduced", "not scored", "no published target"}
+    assert FAIL_ON == {"not reproduced": 3, "suspiciously good": 3, "inconclusive": 4}
 
 
 @pytest.mark.parametrize(
@@ -162,17 +176,17 @@ def test_every_verdict_that_a_script_may_want_to_hear_of_has_an_exit_code():
         ("suspiciously good", "finished", ("not reproduced",), 0),
         ("suspiciously good", "finished", ("not reproduced", "suspiciously good"), 3),
         ("inconclusive", "finished", ("inconclusive",), 4),
-        ("reproduced", "finished", tuple(cli.FAIL_ON), 0),
+        ("reproduced", "finished", tuple(FAIL_ON), 0),
     ],
 )
 def test_the_verdict_is_the_exit_code_of_who_asks_for_it(monkeypatch, word, outcome, fail_on, exit_code):
     verdict = Verdict(word=word, provisional=True, margin=None, standard_error=None, explanation="")
     monkeypatch.setattr(benchmarks.verdict, "judge_run", lambda *_: verdict)
-    monkeypatch.setattr(cli, "_print_outcome", lambda *_: None)
-    monkeypatch.setattr(cli, "_end_as_by_ctrl_c", lambda *_: None)
+    monkeypatch.setattr(commands.running, "print_outcome", lambda *_: None)
+    monkeypatch.setattr(commands.running, "end_as_by_ctrl_c", lambda *_: None)
     run = SimpleNamespace(record=SimpleNamespace(benchmark="binaryconnect-mnist", outcome=outcome))
     with pytest.raises(SystemExit) as ended:
-        cli._carry_out(lambda _: run, False, fail_on)
+        commands.running.carry_out(lambda _: run, False, fail_on)
     assert ended.value.code == exit_code
 
 
@@ -184,19 +198,19 @@ def test_of_several_runs_the_exit_code_is_that_of_the_worst(monkeypatch, codes, 
 
     ends = [side_by_side.Ended(f"seed {seed}", code, "") for seed, code in enumerate(codes)]
     monkeypatch.setattr(side_by_side, "carry_out", lambda *_, **__: ends)
-    monkeypatch.setattr(cli, "_end_as_by_ctrl_c", lambda *_: None)
-    assert cli._carry_out_all({}, 2, "cpu", False) == exit_code
+    monkeypatch.setattr(commands.running, "end_as_by_ctrl_c", lambda *_: None)
+    assert commands.running.carry_out_all({}, 2, "cpu", False) == exit_code
 
 
 def test_only_options_that_were_given_are_handed_on(monkeypatch, invoke, tmp_path):
     handed = []
-    monkeypatch.setattr(cli, "_carry_out_all", lambda commands, *_: handed.append(commands) or 0)
-    monkeypatch.setattr(cli, "_prepare_if_absent", lambda *_: None)
+    monkeypatch.setattr(commands.reproduce, "carry_out_all", lambda asked, *_: handed.append(asked) or 0)
+    monkeypatch.setattr(commands.reproduce, "prepare_if_absent", lambda *_: None)
     options = ("--engine", "gluon", "--device", "cpu", "--epochs", "1", "--fail-on", "inconclusive", "--threads", "1")
     assert invoke("reproduce", "binaryconnect-mnist", "--seed", "1,2", *options).exit_code == 0
-    (commands,) = handed
-    assert list(commands) == ["seed 1", "seed 2"]
-    words = commands["seed 2"]
+    (asked,) = handed
+    assert list(asked) == ["seed 1", "seed 2"]
+    words = asked["seed 2"]
     given = dict(zip(words[2::2], words[3::2], strict=True))
     assert words[:2] == ["reproduce", "binaryconnect-mnist"]
     assert given == dict(zip(options[::2], options[1::2], strict=True)) | {"--seed": "2", "--at-once": "1"}
@@ -248,7 +262,6 @@ def test_the_version_is_that_of_the_project(invoke):
 
 # -- streams, terminals, memory ----------------------------------------------------------------------------------------
 
-CLI = f"'{sys.executable}' '{REPOSITORY / 'cli.py'}'"
 C_LOCALE = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 
 

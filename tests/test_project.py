@@ -18,6 +18,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 ROOMS = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
+COMMANDS = sorted(path.stem for path in ROOT.glob("commands/*.py"))
 HEAVY = {"mxnet", "gluoncv", "torch", "numba", "numpy", "pandas", "h5py", "tables", "scipy", "matplotlib"}
 
 # -- set-up ------------------------------------------------------------------------------------------------------------
@@ -97,10 +98,23 @@ def test_every_file_is_checked_out_with_the_bytes_that_were_committed():
         ["cli.py", "list", "--json"],
         ["cli.py", "show", "binaryconnect-mnist"],
         ["-c", f"import {', '.join(ROOMS)}"],
+        ["-c", f"import {', '.join(f'commands.{name}' for name in COMMANDS if name != '__init__')}"],
     ],
-    ids=" ".join,
+    ids=lambda command: " ".join(command)[:40],
 )
 def test_answers_at_once_import_nothing_heavy(command):
+    assert {name.partition(".")[0] for name in imported_by(command)} & HEAVY == set()
+
+
+def test_a_command_is_loaded_when_it_is_asked_for():
+    code = "import sys, cli; cli.cli(['list'], standalone_mode=False); print(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {name for name in result.stdout.splitlines()[-1].split() if name.startswith("commands.")}
+    assert loaded == {"commands.list_benchmarks", "commands.options", "commands.output", "commands.registry"}
+
+
+def imported_by(command: list[str]) -> set[str]:
+    """Names of all modules that a Python command imports."""
     result = subprocess.run(
         [sys.executable, "-X", "importtime", *command], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -108,7 +122,7 @@ def test_answers_at_once_import_nothing_heavy(command):
         line.rpartition("|")[2].strip() for line in result.stderr.splitlines() if line.startswith("import time:")
     }
     assert "encodings" in imported  # or this did not read what Python prints
-    assert {name.partition(".")[0] for name in imported} & HEAVY == set()
+    return imported
 
 
 # -- who may import what -----------------------------------------------------------------------------------------------
@@ -147,9 +161,10 @@ def sources() -> list[tuple[str, str]]:
         ("bnn_torch", r"bnn_torch/.*"),
         # One direction: the command line -> benchmarks -> data and results; nobody reaches back.
         ("cli", r"-"),
-        ("benchmarks", r"cli\.py|benchmarks/.*|bnn_\w+/.*"),
-        ("data_prep", r"cli\.py|benchmarks/.*|data_prep/.*"),
-        ("results", r"cli\.py|benchmarks/.*|results/.*"),
+        ("commands", r"cli\.py|commands/.*"),
+        ("benchmarks", r"cli\.py|commands/.*|benchmarks/.*|bnn_\w+/.*"),
+        ("data_prep", r"cli\.py|commands/.*|benchmarks/.*|data_prep/.*"),
+        ("results", r"cli\.py|commands/.*|benchmarks/.*|results/.*"),
     ],
 )
 def test_only_one_room_imports(package, allowed):

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from rich.console import Console
 
 from data_prep import RichProgress
 from data_prep.cifar10.records import parse_sheet
@@ -161,12 +162,13 @@ def evict(path: Path) -> None:
 def measure(folder: Path, share: float) -> None:
     sizes, held_out = sizes_at(share)
     release, root = release_of(folder, sizes, held_out), folder / "data"
+    progress = RichProgress(Console(stderr=True))
     for variant in (None, *svhn.VARIANTS):
         started, processor = time.perf_counter(), time.process_time()
         if variant is None:
-            prepared = svhn.prepare("svhn", root, folder, RichProgress(), release)
+            prepared = svhn.prepare("svhn", root, folder, progress, release)
         else:
-            prepared = svhn.prepare_variant("svhn", root, variant, folder, RichProgress(), release)
+            prepared = svhn.prepare_variant("svhn", root, variant, folder, progress, release)
         seconds, busy = time.perf_counter() - started, time.process_time() - processor
         print(
             f"{variant or 'svhn'}: {seconds:.1f} s, {busy:.1f} s of processor, {prepared.bytes / 1e6:,.0f} MB,"

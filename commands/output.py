@@ -1,0 +1,57 @@
+"""What commands print, and to which stream."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from benchmarks.hints import as_typed
+from results.escape import for_json, for_terminal
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def print_json(value: Any) -> None:
+    """Print a value as indented JSON: what msgspec knows, with control characters escaped."""
+    import msgspec
+
+    click.echo(for_json(json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False)))
+
+
+def echo(line: str, err: bool = False) -> None:
+    """Print a line that has text of a record in it."""
+    click.echo(for_terminal(line), err=err)
+
+
+def note(message: str) -> None:
+    """One line for the user, on the standard error stream."""
+    click.echo(as_typed(message), err=True)
+
+
+def warn(message: str) -> None:
+    """A warning, on the standard error stream."""
+    click.echo(as_typed(f"warning: {message}"), err=True)
+
+
+def fail(message: str, exit_code: int) -> NoReturn:
+    """End the command with an error of one line, or of several if the message has them."""
+    click.echo(f"error: {as_typed(chr(10).join(map(for_terminal, message.split(chr(10)))))}", err=True)
+    sys.exit(exit_code)
+
+
+def console(stderr: bool = False) -> Console:
+    """The one maker of consoles: what is no terminal gets lines of 200 characters, for whoever reads them."""
+    from rich.console import Console
+
+    stream_is_terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, width=None if stream_is_terminal else 200)
+
+
+def line_width() -> int:
+    """Characters that a line of the standard output may have."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 200

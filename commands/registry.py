@@ -1,0 +1,75 @@
+"""The registry as commands read it: whether it is there, its records, and the table's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from benchmarks.recipe import Summary, summaries
+from commands.output import echo, fail
+
+if TYPE_CHECKING:
+    from benchmarks.verdict import Verdict
+    from results.entries import Run
+    from results.views.table import Benchmark, Row
+
+
+def check_registry(ctx: click.Context, registry: Path, *, environment_too: bool = False) -> None:
+    """A folder that is named must be there; the default one may not be, before the first record.
+
+    That of the environment is one that `reproduce` makes: it must be there for what says that all is well in it.
+    """
+    sources = click.core.ParameterSource
+    named = {sources.COMMANDLINE: "--registry "} | ({sources.ENVIRONMENT: "$BNN_REGISTRY "} if environment_too else {})
+    source = ctx.get_parameter_source("registry")
+    if source in named and not registry.is_dir():
+        fail(f"{named[source]}{registry}: there is no such folder: expected one with records", 1)
+
+
+def records_of(registry: Path) -> Sequence[Run]:
+    """What the table needs of the registry's records; a warning for each that is passed over."""
+    from results.index import entries
+
+    return entries(registry, lambda line: echo(f"warning: {line}", err=True))
+
+
+def table_rows(
+    records: Sequence[Run], *, all_benchmarks: bool = True, benchmarks: Sequence[Summary] | None = None
+) -> list[Row]:
+    """The rows of all benchmarks, or of those that have a record."""
+    from benchmarks.verdict import judge_run, target_of
+    from results.views.table import rows
+
+    known_ones = {summary.id: summary for summary in (summaries() if benchmarks is None else benchmarks)}
+
+    def judge(record: Run) -> Verdict:
+        known = known_ones.get(record.benchmark)
+        return judge_run(record, target_of(record) if known is None else known.target)
+
+    recorded = {record.benchmark for record in records}
+    listed = (_table_benchmark(b) for b in known_ones.values() if all_benchmarks or b.id in recorded)
+    return [row for row in rows(records, judge, listed) if all_benchmarks or row.runs or row.diverged]
+
+
+def _table_benchmark(summary: Summary) -> Benchmark:
+    from benchmarks.recipe.versions import current
+
+    entry: Benchmark = {"id": summary.id, "paper": summary.paper, "data": summary.dataset, "target": None}
+    if (version := current(summary.id)) is not None:
+        entry["digest"] = version.digest
+    if summary.target is not None:
+        target = summary.target
+        entry |= {"target": target.percent, "decimals": target.decimals, "kind": target.provenance}
+    return entry
+
+
+def print_row(benchmark: str, registry: Path) -> None:
+    """What all recorded runs of a benchmark come to: its row of `list`."""
+    from results.views.table import to_columns
+
+    rows = [row for row in table_rows(records_of(registry), all_benchmarks=False) if row.benchmark == benchmark]
+    if rows:
+        click.echo(to_columns(rows), nl=False)

@@ -1,0 +1,53 @@
+"""`resume`: go on with interrupted runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from benchmarks import hints
+from commands.options import at_once_option, data_option, fail_on_option, json_option, registry_option, runs_option
+from commands.running import carry_out, carry_out_all, same_command, settle_code
+
+
+@click.command("resume")
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True)
+@click.option(
+    "--allow-change", is_flag=True, help="Go on though code, versions or machine changed; the record tells it."
+)
+@at_once_option
+@fail_on_option
+@data_option
+@runs_option
+@registry_option
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context, runs: tuple[str, ...], allow_change: bool, at_once: int, fail_on: tuple[str, ...],
+    data_root: Path, runs_root: Path, registry: Path, as_json: bool,
+) -> None:  # fmt: skip
+    """Go on with an interrupted run from its last stored epoch; on a CPU to the very bits of an uninterrupted one.
+
+    RUN is a run's folder, its name as `reproduce` printed it, or the benchmark if it has one run only.
+    """
+    settle_code()
+    from benchmarks.run import runner
+    from benchmarks.run.folder import find_run
+
+    folders = {folder.name: folder for folder in (find_run(runs_root, run) for run in runs)}
+    if len(folders) > 1:
+        device = "gpu" if any(folder.manifest().device == "gpu" for folder in folders.values()) else "cpu"
+        commands = {name: same_command(ctx, runs=(folder.path,), at_once=1) for name, folder in folders.items()}
+        sys.exit(carry_out_all(commands, at_once, device, as_json))
+    (folder,) = folders.values()
+    if folder.path.parents[1] != runs_root.resolve():
+        hints.use_folder(ctx, "--runs", folder.path.parents[1])  # it was named by its path
+    carry_out(
+        lambda reporter: runner.resume(
+            folder, data_root=data_root, registry=registry, reporter=reporter, allow_change=allow_change
+        ),
+        as_json,
+        fail_on,
+    )

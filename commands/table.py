@@ -1,0 +1,60 @@
+"""`table`: the table of results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from commands.options import registry_option
+from commands.output import console
+from commands.registry import check_registry, records_of, table_rows
+
+if TYPE_CHECKING:
+    from results.views.table import Row
+
+
+@click.command("table")
+@click.option(
+    "--format", "style", type=click.Choice(["text", "markdown", "csv", "json"]), default="text", show_default=True
+)
+@click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
+@click.option("--all", "all_benchmarks", is_flag=True, help="Also benchmarks without a record.")
+@click.option("--write", is_flag=True, help="Also bring results/table.csv and the README's table up to date.")
+@registry_option
+@click.pass_context
+def command(
+    ctx: click.Context, style: str, as_json: bool, all_benchmarks: bool, write: bool, registry: Path
+) -> None:  # fmt: skip
+    """Print the table of results, derived from the records."""
+    from results.views import table as tables
+
+    if write:
+        check_registry(ctx, registry, environment_too=True)
+    records = records_of(registry)
+    if write:
+        _write_table(table_rows(records, all_benchmarks=False), registry)
+    rows = table_rows(records, all_benchmarks=all_benchmarks)
+    if as_json:
+        style = "json"
+    if style == "text":
+        console().print(tables.to_rich(rows))
+        console().print(tables.NOTE, highlight=False)
+    else:
+        click.echo(
+            {"markdown": tables.to_markdown, "csv": tables.to_csv, "json": tables.to_json}[style](rows), nl=False
+        )
+
+
+def _write_table(recorded: Sequence[Row], registry: Path) -> None:
+    """Bring the README and table.csv that belong to a registry up to date; not every registry has a README."""
+    from results.views import table as tables
+
+    readme = registry.parent.parent / "README.md"
+    if readme.exists():
+        tables.write_section(readme, tables.to_markdown(recorded))
+    else:
+        click.echo(f"note: there is no {readme} to write the table to: only table.csv is written", err=True)
+    tables.write_csv(recorded, registry.parent / "table.csv")
