@@ -28,7 +28,9 @@ from benchmarks.run.protocol import Progress
 from benchmarks.run.seals import open_json, seal_json
 from results.record import Record, columns, from_bytes, seal, to_bytes
 
-(OLD_RECORD,) = (Path(__file__).parents[2] / "results" / "runs" / "chawla-mlp-mnist-float").glob("*.json")
+(OLD_RECORD,) = (Path(__file__).parents[2] / "results" / "runs" / "chawla-mlp-mnist-float").glob(
+    "0b5029908e1a9efa.json"
+)
 NEWEST, PREVIOUS = "checkpoint.npz", "checkpoint-previous.npz"
 STARTED = "2024-05-01T12:00:00Z"
 
