@@ -40,6 +40,7 @@ except KeyboardInterrupt:
 # Command -> its module in commands/.
 COMMANDS = {
     "bench": "bench",
+    "compare": "compare",
     "doctor": "doctor",
     "evaluate": "evaluate",
     "list": "list_benchmarks",

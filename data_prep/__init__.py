@@ -9,6 +9,7 @@ Importing this package is light; numpy and h5py are imported by the first call. 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -34,11 +35,13 @@ __all__ = [
     "listing",
     "load",
     "picture",
+    "picture_of_tests",
     "prepare",
     "status",
     "variants",
 ]
 
+_MOST_LABELS = 30  # that a line below a picture names
 # Each data set and the module that knows it, which has prepare, load, check and status for its data sets.
 _MODULES = {
     "mnist": "data_prep.mnist.dataset",
@@ -178,10 +181,7 @@ def picture(dataset: str, root: Path, variant: str, path: Path) -> None:
     Raises:
         DataError: as `load`, or `path` is another one or cannot be written.
     """
-    if path.suffix.lower() != ".png":
-        raise DataError(f"{path}: pictures are written as PNG: expected a name that ends in .png")
-    if not path.parent.is_dir():
-        raise StorageError(f"cannot write {path}: there is no folder {path.parent}: make it, or name another one")
+    _check_picture(path)
     from data_prep.contact_sheet import contact_sheet
 
     module = _module(dataset)
@@ -190,6 +190,36 @@ def picture(dataset: str, root: Path, variant: str, path: Path) -> None:
     else:
         signed, seen = (load(dataset, root, name, 100, 1).train.images for name in ("signed", variant))
     contact_sheet((signed + 1) / 2, seen, f"{dataset} {variant}", path)
+
+
+def picture_of_tests(dataset: str, root: Path, halves: Sequence[tuple[str, list[int]]], path: Path) -> None:
+    """Write test images as PNG, as published: two grids side by side, each with a caption and the labels below.
+
+    Args:
+        halves: caption, and which test images, counted from 0.
+        path: ends in ".png"; its folder is there.
+
+    Raises:
+        DataError: as `load`, or `path` is another one or cannot be written.
+    """
+    _check_picture(path)
+    from data_prep.contact_sheet import two_sheets
+
+    test = load(dataset, root, "signed", 1, 1).test
+    sheets = []
+    for caption, indices in halves:
+        labels = " ".join(str(int(label)) for label in test.labels[indices[:_MOST_LABELS]])
+        more = " ..." if len(indices) > _MOST_LABELS else ""
+        sheets.append((caption, f"labels: {labels}{more}", (test.images[indices] + 1) / 2))
+    two_sheets(sheets, path)
+
+
+def _check_picture(path: Path) -> None:
+    """Refuse what is no PNG in a folder that is there, before anything is computed."""
+    if path.suffix.lower() != ".png":
+        raise DataError(f"{path}: pictures are written as PNG: expected a name that ends in .png")
+    if not path.parent.is_dir():
+        raise StorageError(f"cannot write {path}: there is no folder {path.parent}: make it, or name another one")
 
 
 def with_variants(root: Path) -> list[tuple[str, str | None]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,24 @@ def contact_sheet(published: Images, preprocessed: Images, name: str, path: Path
     extremes = f"values {preprocessed.min():.3g} to {preprocessed.max():.3g}"
     left = _captioned(_grid(published), "as published", f"the first {len(published)} training images")
     right = _captioned(_grid((preprocessed - low) / (high - low)), name, f"{seen}; {extremes}")
-    sheet = Image.new("RGB", (left.width + right.width, left.height), "white")
+    _write_beside(left, right, path)
+
+
+def two_sheets(halves: Sequence[tuple[str, str, Images]], path: Path) -> None:
+    """Write two square grids of images side by side, as PNG; each half has a line of text above and one below.
+
+    Args:
+        halves: text above, text below, images (N, channels, height, width) in [0,1]; N may be 0.
+
+    Raises:
+        StorageError: `path` cannot be written.
+    """
+    left, right = (_captioned(_grid(images), above, below) for above, below, images in halves)
+    _write_beside(left, right, path)
+
+
+def _write_beside(left: Image.Image, right: Image.Image, path: Path) -> None:
+    sheet = Image.new("RGB", (left.width + right.width, max(left.height, right.height)), "white")
     sheet.paste(left, (0, 0))
     sheet.paste(right, (left.width, 0))
     with replacing(path) as stream:
@@ -46,7 +64,7 @@ def contact_sheet(published: Images, preprocessed: Images, name: str, path: Path
 def _grid(images: Images) -> Image.Image:
     """Images with values in [0,1], what is outside cut off, row by row in a square."""
     count, _, height, width = images.shape
-    across = math.ceil(math.sqrt(count))
+    across = max(1, math.ceil(math.sqrt(count)))
     step = (width * _ENLARGED + _GAP, height * _ENLARGED + _GAP)
     grid = Image.new("RGB", (across * step[0], math.ceil(count / across) * step[1]), "white")
     levels = (np.clip(images, 0, 1) * 255).round().astype(np.uint8)
@@ -60,9 +78,12 @@ def _grid(images: Images) -> Image.Image:
 
 
 def _captioned(grid: Image.Image, above: str, below: str) -> Image.Image:
-    sheet = Image.new("RGB", (grid.width + 2 * _MARGIN, grid.height + 2 * _MARGIN), "white")
+    font = ImageFont.load_default(14)
+    text = max(math.ceil(font.getlength(line)) for line in (above, below))
+    size = max(grid.width, text) + 2 * _MARGIN, grid.height + 2 * _MARGIN
+    sheet = Image.new("RGB", size, "white")
     sheet.paste(grid, (_MARGIN, _MARGIN))
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    draw = ImageDraw.Draw(sheet)
     draw.text((_MARGIN, 4), above, "black", font)
     draw.text((_MARGIN, sheet.height - _MARGIN + 2), below, "black", font)
     return sheet

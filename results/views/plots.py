@@ -1,4 +1,4 @@
-"""The learning curve of a run, finished or under way, as a PNG."""
+"""Learning curves as a PNG: of a run, finished or under way, or of several runs beside each other."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from results.record import Curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 TRAIN, VALID, TEST, MARK = "#7f7f7f", "#1f77b4", "#d62728", "#2ca02c"
 PUBLISHED = "#ffb55a"  # the authors' own validation curve
@@ -63,6 +64,39 @@ def learning_curve(
     rate.set_xlabel("epoch")
     rate.set_xlim(0.5, max(curve.epoch, default=1) + 0.5)
     rate.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    _write(figure, path)
+
+
+def learning_curves(sides: Sequence[tuple[str, Sequence[Curve]]], path: Path) -> None:
+    """Draw the errors (percent) of several runs against the epoch into the PNG `path`, replaced atomically.
+
+    A color a side; test errors are whole lines, validation errors thin ones. Raises StorageError if the file cannot be
+    written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for (name, curves), color in zip(sides, (VALID, TEST), strict=True):
+        for place, curve in enumerate(curves):
+            label = f"{name}, test error" if place == 0 else None
+            axes.plot(curve.epoch, curve.test_error, color=color, linewidth=1.2, label=label)
+            if curve.valid_error is not UNSET:
+                label = f"{name}, validation error" if place == 0 else None
+                axes.plot(curve.epoch, curve.valid_error, color=color, linewidth=0.8, linestyle=":", label=label)
+    if all(error > 0 for _, curves in sides for curve in curves for error in curve.test_error):
+        axes.set_yscale("log")
+    _plain_ticks(axes, 1)
+    axes.grid(True, alpha=0.3)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("error (%)")
+    axes.legend(frameon=False)
+    _write(figure, path)
+
+
+def _write(figure: Figure, path: Path) -> None:
     image = io.BytesIO()
     figure.savefig(image, format="png", metadata={"Software": None})  # no version in it: same curve, same bytes
     write_atomically(path, image.getvalue())
