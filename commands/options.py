@@ -118,6 +118,13 @@ def recipe_options(command: Command) -> Command:
     return click.option("--limit-train", metavar="N", help="Short for --set data.train_images=N.")(command)
 
 
+def folders(ctx: click.Context) -> dict[str, Path]:
+    """The folders that the user has named: those of a default or a variable are those of another process too."""
+    named = click.core.ParameterSource.COMMANDLINE
+    parameters = ("data_root", "runs_root", "registry")
+    return {name: ctx.params[name] for name in parameters if ctx.get_parameter_source(name) is named}
+
+
 def choose_engine(recipe: Recipe, engine: str, device: str, precision: str) -> Choice:
     """What "auto" stands for, said aloud; and a precision that is not the papers'."""
     choice = choose(engine, device, recipe.model.architecture)

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from benchmarks.machine.facts import usable_cores
+from benchmarks.queue.job import NewRun
 from commands.options import (
     at_once_option,
     choose_engine,
@@ -16,6 +17,7 @@ from commands.options import (
     data_option,
     engine_options,
     fail_on_option,
+    folders,
     json_option,
     recipe_options,
     registry_option,
@@ -23,7 +25,7 @@ from commands.options import (
     seed_option,
 )
 from commands.registry import print_row
-from commands.running import carry_out, carry_out_all, prepare_if_absent, same_command, settle_code
+from commands.running import carry_out, carry_out_all, prepare_if_absent, settle_code
 
 
 @click.command("reproduce")
@@ -53,12 +55,16 @@ def command(
     choice = choose_engine(recipe, engine, device, precision)
     prepare_if_absent(recipe, data_root)
     if len(seeds) > 1:
-        options = {
-            "engine": choice.engine, "device": choice.device, "at_once": 1,
-            "threads": threads or max(1, usable_cores() // min(at_once, len(seeds))),
+        threads = threads or max(1, usable_cores() // min(at_once, len(seeds)))
+        jobs = {
+            f"seed {seed}": NewRun(
+                benchmark=benchmark, seed=seed, overrides=tuple(overrides), epochs=epochs, limit_train=limit_train,
+                engine=choice.engine, device=choice.device, threads=threads, precision=precision, compile=compile,
+                fail_on=fail_on, as_json=as_json, **folders(ctx),
+            )
+            for seed in seeds
         }  # fmt: skip
-        commands = {f"seed {seed}": same_command(ctx, seeds=seed, **options) for seed in seeds}
-        exit_code = carry_out_all(commands, at_once, choice.device, as_json)
+        exit_code = carry_out_all(jobs, at_once, choice.device, as_json)
         if recipe.scoring and not as_json:
             print_row(benchmark, registry)
         sys.exit(exit_code)

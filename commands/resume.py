@@ -8,8 +8,17 @@ from pathlib import Path
 import click
 
 from benchmarks import hints
-from commands.options import at_once_option, data_option, fail_on_option, json_option, registry_option, runs_option
-from commands.running import carry_out, carry_out_all, same_command, settle_code
+from benchmarks.queue.job import BegunRun
+from commands.options import (
+    at_once_option,
+    data_option,
+    fail_on_option,
+    folders,
+    json_option,
+    registry_option,
+    runs_option,
+)
+from commands.running import carry_out, carry_out_all, settle_code
 
 
 @click.command("resume")
@@ -36,12 +45,17 @@ def command(
     from benchmarks.run import runner
     from benchmarks.run.folder import find_run
 
-    folders = {folder.name: folder for folder in (find_run(runs_root, run) for run in runs)}
-    if len(folders) > 1:
-        device = "gpu" if any(folder.manifest().device == "gpu" for folder in folders.values()) else "cpu"
-        commands = {name: same_command(ctx, runs=(folder.path,), at_once=1) for name, folder in folders.items()}
-        sys.exit(carry_out_all(commands, at_once, device, as_json))
-    (folder,) = folders.values()
+    found = {folder.name: folder for folder in (find_run(runs_root, run) for run in runs)}
+    if len(found) > 1:
+        device = "gpu" if any(folder.manifest().device == "gpu" for folder in found.values()) else "cpu"
+        jobs = {
+            name: BegunRun(
+                run=folder.path, allow_change=allow_change, fail_on=fail_on, as_json=as_json, **folders(ctx)
+            )
+            for name, folder in found.items()
+        }  # fmt: skip
+        sys.exit(carry_out_all(jobs, at_once, device, as_json))
+    (folder,) = found.values()
     if folder.path.parents[1] != runs_root.resolve():
         hints.use_folder(ctx, "--runs", folder.path.parents[1])  # it was named by its path
     carry_out(

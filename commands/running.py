@@ -20,6 +20,7 @@ from commands.outcome import print_outcome, with_derived
 from commands.output import console, print_json
 
 if TYPE_CHECKING:
+    from benchmarks.queue.job import Job
     from benchmarks.run.runner import Outcome
 
 
@@ -76,35 +77,13 @@ def end_as_by_ctrl_c(*signals: signal.Signals) -> None:
         signal.signal(one, signal.default_int_handler)
 
 
-def same_command(ctx: click.Context, **changes: object) -> list[str]:
-    """The arguments of the command that is being carried out, with other values for some parameters.
-
-    Options that the user did not give stay away: their defaults and variables are those of the other process too.
-    """
-    assert ctx.info_name is not None
-    words = [ctx.info_name]
-    for parameter in ctx.command.params:
-        is_given = ctx.get_parameter_source(str(parameter.name)) is click.core.ParameterSource.COMMANDLINE
-        if parameter.name not in changes and not is_given:
-            continue
-        value = (ctx.params | changes)[str(parameter.name)]
-        values = value if isinstance(value, tuple) else () if value is None else (value,)
-        if isinstance(parameter, click.Option) and parameter.is_flag:
-            words += parameter.opts[:1] * bool(value)
-        elif isinstance(parameter, click.Option):
-            words += [word for each in values for word in (parameter.opts[0], str(each))]
-        else:
-            words += map(str, values)
-    return words
-
-
-def carry_out_all(commands: Mapping[str, Sequence[str]], at_once: int, device: str, as_json: bool) -> int:
-    """Carry out runs by commands of their own, by name, so many at a time; --json prints a list. The exit code."""
+def carry_out_all(jobs: Mapping[str, Job], at_once: int, device: str, as_json: bool) -> int:
+    """Carry out jobs, each with the name that its lines get, so many at a time; --json prints a list. The exit code."""
     from benchmarks.queue import side_by_side
 
     end_as_by_ctrl_c(signal.SIGTERM, *([] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]))
-    jobs = [side_by_side.Job(*command) for command in commands.items()]
-    ended = side_by_side.carry_out(jobs, at_once, device, capture=as_json)
+    commands = {name: job.to_arguments() for name, job in jobs.items()}
+    ended = side_by_side.carry_out(commands, at_once, device, capture=as_json)
     if as_json:
         print_json([json.loads(end.output) for end in ended if end.output])
     waiting = [end.name for end in ended if end.exit_code in (None, -signal.SIGTERM)]

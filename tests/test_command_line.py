@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 import os
 import re
@@ -20,9 +21,12 @@ import benchmarks.verdict
 import cli
 import commands.outcome
 import commands.reproduce
+import commands.resume
 import commands.running
 from benchmarks import hints, start
+from benchmarks.queue.job import BegunRun, NewRun
 from benchmarks.recipe import summaries
+from benchmarks.run.folder import RunFolder
 from benchmarks.verdict import Verdict, Word
 from commands.options import FAIL_ON
 
@@ -202,18 +206,37 @@ def test_of_several_runs_the_exit_code_is_that_of_the_worst(monkeypatch, codes, 
     assert commands.running.carry_out_all({}, 2, "cpu", False) == exit_code
 
 
-def test_only_options_that_were_given_are_handed_on(monkeypatch, invoke, tmp_path):
+def test_runs_of_several_seeds_are_jobs_with_the_values_of_the_command(monkeypatch, invoke, tmp_path):
+    """Folders of the environment are not among them: who inherits it finds them there."""
     handed = []
     monkeypatch.setattr(commands.reproduce, "carry_out_all", lambda asked, *_: handed.append(asked) or 0)
     monkeypatch.setattr(commands.reproduce, "prepare_if_absent", lambda *_: None)
     options = ("--engine", "gluon", "--device", "cpu", "--epochs", "1", "--fail-on", "inconclusive", "--threads", "1")
-    assert invoke("reproduce", "binaryconnect-mnist", "--seed", "1,2", *options).exit_code == 0
+    changes = ("--set", "train.batch_size=7", "--runs", str(tmp_path / "mine"), "--json")
+    assert invoke("reproduce", "binaryconnect-mnist", "--seed", "1,2", *options, *changes).exit_code == 0
     (asked,) = handed
-    assert list(asked) == ["seed 1", "seed 2"]
-    words = asked["seed 2"]
-    given = dict(zip(words[2::2], words[3::2], strict=True))
-    assert words[:2] == ["reproduce", "binaryconnect-mnist"]
-    assert given == dict(zip(options[::2], options[1::2], strict=True)) | {"--seed": "2", "--at-once": "1"}
+    job = NewRun(
+        benchmark="binaryconnect-mnist", seed=2, overrides=("train.batch_size=7",), epochs="1", engine="gluon",
+        device="cpu", threads=1, precision="float32", compile="auto", fail_on=("inconclusive",),
+        runs_root=tmp_path / "mine", as_json=True,
+    )  # fmt: skip
+    assert asked == {"seed 1": dataclasses.replace(job, seed=1), "seed 2": job}
+
+
+def test_runs_that_are_gone_on_with_are_jobs_with_the_values_of_the_command(monkeypatch, invoke, tmp_path):
+    handed = []
+    monkeypatch.setattr(commands.resume, "carry_out_all", lambda *asked: handed.append(asked) or 0)
+    devices = {"one": "cpu", "two": "gpu"}
+    for name in devices:
+        (tmp_path / "runs" / "a" / name).mkdir(parents=True)
+        (tmp_path / "runs" / "a" / name / "run.json").touch()
+    monkeypatch.setattr(RunFolder, "manifest", lambda folder: SimpleNamespace(device=devices[folder.path.name]))
+    invoke("resume", "one", "two", "--at-once", "2", "--allow-change", "--data", str(tmp_path))
+    jobs = {
+        f"a/{name}": BegunRun(run=tmp_path / "runs" / "a" / name, allow_change=True, data_root=tmp_path)
+        for name in devices
+    }
+    assert handed == [(jobs, 2, "gpu", False)]
 
 
 @pytest.mark.parametrize(

@@ -23,36 +23,30 @@ from benchmarks.paths import CLI
 from benchmarks.run.provenance import handed_on
 
 
-class Job(NamedTuple):
-    """A command: the name that its lines are given, and its arguments."""
-
-    name: str
-    arguments: Sequence[str]
-
-
 class Ended(NamedTuple):
-    """What came of a job: its exit code, None if it was not begun; and its standard output, if that was captured."""
+    """What came of a command: its exit code, None if it was not begun; its standard output, if that was captured."""
 
     name: str
     exit_code: int | None
     output: str
 
 
-def carry_out(jobs: Sequence[Job], at_once: int, device: str, *, capture: bool) -> list[Ended]:
-    """Carry out jobs, so many at a time; KeyboardInterrupt ends those that run, and begins no more.
+def carry_out(commands: Mapping[str, Sequence[str]], at_once: int, device: str, *, capture: bool) -> list[Ended]:
+    """Carry out commands, so many at a time; KeyboardInterrupt ends those that run, and begins no more.
 
-    One at a time, a job has the terminal to itself. The lines of several get their job's name. A run that is begun when
-    the code is no longer that of this process is refused (`benchmarks.run.provenance`).
+    One at a time, a command has the terminal to itself. The lines of several get their command's name. A run that is
+    begun when the code is no longer that of this process is refused (`benchmarks.run.provenance`).
 
     Args:
+        commands: arguments after `python cli.py`, by name.
         device: where they compute.
         capture: whether standard output is kept instead of shown.
     """
-    at_once = min(at_once, len(jobs))
+    at_once = min(at_once, len(commands))
     with overlapping(device if at_once > 1 else "cpu") as sharing:
         if sharing.complaint is not None:
             click.echo(f"note: the runs take turns on the GPU: {sharing.complaint} (docs/gpu.md)", err=True)
-        return _Crew(at_once, {**sharing.environment, **handed_on()}, capture).carry_out(jobs)
+        return _Crew(at_once, {**sharing.environment, **handed_on()}, capture).carry_out(commands)
 
 
 class _Crew:
@@ -62,9 +56,9 @@ class _Crew:
         self._running: set[subprocess.Popen[str]] = set()
         self._stopping = False
 
-    def carry_out(self, jobs: Sequence[Job]) -> list[Ended]:
+    def carry_out(self, commands: Mapping[str, Sequence[str]]) -> list[Ended]:
         with ThreadPoolExecutor(self._at_once) as pool:
-            ends = [pool.submit(self._carry_out, job) for job in jobs]
+            ends = [pool.submit(self._carry_out, name, arguments) for name, arguments in commands.items()]
             try:
                 return [end.result() for end in ends]
             except KeyboardInterrupt:
@@ -74,13 +68,13 @@ class _Crew:
                 self._stop()
                 raise
 
-    def _carry_out(self, job: Job) -> Ended:
+    def _carry_out(self, name: str, arguments: Sequence[str]) -> Ended:
         several, output = self._at_once > 1, list[str]()
         with self._lock:
             if self._stopping:
-                return Ended(job.name, None, "")
+                return Ended(name, None, "")
             process = subprocess.Popen(
-                [sys.executable, str(CLI), *job.arguments],
+                [sys.executable, str(CLI), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE if several or self._capture else None,
                 stderr=subprocess.PIPE if several else None,
@@ -89,7 +83,7 @@ class _Crew:
                 start_new_session=True,  # Ctrl-C comes to this process alone, which passes it on once
             )
             self._running.add(process)
-        show = functools.partial(self._show, job.name)
+        show = functools.partial(self._show, name)
         relays = [
             threading.Thread(target=_relay, args=(lines, said))
             for lines, said in (
@@ -105,7 +99,7 @@ class _Crew:
                 relay.join()
         with self._lock:
             self._running.remove(process)
-        return Ended(job.name, process.returncode, "".join(output))
+        return Ended(name, process.returncode, "".join(output))
 
     def _show(self, name: str, err: bool, line: str) -> None:
         with self._lock:
