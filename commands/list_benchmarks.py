@@ -27,7 +27,8 @@ def command(
     as_json: bool,
 ) -> None:  # fmt: skip
     """List the benchmarks: paper, data, target, recorded result, verdict."""
-    from results.views.table import to_columns, to_json, to_rich
+    from results.views.json import to_json
+    from results.views.text import to_columns, to_rich
 
     check_registry(ctx, registry)
     entries = {entry.id: entry for entry in summaries(warn)}
@@ -77,6 +78,6 @@ def _verdict_words() -> tuple[str, ...]:
     from typing import get_args
 
     from benchmarks.verdict import Word
-    from results.views.table import NOT_RUN
+    from results.views.rows import NOT_RUN
 
     return (NOT_RUN, "provisional", *get_args(Word))

@@ -14,7 +14,7 @@ from commands.output import echo, fail
 if TYPE_CHECKING:
     from benchmarks.verdict import Verdict
     from results.entries import Run
-    from results.views.table import Benchmark, Row
+    from results.views.rows import Benchmark, Row
 
 
 def check_registry(ctx: click.Context, registry: Path, *, environment_too: bool = False) -> None:
@@ -41,7 +41,7 @@ def table_rows(
 ) -> list[Row]:
     """The rows of all benchmarks, or of those that have a record."""
     from benchmarks.verdict import judge_run, target_of
-    from results.views.table import rows
+    from results.views.rows import rows
 
     known_ones = {summary.id: summary for summary in (summaries() if benchmarks is None else benchmarks)}
 
@@ -68,7 +68,7 @@ def _table_benchmark(summary: Summary) -> Benchmark:
 
 def print_row(benchmark: str, registry: Path) -> None:
     """What all recorded runs of a benchmark come to: its row of `list`."""
-    from results.views.table import to_columns
+    from results.views.text import to_columns
 
     rows = [row for row in table_rows(records_of(registry), all_benchmarks=False) if row.benchmark == benchmark]
     if rows:

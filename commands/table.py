@@ -13,7 +13,7 @@ from commands.output import console
 from commands.registry import check_registry, records_of, table_rows
 
 if TYPE_CHECKING:
-    from results.views.table import Row
+    from results.views.rows import Row
 
 
 @click.command("table")
@@ -29,7 +29,11 @@ def command(
     ctx: click.Context, style: str, as_json: bool, all_benchmarks: bool, write: bool, registry: Path
 ) -> None:  # fmt: skip
     """Print the table of results, derived from the records."""
-    from results.views import table as tables
+    from results.views.cells import NOTE
+    from results.views.csv import to_csv
+    from results.views.json import to_json
+    from results.views.markdown import to_markdown
+    from results.views.text import to_rich
 
     if write:
         check_registry(ctx, registry, environment_too=True)
@@ -40,21 +44,20 @@ def command(
     if as_json:
         style = "json"
     if style == "text":
-        console().print(tables.to_rich(rows))
-        console().print(tables.NOTE, highlight=False)
+        console().print(to_rich(rows))
+        console().print(NOTE, highlight=False)
     else:
-        click.echo(
-            {"markdown": tables.to_markdown, "csv": tables.to_csv, "json": tables.to_json}[style](rows), nl=False
-        )
+        click.echo({"markdown": to_markdown, "csv": to_csv, "json": to_json}[style](rows), nl=False)
 
 
 def _write_table(recorded: Sequence[Row], registry: Path) -> None:
     """Bring the README and table.csv that belong to a registry up to date; not every registry has a README."""
-    from results.views import table as tables
+    from results.views.csv import write_csv
+    from results.views.markdown import to_markdown, write_section
 
     readme = registry.parent.parent / "README.md"
     if readme.exists():
-        tables.write_section(readme, tables.to_markdown(recorded))
+        write_section(readme, to_markdown(recorded))
     else:
         click.echo(f"note: there is no {readme} to write the table to: only table.csv is written", err=True)
-    tables.write_csv(recorded, registry.parent / "table.csv")
+    write_csv(recorded, registry.parent / "table.csv")

@@ -24,7 +24,8 @@ def command(ctx: click.Context, reevaluate: bool, registry: Path, data_root: Pat
     """Check every record: schema, hash, consistency; and that results/table.csv and the README follow from them."""
     from benchmarks.verdict import check_record
     from results import verification
-    from results.views.table import check_csv, check_section
+    from results.views.csv import check_csv
+    from results.views.markdown import check_section
 
     check_registry(ctx, registry, environment_too=True)
     benchmark_ids()  # what is wrong with the catalog itself is no problem of any record

@@ -16,7 +16,7 @@ from benchmarks.recipe.versions import VERSIONS, Version, current, version_of, v
 from benchmarks.verdict import check_record, judge_run, target_of
 from benchmarks.verdict import rules as verdict
 from results.record import Record, from_bytes
-from results.views.table import Benchmark, rows
+from results.views.rows import Benchmark, rows
 
 RECORDS = sorted((Path(__file__).parents[2] / "results" / "runs").glob("*/*.json"))
 

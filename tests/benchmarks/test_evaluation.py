@@ -23,7 +23,7 @@ from benchmarks.run.runner import load_data
 from benchmarks.verdict import judge_run, target_of
 from results.record import Record
 from results.registry import read
-from results.views.table import BEGIN, END
+from results.views.markdown import BEGIN, END
 
 BINARY = {
     "data": {"dataset": "mnist-small", "preprocessing": "signed", "train_images": 2000, "valid_images": 200},

@@ -31,7 +31,7 @@ from benchmarks.verdict import check_record, judge_run
 from benchmarks.version import harness_version
 from results.record import Record, comparable, seal, to_bytes
 from results.registry import verify
-from results.views.table import rows
+from results.views.rows import rows
 
 EPOCHS = 6
 SEED = 34  # of a run whose best epoch so far is, epoch by epoch, 1, 2, 3, 3, 5, 5
@@ -410,7 +410,7 @@ def test_code_that_does_not_compute_is_no_change(bench, monkeypatch):
     bench.killed_in(3)
     code = code_at_start()
     other = dataclasses.replace(
-        code, commit="0" * 40, files=dict(code.files) | {"cli.py": "0", "results/views/table.py": "0"}
+        code, commit="0" * 40, files=dict(code.files) | {"cli.py": "0", "results/views/rows.py": "0"}
     )
     monkeypatch.setattr(runner, "code_at_start", lambda: other)
     assert bench.resume().record.mixtures == []

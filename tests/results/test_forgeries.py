@@ -13,7 +13,9 @@ from forgeries import RUNS, forgeries, of_today
 from benchmarks.verdict import check_record, judge_run, target_of
 from results import registry, verification
 from results.record import checks, from_bytes
-from results.views import table
+from results.views.csv import to_csv
+from results.views.markdown import to_markdown
+from results.views.rows import rows
 
 RECORDS = sorted(RUNS.glob("*/*.json"))
 # What only the run itself, or another evaluation of its network, could know: times, losses, code, names of machines.
@@ -43,9 +45,9 @@ def accepted(record: bytes, source: Path, folder: Path, step: int, start: int = 
             shutil.copy(weights, published)
         if not registry.verify(root, [check_record]):
             found.append(f"{field}: {became}")
-        rows = table.rows((r for _, r in registry.read_all(root, str)), lambda r: judge_run(r, target_of(r)))
-        assert table.to_markdown(rows)
-        assert table.to_csv(rows)
+        table = rows((r for _, r in registry.read_all(root, str)), lambda r: judge_run(r, target_of(r)))
+        assert to_markdown(table)
+        assert to_csv(table)
         path.unlink()
         published.unlink(missing_ok=True)
     return found

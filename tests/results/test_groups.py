@@ -14,7 +14,9 @@ from test_table import rows
 from results.groups import groups
 from results.record import Record, seal
 from results.record.canonical import digest
-from results.views import table
+from results.views.json import to_json
+from results.views.markdown import to_markdown
+from results.views.rows import Benchmark
 
 
 def with_sittings(record: Record, **changes: Any) -> Record:
@@ -120,7 +122,7 @@ def test_what_changed_within_a_run_is_said(changes: dict[str, Any], kind: str) -
     assert mixed.mixtures == [kind]
     (row,) = rows([seal(make_record()), mixed])
     assert (row.runs, row.notes) == (2, f"mixed {kind}")
-    assert f"; mixed {kind} |" in table.to_markdown([row])
+    assert f"; mixed {kind} |" in to_markdown([row])
     assert rows([seal(make_record())])[0].notes == ""
 
 
@@ -135,11 +137,11 @@ def test_runs_of_corrected_settings_are_superseded_and_stand_last() -> None:
     """However many they are."""
     now = seal(make_record(1))
     before = [with_setting(make_record(seed), "lr_start", 0.004) for seed in (1, 2, 3)]
-    benchmark = table.Benchmark(id=now.benchmark, paper="p", data="d", target=1.15, digest=now.recipe.digest)
+    benchmark = Benchmark(id=now.benchmark, paper="p", data="d", target=1.15, digest=now.recipe.digest)
     found = rows([*before, now], [benchmark])
     assert [(row.runs, row.verdict) for row in found] == [(1, "reproduced (provisional)"), (3, "superseded")]
     assert found[1].notes == "settings corrected since"
-    assert "| superseded; settings corrected since |" in table.to_markdown(found)
+    assert "| superseded; settings corrected since |" in to_markdown(found)
     (only,) = rows(before, [benchmark])
     assert (only.runs, only.verdict) == (3, "superseded")
 
@@ -152,9 +154,9 @@ MANY = [
     seal(make_record(5, epochs=0, sittings=1, outcome="diverged")),
     last_sitting(make_record(6), code_sha256=digest("other code")),
 ]
-EXPECTED = table.to_json(rows(MANY))
+EXPECTED = to_json(rows(MANY))
 
 
 @given(st.permutations(MANY))
 def test_the_order_of_the_records_changes_nothing(records: list[Record]) -> None:
-    assert table.to_json(rows(records)) == EXPECTED
+    assert to_json(rows(records)) == EXPECTED

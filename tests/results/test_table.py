@@ -18,17 +18,23 @@ from rich.console import Console
 from results import registry
 from results.errors import RegistryError, StorageError
 from results.record import Record, Target, standard_error
-from results.views import table
+from results.views.cells import percent_text
+from results.views.csv import check_csv, to_csv, write_csv
+from results.views.json import to_json
+from results.views.markdown import BEGIN, END, check_section, replace_section, to_markdown, write_section
+from results.views.rows import Benchmark, Row
+from results.views.rows import rows as view_rows
+from results.views.text import to_columns, to_rich
 
-UNRUN = table.Benchmark(id="binarynet-svhn", paper="BinaryNet", data="svhn", target=2.8, decimals=2, kind="2nd")
-NO_TARGET = table.Benchmark(id="memorization", paper="Memorization", data="cifar10", target=None)
+UNRUN = Benchmark(id="binarynet-svhn", paper="BinaryNet", data="svhn", target=2.8, decimals=2, kind="2nd")
+NO_TARGET = Benchmark(id="memorization", paper="Memorization", data="cifar10", target=None)
 
 
-def rendered(found: list[table.Row]) -> str:
+def rendered(found: list[Row]) -> str:
     """`to_rich` on a wide console."""
     console = Console(file=io.StringIO(), width=200, color_system=None)
     with console.capture() as captured:
-        console.print(table.to_rich(found))
+        console.print(to_rich(found))
     return captured.get()
 
 
@@ -39,9 +45,9 @@ class Judged(NamedTuple):
     provisional: bool = True
 
 
-def rows(records: Iterable[Record], benchmarks: Iterable[table.Benchmark] = ()) -> list[table.Row]:
-    """As `table.rows`, where every run reproduced."""
-    return table.rows(records, lambda _: Judged(), benchmarks)
+def rows(records: Iterable[Record], benchmarks: Iterable[Benchmark] = ()) -> list[Row]:
+    """As `results.views.rows.rows`, where every run reproduced."""
+    return view_rows(records, lambda _: Judged(), benchmarks)
 
 
 def declared(record: Record) -> float:
@@ -60,7 +66,7 @@ def test_one_run_shows_its_error_with_the_binomial_standard_error() -> None:
     assert row.runs == 1
     assert (row.test_error, row.spread) == (declared(record), binomial(record))
     assert (row.verdict, row.engine, row.date) == ("reproduced (provisional)", "gluon cpu", "2024-05-02")
-    assert f"| 1.15 | {declared(record):.3f} ± {binomial(record):.3f} | 1 |" in table.to_markdown([row])
+    assert f"| 1.15 | {declared(record):.3f} ± {binomial(record):.3f} | 1 |" in to_markdown([row])
 
 
 def test_several_runs_show_mean_and_standard_deviation() -> None:
@@ -82,7 +88,7 @@ def test_only_finished_scoring_runs_are_averaged_and_diverged_ones_are_told() ->
     records = [make_record(), make_record(2, scoring=False), make_record(3, outcome="killed"), empty]
     (row,) = rows(records)
     assert (row.runs, row.diverged, row.test_error) == (1, 1, declared(records[0]))
-    assert "1 (+1 diverged)" in table.to_markdown([row])
+    assert "1 (+1 diverged)" in to_markdown([row])
     assert rows([make_record(scoring=False)]) == []
     (row,) = rows([empty])
     assert (row.runs, row.diverged, row.test_error, row.spread) == (0, 1, None, None)
@@ -94,7 +100,7 @@ def test_benchmarks_without_a_record_are_not_run_and_keep_their_place() -> None:
     assert [row.verdict for row in found[:2]] == ["not run", "not run"]
     text = rendered(found)
     assert "2.80 (2nd)" in text
-    assert "2.80 (2nd)" in table.to_markdown(found)
+    assert "2.80 (2nd)" in to_markdown(found)
     assert "memorization" in text
 
 
@@ -109,23 +115,23 @@ def test_benchmarks_without_a_record_are_not_run_and_keep_their_place() -> None:
 )
 def test_verdicts_of_several_runs(words: list[str], text: str) -> None:
     records = [make_record(seed) for seed in range(len(words))]
-    (row,) = table.rows(records, lambda record: Judged(words[record.seed]))
+    (row,) = view_rows(records, lambda record: Judged(words[record.seed]))
     assert row.verdict == text
 
 
 def test_a_verdict_that_is_not_provisional_says_so_by_silence() -> None:
-    (row,) = table.rows([make_record()], lambda _: Judged(provisional=False))
+    (row,) = view_rows([make_record()], lambda _: Judged(provisional=False))
     assert row.verdict == "reproduced"
 
 
 def test_decimals_are_one_more_than_the_papers() -> None:
     target = Target(test_error=11.4, decimals=1, test_images=400, source="paper", kind="mem")
     (row,) = rows([make_record(target=target)])
-    cells = table.to_markdown([row]).splitlines()[2].split(" | ")
+    cells = to_markdown([row]).splitlines()[2].split(" | ")
     assert cells[3] == "11.4 (mem)"
     assert cells[4].startswith("11.50 ± ")
-    assert table.percent_text(1.15, 3) == "1.150"
-    assert table.percent_text(None, 3) == "-"
+    assert percent_text(1.15, 3) == "1.150"
+    assert percent_text(None, 3) == "-"
 
 
 def test_csv_reads_back_and_is_the_same_bytes_in_any_order_of_seeds(tmp_path: Path) -> None:
@@ -133,13 +139,13 @@ def test_csv_reads_back_and_is_the_same_bytes_in_any_order_of_seeds(tmp_path: Pa
     for seed in (7, 2, 9, 0, 4, 1, 8, 3, 6, 5):
         registry.write(make_record(seed, benchmark="ab"[seed % 2]), root)
     path, found = tmp_path / "table.csv", rows(record for _, record in registry.read_all(root, pytest.fail))
-    assert [problem.path for problem in table.check_csv(found, path)] == [path]
-    table.write_csv(found, path)
+    assert [problem.path for problem in check_csv(found, path)] == [path]
+    write_csv(found, path)
     first = path.read_bytes()
-    table.write_csv(found, path)
+    write_csv(found, path)
     assert path.read_bytes() == first
-    assert table.check_csv(found, path) == []
-    assert [problem.path for problem in table.check_csv(found[:1], path)] == [path]
+    assert check_csv(found, path) == []
+    assert [problem.path for problem in check_csv(found[:1], path)] == [path]
     frame = pd.read_csv(io.BytesIO(first), keep_default_na=False)
     assert frame.benchmark.tolist() == ["a", "b"]
     assert frame.runs.tolist() == [5, 5]
@@ -149,65 +155,65 @@ def test_csv_reads_back_and_is_the_same_bytes_in_any_order_of_seeds(tmp_path: Pa
 
 
 def test_an_empty_table_has_its_headings() -> None:
-    assert table.to_csv([]).startswith("benchmark,paper,")
-    assert table.to_markdown([]).startswith("| Benchmark |")
-    assert json.loads(table.to_json([])) == []
+    assert to_csv([]).startswith("benchmark,paper,")
+    assert to_markdown([]).startswith("| Benchmark |")
+    assert json.loads(to_json([])) == []
 
 
 def test_json_has_the_unrounded_numbers() -> None:
     record = make_record()
-    (row,) = json.loads(table.to_json(rows([record])))
+    (row,) = json.loads(to_json(rows([record])))
     assert row["test_error"] == declared(record)
     assert row["spread"] == binomial(record)
 
 
 def test_no_form_is_broken_by_a_name() -> None:
-    odd = table.Benchmark(id="odd", paper="a|b [red]", data="d", target=None)
+    odd = Benchmark(id="odd", paper="a|b [red]", data="d", target=None)
     found = rows([], [odd])
     assert "a|b [red]" in rendered(found)
-    assert "a|b [red]" in table.to_columns(found)
-    assert "a\\|b \\[red\\]" in table.to_markdown(found)
+    assert "a|b [red]" in to_columns(found)
+    assert "a\\|b \\[red\\]" in to_markdown(found)
 
 
 def test_no_text_of_a_record_is_a_command() -> None:
     paper = "=1+1\x1b[2J\n| <script>alert(1)</script> `x` \x9b1m\u202e"
     found = rows([make_record(benchmark="odd", paper=paper)])
-    for text in (rendered(found), table.to_columns(found), table.to_csv(found), table.to_json(found)):
+    for text in (rendered(found), to_columns(found), to_csv(found), to_json(found)):
         assert text.replace("\n", "").isprintable()
-    assert r"=1+1\x1b[2J\n| <script>" in table.to_columns(found)
-    assert r",'=1+1\x1b[2J\n| <script>" in table.to_csv(found)
-    _, _, line, *_ = table.to_markdown(found).splitlines()
+    assert r"=1+1\x1b[2J\n| <script>" in to_columns(found)
+    assert r",'=1+1\x1b[2J\n| <script>" in to_csv(found)
+    _, _, line, *_ = to_markdown(found).splitlines()
     assert r"| =1+1\\x1b\[2J\\n\| &lt;script&gt;alert(1)&lt;/script&gt; \`x\` \\x9b1m\\u202e |" in line
-    assert json.loads(table.to_json(found))[0]["paper"] == paper
+    assert json.loads(to_json(found))[0]["paper"] == paper
 
 
 def test_replace_section_replaces_what_is_between_the_markers_only() -> None:
-    text = f"# Title\n\n{table.BEGIN}\nold\n{table.END}\n\nafter\n"
-    replaced = table.replace_section(text, "| new |\n")
-    assert replaced == f"# Title\n\n{table.BEGIN}\n| new |\n{table.END}\n\nafter\n"
-    assert table.replace_section(replaced, "| new |\n") == replaced
+    text = f"# Title\n\n{BEGIN}\nold\n{END}\n\nafter\n"
+    replaced = replace_section(text, "| new |\n")
+    assert replaced == f"# Title\n\n{BEGIN}\n| new |\n{END}\n\nafter\n"
+    assert replace_section(replaced, "| new |\n") == replaced
 
 
-@pytest.mark.parametrize("text", ["", table.BEGIN, table.END + table.BEGIN, (table.BEGIN + table.END) * 2])
+@pytest.mark.parametrize("text", ["", BEGIN, END + BEGIN, (BEGIN + END) * 2])
 def test_replace_section_needs_the_two_markers(text: str) -> None:
     with pytest.raises(RegistryError, match="results:begin"):
-        table.replace_section(text, "x")
+        replace_section(text, "x")
 
 
 def test_a_readme_keeps_its_line_ends_its_mode_and_is_still_a_link(tmp_path: Path) -> None:
     file, link = tmp_path / "real.md", tmp_path / "README.md"
-    file.write_bytes(f"# Title é\r\n{table.BEGIN}\r\nold\r\n{table.END}\r\nafter\r\n".encode())
+    file.write_bytes(f"# Title é\r\n{BEGIN}\r\nold\r\n{END}\r\nafter\r\n".encode())
     file.chmod(0o640)
     link.symlink_to("real.md")
     found = rows([make_record()])
-    assert [problem.path for problem in table.check_section(found, link)] == [link]
-    table.write_section(link, table.to_markdown(found))
+    assert [problem.path for problem in check_section(found, link)] == [link]
+    write_section(link, to_markdown(found))
     content = file.read_bytes()
-    assert content.startswith(f"# Title é\r\n{table.BEGIN}\r\n| Benchmark |".encode())
-    assert content.endswith(f"\r\n{table.END}\r\nafter\r\n".encode())
+    assert content.startswith(f"# Title é\r\n{BEGIN}\r\n| Benchmark |".encode())
+    assert content.endswith(f"\r\n{END}\r\nafter\r\n".encode())
     assert content.count(b"\n") == content.count(b"\r\n")
     assert (os.readlink(link), file.stat().st_mode & 0o777) == ("real.md", 0o640)
-    assert table.check_section(found, link) == []
+    assert check_section(found, link) == []
     assert sorted(os.listdir(tmp_path)) == ["README.md", "real.md"]
 
 
@@ -215,18 +221,18 @@ def test_a_readme_that_is_no_text_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "README.md"
     path.write_bytes(b"\xff")
     with pytest.raises(RegistryError, match=r"README\.md: expected text in UTF-8"):
-        table.write_section(path, "x")
-    assert [problem.message for problem in table.check_section([], path)] == [f"{path}: expected text in UTF-8"]
+        write_section(path, "x")
+    assert [problem.message for problem in check_section([], path)] == [f"{path}: expected text in UTF-8"]
     with pytest.raises(StorageError, match="cannot be read"):
-        table.write_section(tmp_path / "absent.md", "x")
+        write_section(tmp_path / "absent.md", "x")
 
 
 def test_a_benchmark_without_a_target_shows_its_training_error() -> None:
     records = [make_record(seed, evaluates=True) for seed in (1, 2)]
-    (row,) = table.rows(records, lambda _: Judged("no published target"))
+    (row,) = view_rows(records, lambda _: Judged("no published target"))
     assert row.verdict == "no published target"
     mean = sum(r.curve.train_error[r.results.declared.epoch - 1] for r in records) / 2
     assert row.train_error == mean
-    assert f", training {mean:.3f}" in table.to_markdown([row])
-    assert f",{mean:.3f},float32,0,\n" in table.to_csv([row])
+    assert f", training {mean:.3f}" in to_markdown([row])
+    assert f",{mean:.3f},float32,0,\n" in to_csv([row])
     assert rows([make_record()])[0].train_error is None

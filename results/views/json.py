@@ -1,0 +1,15 @@
+"""The results table as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from results.escape import for_json
+from results.views.rows import Row
+
+
+def to_json(table: Sequence[Row]) -> str:
+    """The table as a JSON list of objects, numbers unrounded."""
+    text = json.dumps([row._asdict() for row in table], indent=2, ensure_ascii=False, allow_nan=False)
+    return f"{for_json(text)}\n"

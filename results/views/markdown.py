@@ -1,0 +1,74 @@
+"""The results table in Markdown, and its section in the README."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from results.errors import RegistryError, StorageError
+from results.escape import for_markdown
+from results.files import write_atomically
+from results.registry import Problem
+from results.views.cells import HEADINGS, NOTE, NUMBERS, cells_of
+from results.views.rows import Row
+
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+
+
+def to_markdown(table: Sequence[Row]) -> str:
+    """The table for the README, with a note on how to read it."""
+    lines = [HEADINGS.values(), ("--:" if column in NUMBERS else "---" for column in HEADINGS)]
+    lines += [map(for_markdown, cells_of(row).values()) for row in table]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + f"\n\n{NOTE}\n"
+
+
+def replace_section(text: str, markdown: str) -> str:
+    """The text with what stands between the two results markers replaced, with the line ends that it has.
+
+    Raises RegistryError if each marker is not there exactly once, in order.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end) or text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise RegistryError(f"no place for the results table: expected one line {BEGIN} and after it one line {END}")
+    section = f"{BEGIN}\n{markdown.strip()}\n{END}"
+    if "\r\n" in text:
+        section = section.replace("\n", "\r\n")
+    return f"{before}{section}{after}"
+
+
+def write_section(path: Path, markdown: str) -> None:
+    """`replace_section` in a file, which keeps its mode, and stays a link if it is one.
+
+    A file that would not change is not touched. Raises RegistryError as `replace_section`, StorageError if the file
+    cannot be read or written.
+    """
+    text = _read_text(path)
+    replaced = replace_section(text, markdown)
+    if replaced != text:
+        file = path.resolve()
+        write_atomically(file, replaced.encode(), stat.S_IMODE(file.stat().st_mode))
+
+
+def check_section(table: Sequence[Row], path: Path) -> list[Problem]:
+    """Whether the results in `path` (README.md) are this table; nothing where there is no such file."""
+    if not path.exists():
+        return []
+    try:
+        text = _read_text(path)
+        wrong = replace_section(text, to_markdown(table)) != text
+    except RegistryError as error:
+        return [Problem(path, "results", str(error))]
+    mend = "does not follow from the records; `python cli.py table --write` mends it"
+    return [Problem(path, "results", mend)] if wrong else []
+
+
+def _read_text(path: Path) -> str:
+    """With its line ends as they are."""
+    try:
+        return path.read_bytes().decode()
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise RegistryError(f"{path}: expected text in UTF-8") from None
