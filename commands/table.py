@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from commands.history import print_history
 from commands.options import registry_option
 from commands.output import console
 from commands.registry import check_registry, records_of, table_rows
@@ -23,12 +24,25 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
 @click.option("--all", "all_benchmarks", is_flag=True, help="Also benchmarks without a record.")
 @click.option("--write", is_flag=True, help="Also bring results/table.csv and the README's table up to date.")
+@click.option("--history", "benchmark", metavar="ID", help="Instead: error and speed of a benchmark, run after run.")
+@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="With --history: draw it as PNG.")
 @registry_option
 @click.pass_context
 def command(
-    ctx: click.Context, style: str, as_json: bool, all_benchmarks: bool, write: bool, registry: Path
+    ctx: click.Context, style: str, as_json: bool, all_benchmarks: bool, write: bool, benchmark: str | None,
+    plot: Path | None, registry: Path,
 ) -> None:  # fmt: skip
-    """Print the table of results, derived from the records."""
+    """Print the table of results, derived from the records.
+
+    With --history: all runs of a benchmark over commits and time, and from ten runs on where their level changed.
+    """
+    if benchmark is not None:
+        _check_history(style, all_benchmarks or write, plot)
+        check_registry(ctx, registry)
+        print_history(benchmark, registry, plot, as_json or style == "json")
+        return
+    if plot is not None:
+        raise click.UsageError("--plot goes with --history ID")
     from results.views.cells import NOTE
     from results.views.csv import to_csv
     from results.views.json import to_json
@@ -48,6 +62,13 @@ def command(
         console().print(NOTE, highlight=False)
     else:
         click.echo({"markdown": to_markdown, "csv": to_csv, "json": to_json}[style](rows), nl=False)
+
+
+def _check_history(style: str, has_others: bool, plot: Path | None) -> None:
+    if has_others or style not in ("text", "json"):
+        raise click.UsageError("--history goes with --json, --plot and --registry alone")
+    if plot is not None and plot.suffix.lower() != ".png":
+        raise click.UsageError(f"{plot}: pictures are written as PNG: expected a name that ends in .png")
 
 
 def _write_table(recorded: Sequence[Row], registry: Path) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from results.history import Series
+
 TRAIN, VALID, TEST, MARK = "#7f7f7f", "#1f77b4", "#d62728", "#2ca02c"
 PUBLISHED = "#ffb55a"  # the authors' own validation curve
 HEIGHTS = (4, 3, 1.2)  # of the panels: errors, losses, learning rate
@@ -93,6 +95,32 @@ def learning_curves(sides: Sequence[tuple[str, Sequence[Curve]]], path: Path) ->
     axes.set_xlabel("epoch")
     axes.set_ylabel("error (%)")
     axes.legend(frameon=False)
+    _write(figure, path)
+
+
+def histories(title: str, series: Sequence[Series], path: Path) -> None:
+    """Draw series of runs, a panel each, into the PNG `path`, replaced atomically; changes of level are lines.
+
+    Raises StorageError if the file cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 1 + 2.5 * len(series)), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title)
+    for axes, one in zip(figure.subplots(len(series), squeeze=False)[:, 0], series, strict=True):
+        places = {point.record: place for place, point in enumerate(one.points)}
+        axes.plot(list(places.values()), [point.value for point in one.points], "o", color=VALID, markersize=5)
+        for change in one.changes:
+            color = MARK if change.accepted else TEST
+            axes.axvline(places[change.record] - 0.5, color=color, linestyle="--", linewidth=1.2)
+        axes.set_title(one.kind, fontsize=9)
+        axes.set_ylabel(one.figure)
+        axes.grid(True, alpha=0.3)
+        texts = [f"{point.started[:10]}\n{(point.commit or '-')[:7]}" for point in one.points]
+        step = max(1, len(texts) // 8)  # more would overlap
+        axes.set_xticks(range(0, len(texts), step), texts[::step], fontsize=7)
     _write(figure, path)
 
 
