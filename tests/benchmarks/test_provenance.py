@@ -396,11 +396,11 @@ def test_a_command_has_the_code_of_the_one_that_started_it(checkout, monkeypatch
         code_at_start(checkout)
 
 
-def test_jobs_are_given_the_code_of_now(tmp_path, monkeypatch):
+def test_commands_are_given_the_code_of_now(tmp_path, monkeypatch):
     script = tmp_path / "script.py"
     script.write_text(f"import os\nprint(os.environ['{HANDED_ON}'])\n")
     monkeypatch.setattr(side_by_side, "CLI", script)
-    (ended,) = side_by_side.carry_out([side_by_side.Job("one", [])], 1, "cpu", capture=True)
+    (ended,) = side_by_side.carry_out({"one": []}, 1, "cpu", capture=True)
     assert ended.output.strip() == handed_on()[HANDED_ON]
 
 
