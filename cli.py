@@ -43,6 +43,7 @@ COMMANDS = {
     "compare": "compare",
     "doctor": "doctor",
     "evaluate": "evaluate",
+    "gpu-session": "gpu_session",
     "list": "list_benchmarks",
     "new": "new",
     "prepare": "prepare",
@@ -50,6 +51,7 @@ COMMANDS = {
     "resume": "resume",
     "show": "show",
     "table": "table",
+    "throughput": "throughput",
     "validate": "validate",
     "verify": "verify",
 }

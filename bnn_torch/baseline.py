@@ -1,6 +1,6 @@
 """A yardstick for speed: binary-weight training as one writes it first in PyTorch: its layers, autograd, optimizers.
 
-`bench` and `benchmarks.bench.throughput` run it beside the engine, eager and behind torch.compile. It is never used for
+`bench` and `throughput` run it beside the engine, eager and behind torch.compile. It is never used for
 results: its batch normalization and its random numbers are PyTorch's own, and it can neither evaluate nor be saved.
 Layers, their shapes, the binarization and the order of things are those of the engine.
 """

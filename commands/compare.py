@@ -21,7 +21,7 @@ MOST_IMAGES = 100  # of a picture's half
 WIDEST = 48  # characters of a value that differs
 
 
-@click.command()
+@click.command("compare")
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw all learning curves as one PNG.")

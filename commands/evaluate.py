@@ -17,8 +17,14 @@ from commands.output import echo, note, print_json
 @click.option("--pretrained", metavar="ID", help="A record with published weights (or its benchmark), instead of RUN.")
 @click.option("--first", type=click.IntRange(1), metavar="N", help="On the first N training images instead.")
 @click.option("--weights", type=click.Choice(["binary", "real"]), help="Evaluate with other weights than the recipe's.")
-@click.option("--engine", type=click.Choice(list(ENGINES)), help="[default: the recorded one, where it is installed]")
-@click.option("--device", type=click.Choice(DEVICES), help="[default: the recorded one, where there is one]")
+@click.option(
+    "--engine",
+    type=click.Choice(list(ENGINES)),
+    help="Which computes.  [default: the recorded one, where it is installed]",
+)
+@click.option(
+    "--device", type=click.Choice(DEVICES), help="Where it computes.  [default: the recorded one, where there is one]"
+)
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: as recorded, up to all usable cores]")
 @click.option(
     "--wrong",

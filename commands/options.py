@@ -85,7 +85,8 @@ def engine_options(command: Command) -> Command:
         click.option("--precision", type=click.Choice(PRECISIONS), default=PRECISIONS[0], show_default=True,
                      help="Of products; other than float32 with the torch engine."),
         click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: all usable cores]"),
-        click.option("--device", type=click.Choice((AUTO, *DEVICES)), default=AUTO, show_default=True),
+        click.option("--device", type=click.Choice((AUTO, *DEVICES)), default=AUTO, show_default=True,
+                     help="auto: a GPU for the torch engine, where there is one."),
         click.option("--engine", type=click.Choice((AUTO, *ENGINES)), default=AUTO, show_default=True,
                      help="auto: torch where there is an NVIDIA GPU, else gluon where mxnet is installed."),
     ):  # fmt: skip

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 @click.command("table")
 @click.option(
-    "--format", "style", type=click.Choice(["text", "markdown", "csv", "json"]), default="text", show_default=True
-)
+    "--format", "style", type=click.Choice(["text", "markdown", "csv", "json"]), default="text", show_default=True,
+    help="How the table is written.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
 @click.option("--all", "all_benchmarks", is_flag=True, help="Also benchmarks without a record.")
 @click.option("--write", is_flag=True, help="Also bring results/table.csv and the README's table up to date.")

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import get_args
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from killed import shell
@@ -23,12 +24,17 @@ import commands.outcome
 import commands.reproduce
 import commands.resume
 import commands.running
+import results.errors
 from benchmarks import hints, start
+from benchmarks.errors import EngineError, RecipeError, RunError
+from benchmarks.queue.gpu_session import queue
 from benchmarks.queue.job import BegunRun, NewRun
 from benchmarks.recipe import summaries
 from benchmarks.run.folder import RunFolder
 from benchmarks.verdict import Verdict, Word
 from commands.options import FAIL_ON
+from data_prep.errors import DataError
+from results.errors import RegistryError
 
 REPOSITORY = Path(__file__).parents[1]
 CLI = f"'{sys.executable}' '{REPOSITORY / 'cli.py'}'"
@@ -97,6 +103,34 @@ def test_commands_name_the_python_that_runs(monkeypatch, tmp_path):
     text = hints.as_typed("run `python -m pip install -r requirements.txt` or `python cli.py list`")
     python = start.relative(sys.executable)
     assert text == f"run `{python} -m pip install -r requirements.txt` or `{python} cli.py list`"
+
+
+# -- what is wanted on a GPU, and how fast it would be -----------------------------------------------------------------
+
+
+def test_the_gpu_queue_is_listed_with_what_is_recorded_of_it(invoke):
+    registry = ("--registry", str(REPOSITORY / "results" / "runs"))
+    (entry,) = json.loads(invoke("gpu-session", "binaryconnect-mnist", "--list", "--json", *registry).stdout)
+    assert (entry["benchmark"], entry["recorded"]) == ("binaryconnect-mnist", [1234])
+    listed = invoke("gpu-session", "--list").stdout.splitlines()
+    assert listed[0] == "binaryconnect-cifar10: seeds 1234; then 1, 2, 3, 4; recorded none"
+    assert listed[1] == f"  {queue().runs[0].why}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("gpu-session",), "expected --budget-minutes M and --out DIR, or --list"),
+        (("gpu-session", "binaryconect-mnist", "--list"), "did you mean binaryconnect-mnist"),
+        (("throughput", "binaryconect-mnist"), "did you mean binaryconnect-mnist"),
+        (("throughput", "binaryconnect-mnist", "--contenders", "torch,abacus"), "expected different ones of torch, "),
+        (("throughput", "binaryconnect-mnist", "--contenders", "plain,plain"), "expected different ones of torch, "),
+    ],
+)
+def test_what_cannot_be_asked_of_a_machine(invoke, arguments, complaint):
+    refused = invoke(*arguments)
+    assert refused.exit_code == 2
+    assert complaint.lower() in refused.stderr.lower()
 
 
 # -- the wrong Python, or one without packages -------------------------------------------------------------------------
@@ -281,6 +315,64 @@ def test_a_registry_that_is_named_must_be_there(invoke, tmp_path):
 
 def test_the_version_is_that_of_the_project(invoke):
     assert f'version = "{invoke("--version").stdout.split()[1]}"' in (REPOSITORY / "pyproject.toml").read_text()
+
+
+# -- every command -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def every_command():
+    """All commands by name."""
+    with click.Context(cli.cli) as ctx:
+        return {name: cli.cli.get_command(ctx, name) for name in cli.cli.list_commands(ctx)}
+
+
+def test_every_module_with_a_command_is_a_command(every_command):
+    modules = {path.stem for path in (REPOSITORY / "commands").glob("*.py") if "\ndef command(" in path.read_text()}
+    assert set(cli.COMMANDS.values()) == modules
+    assert {name: command.name for name, command in every_command.items()} == {name: name for name in cli.COMMANDS}
+
+
+def test_every_option_is_explained(every_command):
+    """What it is for, not its default alone."""
+    unexplained = [
+        (name, option.opts)
+        for name, command in every_command.items()
+        for option in command.params
+        if isinstance(option, click.Option) and not (option.help or "").partition("[")[0].strip()
+    ]
+    assert unexplained == []
+
+
+def test_the_readme_lists_every_command():
+    text = (REPOSITORY / "README.md").read_text()
+    listed = re.findall(r"^\| `([a-z-]+)[^`]*` \| `python cli\.py ([a-z-]+)", text, re.MULTILINE)
+    assert listed == [(name, name) for name, _ in listed]
+    assert sorted(name for name, _ in listed) == sorted(cli.COMMANDS)
+
+
+FAMILIES = {RecipeError: 2, EngineError: 1, RunError: 1, DataError: 1, RegistryError: 7}
+
+
+def errors_of(family: type[Exception]) -> list[type[Exception]]:
+    return [family, *(error for child in family.__subclasses__() for error in errors_of(child))]
+
+
+@pytest.mark.parametrize("error", [error for family in FAMILIES for error in errors_of(family)])
+def test_every_error_has_one_exit_code_and_is_one_line(monkeypatch, invoke, error):
+    from benchmarks import doctor
+
+    def examine(*_: object, **__: object) -> None:
+        raise raised
+
+    raised = error.__new__(error)
+    Exception.__init__(raised, "what is wrong")  # whatever the class itself asks for
+    monkeypatch.setattr(doctor, "examine", examine)
+    families = [family for family in FAMILIES if issubclass(error, family)]
+    assert len(families) == 1
+    # A file of the registry that cannot be written says nothing about the records.
+    exit_code = 1 if error is results.errors.StorageError else FAMILIES[families[0]]
+    assert error_line(invoke("doctor"), exit_code) == "error: what is wrong"
 
 
 # -- streams, terminals, memory ----------------------------------------------------------------------------------------

@@ -1,15 +1,13 @@
-"""Everything that is to be done once a GPU is at hand, in one command that may be repeated until it is done.
+"""Everything that is to be done once a GPU is at hand, in the order of gpu_queue.yaml, as far as the time goes.
 
-    python -m benchmarks.queue.gpu_session --budget-minutes 25 --out gpu-session --data data
-
-In order, as far as the time goes: the reference and engine tests on the GPU, the speed of the queue's benchmarks, then
-the queue of published runs (docs/gpu-queue.md), each of which is continued where an earlier session left it. A step
-that is done leaves a file in the folder and is not repeated. Needs no network: prepare the data where there is one.
+The reference and engine tests on the GPU, the speed of the queue's benchmarks, then the published runs, each of which
+is continued where an earlier session left it. A step that is done leaves a file in the session's folder and is not
+repeated, so that the command may be repeated until all is done. Needs no network: prepare the data where there is one.
 """
 
 from __future__ import annotations
 
-import argparse
+import functools
 import json
 import os
 import subprocess
@@ -18,36 +16,54 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.paths import REPOSITORY
-from benchmarks.recipe import benchmark_ids
+import click
+import msgspec
+import yaml
 
-# Benchmark and seeds, in the order of docs/gpu-queue.md; then the remaining seeds of each.
-SEEDS = (1234, 1, 2, 3, 4)
-QUEUE = (
-    "binaryconnect-cifar10",
-    "binarynet-cifar10",
-    "rwth-vgg7-cifar10-binary",
-    "rwth-vgg7-cifar10-float",
-    "binarynet-mnist",
-    "binarynet-torch7-cifar10",
-    "binaryconnect-mnist",
-    "memorization-cifar10-random-labels",
-)
-# Networks that are too small to fill a GPU: their seeds run at once, as many as are given here (docs/gpu.md).
-AT_ONCE = {"binaryconnect-mnist": 5, "binarynet-mnist": 5}
-BENCHED = ("binaryconnect-cifar10", "binarynet-cifar10", "binaryconnect-mnist", "binarynet-torch7-cifar10")
+from benchmarks.engine import PRECISIONS
+from benchmarks.errors import EngineError
+from benchmarks.paths import REPOSITORY
+
 LAST_MINUTES = 1.0  # a run is interrupted so long before the end: it has its epoch stored by then
 
 
-def runs(benchmarks: Sequence[str]) -> list[tuple[str, tuple[int, ...]]]:
-    """Benchmark and seeds of the wanted runs, in order, those together that run at once; of what this checkout has."""
-    known = [name for name in benchmarks if name in benchmark_ids()]
-    first = {name: SEEDS if name == "binaryconnect-mnist" else SEEDS[:1] for name in known}
-    wanted: list[tuple[str, tuple[int, ...]]] = [*first.items()]
-    for name in known:
-        left, at_once = SEEDS[len(first[name]) :], AT_ONCE.get(name, 1)
-        wanted += [(name, left[start : start + at_once]) for start in range(0, len(left), at_once)]
-    return wanted
+class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An entry of the queue: see gpu_queue.yaml, where its fields are explained."""
+
+    benchmark: str
+    why: str = ""
+    first: int = 1
+    at_once: int = 1
+    timed: bool = False
+
+
+class Queue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Published runs that want a GPU, in order."""
+
+    seeds: list[int]
+    runs: list[Wanted]
+
+    def of(self, benchmarks: Sequence[str]) -> Queue:
+        """The queue of these benchmarks, in their order, whether they are in this one or not."""
+        listed = {wanted.benchmark: wanted for wanted in self.runs}
+        return Queue(self.seeds, [listed.get(name, Wanted(name)) for name in benchmarks])
+
+    def steps(self) -> list[tuple[str, list[int]]]:
+        """Benchmark and seeds, in order, those seeds together that are trained at once."""
+        first = [(wanted.benchmark, self.seeds[: wanted.first]) for wanted in self.runs]
+        others = [
+            (wanted.benchmark, self.seeds[start : start + wanted.at_once])
+            for wanted in self.runs
+            for start in range(wanted.first, len(self.seeds), wanted.at_once)
+        ]
+        return first + others
+
+
+@functools.cache
+def queue() -> Queue:
+    """The queue of this checkout."""
+    path = Path(__file__).parent / "gpu_queue.yaml"
+    return msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), Queue)
 
 
 class Session:
@@ -74,7 +90,7 @@ class Session:
             return True
         if self.left <= 0:
             return False
-        print(f"{name} ({self.left / 60:.1f} minutes left)", flush=True)
+        click.echo(f"{name} ({self.left / 60:.1f} minutes left)")
         part = log.with_suffix(".part")
         with part.open("w") as output:
             process = subprocess.Popen(
@@ -90,7 +106,7 @@ class Session:
         if process.returncode == 0 or done():
             part.rename(log)
             return True
-        print(f"{name} failed: see {part}", flush=True)
+        click.echo(f"{name} failed: see {part}")
         return False
 
     def run(self, benchmark: str, seeds: Sequence[int]) -> bool:
@@ -130,30 +146,21 @@ class Session:
         return None
 
 
-def main() -> None:
-    """Parse, and do what there is time for."""
-    parser = argparse.ArgumentParser(description="Tests, speed and published runs on a GPU, as far as the time goes.")
-    parser.add_argument("--budget-minutes", type=float, required=True)
-    parser.add_argument("--out", type=Path, required=True, help="Folder of logs, runs and records; kept over sessions.")
-    parser.add_argument("--data", type=Path, default=Path("data"), help="Folder of prepared data.")
-    parser.add_argument("--precision", default="float32", choices=("float32", "tf32", "bf16"))
-    parser.add_argument("--queue", nargs="+", default=QUEUE, metavar="ID")
-    asked = parser.parse_args()
-    session = Session(asked.out, asked.data, asked.budget_minutes, asked.precision)
+def carry_out(session: Session, wanted: Queue) -> None:
+    """Test, measure, and train what is wanted, as far as the session's time goes.
+
+    Raises:
+        EngineError: the tests fail on this GPU.
+    """
     tested = session.step("tests", "-m", "pytest", "-m", "torch and gpu", "tests/bnn_torch")
     if not tested and session.left > 0:
-        sys.exit("the engine does not compute on this GPU what it must: nothing is trained")
-    for benchmark in BENCHED:
-        for precision in ("float32", "tf32", "bf16"):
+        raise EngineError("the torch engine does not compute on this GPU what it must: nothing is trained")
+    for entry in queue().runs:
+        for precision in PRECISIONS if entry.timed else ():
             options = ("--engine", "torch", "--device", "gpu", "--precision", precision, "--repeats", "3")
-            at_once = ("--at-once", str(AT_ONCE.get(benchmark, 2)))
-            name = f"bench-{benchmark}-{precision}"
-            session.step(name, "cli.py", "bench", benchmark, *options, *at_once, "--steps", "200")
-    for benchmark, seeds in runs(asked.queue):
+            at_once = ("--at-once", str(max(2, entry.at_once)))
+            name = f"bench-{entry.benchmark}-{precision}"
+            session.step(name, "cli.py", "bench", entry.benchmark, *options, *at_once, "--steps", "200")
+    for benchmark, seeds in wanted.steps():
         if session.left > 0:
             session.run(benchmark, seeds)
-    print(f"{max(0, session.left) / 60:.1f} minutes left; records: {asked.out / 'results'}")
-
-
-if __name__ == "__main__":
-    main()

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from benchmarks.queue import gpu_session
-from benchmarks.queue.gpu_session import SEEDS, Session, runs
+from benchmarks.errors import EngineError
+from benchmarks.queue.gpu_session import Queue, Session, Wanted, carry_out, queue
+from benchmarks.recipe import benchmark_ids
 
 
 @pytest.fixture
@@ -35,13 +36,22 @@ def begin(session: Session, name: str, seed: int, precision: str = "float32"):
     return folder
 
 
-def test_the_queue_is_the_documented_one_then_the_other_seeds():
-    wanted = runs(gpu_session.QUEUE)
-    assert wanted[0] == ("binaryconnect-cifar10", (1234,))
-    assert wanted[6] == ("binaryconnect-mnist", SEEDS)
-    assert ("binarynet-mnist", SEEDS[1:]) in wanted
-    single = [(name, seed) for name, seeds in wanted for seed in seeds]
-    assert len(set(single)) == len(single) == len(gpu_session.QUEUE) * len(SEEDS)
+def test_the_queue_is_of_benchmarks_that_there_are_and_says_why():
+    assert {entry.benchmark for entry in queue().runs} <= set(benchmark_ids())
+    assert [entry.benchmark for entry in queue().runs if not entry.why] == []
+    assert [entry.benchmark for entry in queue().runs if not 1 <= entry.first <= len(queue().seeds)] == []
+
+
+def test_the_first_seeds_of_all_come_before_the_others():
+    wanted = Queue([7, 8, 9, 10], [Wanted("a"), Wanted("b", first=2), Wanted("c", at_once=2)])
+    first = [("a", [7]), ("b", [7, 8]), ("c", [7])]
+    others = [("a", [8]), ("a", [9]), ("a", [10]), ("b", [9]), ("b", [10]), ("c", [8, 9]), ("c", [10])]
+    assert wanted.steps() == first + others
+    assert wanted.of(["c", "d"]).steps() == [("c", [7]), ("d", [7]), ("c", [8, 9]), ("c", [10]), *others_of("d")]
+
+
+def others_of(benchmark: str) -> list[tuple[str, list[int]]]:
+    return [(benchmark, [seed]) for seed in (8, 9, 10)]
 
 
 def test_a_command_is_carried_out_once(session, tmp_path):
@@ -60,6 +70,23 @@ def test_what_cannot_end_in_time_is_interrupted_and_left_for_the_next_session(se
     session._end = session._end - session.left + 0.5
     assert not session.step("sleeps", "-c", "import time; time.sleep(60)")
     assert not (session._out / "sleeps.txt").exists()
+
+
+def test_a_gpu_on_which_the_tests_fail_trains_nothing(session, monkeypatch):
+    steps = []
+    monkeypatch.setattr(session, "step", lambda name, *_, **__: steps.append(name) or False)
+    with pytest.raises(EngineError, match="nothing is trained"):
+        carry_out(session, queue())
+    assert steps == ["tests"]
+
+
+def test_tests_and_speed_come_before_what_is_wanted(session, monkeypatch):
+    steps = []
+    monkeypatch.setattr(session, "step", lambda name, *_, **__: steps.append(name) or True)
+    carry_out(session, Queue([7, 8], [Wanted("binarynet-mnist", at_once=5)]))
+    timed = [entry.benchmark for entry in queue().runs if entry.timed]
+    speed = [f"bench-{name}-{precision}" for name in timed for precision in ("float32", "tf32", "bf16")]
+    assert steps == ["tests", *speed, "run-binarynet-mnist-float32-s7", "run-binarynet-mnist-float32-s8"]
 
 
 def test_a_run_is_begun_then_resumed_and_done_when_it_has_a_record(session, asked):

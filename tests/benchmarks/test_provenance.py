@@ -88,7 +88,8 @@ def checkout(tmp_path):
 def test_every_module_of_this_house_is_code_and_its_data_too():
     files = code_version().files
     modules = [*REPOSITORY.glob("*.py"), *(m for p in REPOSITORY.glob("*/__init__.py") for m in p.parent.rglob("*.py"))]
-    data = [*REPOSITORY.glob("benchmarks/catalog/**/*.[cy]*"), *REPOSITORY.glob("data_prep/fixtures/*")]
+    folders = ("benchmarks/catalog/**/*.[cy]*", "benchmarks/queue/*.yaml", "data_prep/fixtures/*")
+    data = [path for folder in folders for path in REPOSITORY.glob(folder)]
     locks = REPOSITORY.glob("requirements*.txt")
     names = {path.relative_to(REPOSITORY).as_posix() for path in (*modules, *data, *locks)}
     assert files.keys() == {name for name in names if "/." not in name}

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
+import json
 
 import numpy as np
 import pytest
 
-from benchmarks.bench import bench, to_text
+from benchmarks.bench import bench, throughput, to_text
 from benchmarks.errors import EngineError
 from benchmarks.recipe import load_recipe
 
@@ -65,48 +63,37 @@ def test_plain_network_that_is_not_there():
         bench(recipe("binarynet-torch7-mnist"), "torch", "cpu", None, 1, 1, compare_baseline=True, compile="off")
 
 
-def test_throughput_refuses_what_is_unknown():
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.bench.throughput",
-        "binaryconnect-mnist",
-        "--contenders",
-        "abacus",
-    ]
-    result = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
-    assert result.returncode == 2
-    assert "invalid choice: 'abacus'" in result.stderr
+def test_throughput_is_measured_in_another_process(process_cli):
+    small = ("--contenders", "plain", "--rounds", "1", "--steps", "1", "--json")
+    result = process_cli("throughput", "binaryconnect-paper-mnist-deterministic", *small)
+    assert result.returncode == 0, result.stderr
+    (measured,) = json.loads(result.stdout)
+    assert measured["milliseconds"]["plain"][0] > 0
+    assert (measured["ratios"], measured["complaints"]) == ({"plain": [1]}, {})
 
 
-def test_throughput_says_what_cannot_be_measured():
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.bench.throughput",
-        "binarynet-torch7-mnist",
-        "--contenders",
-        "plain",
-    ]
-    result = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
-    assert result.returncode == 1
+def test_throughput_goes_on_without_who_cannot_be_measured(monkeypatch):
+    answers = iter([4.0, "it is not here", 8.0, 2.0, 1.0])
+    monkeypatch.setattr(throughput, "_in_another_process", lambda *_: next(answers))
+    said = []
+    conditions = throughput.Conditions(rounds=2, steps=1, device="cpu", precision="float32")
+    result = throughput.compare("any", ["torch", "gluon", "plain"], conditions, said.append)
+    assert said == ["gluon engine: it is not here"]
+    assert result.milliseconds == {"torch": [4.0, 2.0], "plain": [8.0, 1.0]}
+    assert result.ratios == {"torch": [1.0, 1.0], "plain": [2.0, 0.5]}
+    assert "| plain PyTorch, eager | 4.5 (1.0 to 8.0) | 2.00, 0.50 |" in throughput.to_text(result).splitlines()
+
+
+def test_throughput_says_what_cannot_be_measured(process_cli):
+    result = process_cli("throughput", "binarynet-torch7-mnist", "--contenders", "plain")
     complaint = "plain PyTorch, eager: --baseline: the plain network does not know model.activation=stochastic_sign"
-    assert complaint in result.stderr.splitlines()
-    assert "Traceback" not in result.stderr
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == f"error: binarynet-torch7-mnist could not be measured: {complaint}\n"
 
 
-def test_throughput_of_a_torch_that_cannot_be_loaded(tmp_path, monkeypatch):
+def test_throughput_of_a_torch_that_cannot_be_loaded(process_cli, tmp_path):
     (tmp_path / "torch.py").write_text("raise OSError('libgomp.so.1: cannot open shared object file')")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.bench.throughput",
-        "binaryconnect-mnist",
-        "--contenders",
-        "plain",
-    ]
-    result = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
-    assert result.returncode == 1
+    result = process_cli("throughput", "binaryconnect-mnist", "--contenders", "plain", PYTHONPATH=str(tmp_path))
+    assert (result.returncode, result.stdout) == (1, "")
     assert "torch cannot be loaded (libgomp.so.1: cannot open shared object file)" in result.stderr
     assert "Traceback" not in result.stderr
