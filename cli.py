@@ -72,6 +72,12 @@ class Commands(click.Group):
             start.refuse_import(error)
         return command
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:  # click looks for near names among the commands that are loaded
+            raise click.NoSuchCommand(error.command_name, possibilities=COMMANDS, ctx=ctx) from None
+
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         with _one_line_errors():
             return super().make_context(*args, **extra)

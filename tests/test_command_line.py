@@ -333,6 +333,13 @@ def test_every_module_with_a_command_is_a_command(every_command):
     assert {name: command.name for name, command in every_command.items()} == {name: name for name in cli.COMMANDS}
 
 
+def test_a_mistyped_command_is_answered_with_the_nearest(invoke):
+    refused = invoke("reproduc")
+    assert (refused.exit_code, refused.stderr.splitlines()[-1]) == (
+        2, "Error: No such command 'reproduc'. Did you mean 'reproduce'?",
+    )  # fmt: skip
+
+
 def test_every_option_is_explained(every_command):
     """What it is for, not its default alone."""
     unexplained = [
