@@ -42,8 +42,9 @@ class Interval(NamedTuple):
 # -- one test set ------------------------------------------------------------------------------------------------------
 
 
-def binomial_standard_error(share: float, images: int) -> float:
-    """In percentage points: what other test images would change of an error of `share` (0 to 1) on so many images."""
+def binomial_standard_error(wrong: float, images: int) -> float:
+    """In percentage points, of `wrong` errors among `images`: what other test images would change."""
+    share = wrong / images
     return 100 * math.sqrt(share * (1 - share) / images)
 
 
@@ -59,7 +60,7 @@ def margin(
         deviation: of `runs` runs, where the paper gives it: the margin is then no less than its mean's uncertainty.
     """
     published = 0.0 if deviation is None else PUBLISHED_SPREAD * deviation / math.sqrt(runs)
-    return max(standard_errors * binomial_standard_error(claim / 100, images), published)
+    return max(standard_errors * binomial_standard_error(claim / 100 * images, images), published)
 
 
 # -- seed noise --------------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from benchmarks.verdict.rules import (
     check_record,
     judge_run,
     target_of,
-    target_standard_error,
 )
 
-__all__ = ["RULE", "Verdict", "Word", "check_record", "judge_run", "target_of", "target_standard_error"]
+__all__ = ["RULE", "Verdict", "Word", "check_record", "judge_run", "target_of"]

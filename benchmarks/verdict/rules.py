@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Literal
 
@@ -12,7 +11,9 @@ from benchmarks.errors import RecipeError
 from benchmarks.recipe import Target
 from benchmarks.recipe.versions import current, versions
 from results.entries import Run
-from results.record import Counted, Record, standard_error
+from results.record import Counted, Record
+from results.statistics import binomial_standard_error
+from results.statistics import margin as margin_of
 
 RULE = 1  # goes up when the rule changes, so that a verdict that somebody quoted can be told from today's
 
@@ -30,18 +31,14 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     explanation: str
 
 
-def target_standard_error(percent: float, images: int) -> float:
-    """Binomial standard error, in percentage points, of a test error of `percent` on a test set of `images`."""
-    p = percent / 100
-    return 100 * math.sqrt(p * (1 - p) / images)
-
-
 def judge_run(record: Run, target: Target | None) -> Verdict:
     """The verdict on one run against the published error, always provisional: one seed says little of the spread.
 
     The margin is what counts as equivalent: `margin_standard_errors` (2) binomial standard errors of the published
-    error on the test set, unless the recipe declares another. It is no interval of confidence: both networks were
-    tested on the same images, and what lies between them is the seed. Below the margin the run is "suspiciously good":
+    error on the test set, unless the recipe declares another. Both networks were tested on the same images, and what
+    lies between them is the seed: with independent errors two of these are two standard deviations of the difference
+    of two single runs (`results.statistics.margin`). What registered seeds come to, `benchmarks.verdict.group` judges.
+    Below the margin the run is "suspiciously good":
     a finding to explain, as is the opposite. A run at published settings that diverged did not reproduce, however good
     it was before. Without a published number there is nothing to judge: "no published target".
     """
@@ -57,13 +54,14 @@ def judge_run(record: Run, target: Target | None) -> Verdict:
         word, explanation = "not reproduced", f"diverged after epoch {results.last.epoch}"
     else:
         word, margin, explanation = _compare(target, results.counted)
-    error = None if results is None else standard_error(results.counted.test_wrong, results.counted.test_images)
+    counted = None if results is None else results.counted
+    error = None if counted is None else binomial_standard_error(counted.test_wrong, counted.test_images)
     return Verdict(word=word, provisional=True, margin=margin, standard_error=error, explanation=explanation)
 
 
 def _compare(target: Target, measured: Counted) -> tuple[Word, float, str]:
     places = target.decimals + 1
-    margin = target.margin_standard_errors * target_standard_error(target.percent, measured.test_images)
+    margin = margin_of(target.percent, measured.test_images, target.margin_standard_errors)
     difference = measured.test_error - target.percent
     word: Word = "reproduced"
     if abs(difference) > margin:

@@ -18,7 +18,6 @@ from results.record.points import (
     error_percent,
     points,
     seeds_of,
-    standard_error,
     summarize,
 )
 from results.record.schema import (
@@ -42,6 +41,6 @@ __all__ = [
     "SCHEMA", "VALIDATION_COLUMNS", "Counted", "Curve", "Data", "Difference", "Engine", "Machine", "Point",
     "PublishedWeights", "Recipe", "Record", "Results", "Sitting", "Split", "Target", "Times", "columns", "comparable",
     "content_of", "count", "counted_images", "declared_epoch", "error_percent", "from_bytes", "pack_bits",
-    "packed_bytes", "points", "record_id", "seal", "seal_problems", "seeds_of", "standard_error", "summarize",
+    "packed_bytes", "points", "record_id", "seal", "seal_problems", "seeds_of", "summarize",
     "to_bytes", "unpack_bits",
 ]  # fmt: skip

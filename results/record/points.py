@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -59,12 +58,6 @@ class Results(Struct, frozen=True, kw_only=True):
 def error_percent(wrong: int, images: int) -> float:
     """The error in percent, the one way that records compute it."""
     return 100 * wrong / images
-
-
-def standard_error(wrong: int, images: int) -> float:
-    """The binomial standard error, in percentage points, of `wrong` errors among `images`."""
-    p = wrong / images
-    return 100 * math.sqrt(p * (1 - p) / images)
 
 
 def columns(settings: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from msgspec import UNSET
 
-from results.record import Record, error_percent, standard_error
+from results.record import Record, error_percent
+from results.statistics import binomial_standard_error
 
 
 class Band(NamedTuple):
@@ -52,7 +53,7 @@ class ReferenceCurve:
         """The band of an epoch (from 1); None if no run got there."""
         earlier = [(wrong[epoch - 1], images) for wrong, images in self._runs if epoch <= len(wrong)]
         authors = self._published[epoch - 1 : epoch]
-        errors = [(error_percent(*count), 2 * standard_error(*count)) for count in earlier + authors]
+        errors = [(error_percent(*count), 2 * binomial_standard_error(*count)) for count in earlier + authors]
         if not errors:
             return None
         low, high = min(error - margin for error, margin in errors), max(error + margin for error, margin in errors)

@@ -12,7 +12,7 @@ from typing import NamedTuple, NotRequired, Protocol, TypedDict
 
 from results.entries import Run
 from results.groups import Group, groups
-from results.record import standard_error
+from results.statistics import binomial_standard_error
 
 NOT_RUN = "not run"
 
@@ -144,7 +144,7 @@ def _spread(measured: Sequence[Run], errors: Sequence[float]) -> float | None:
     if len(errors) > 1:
         return statistics.stdev(errors)
     counted = [record.results.counted for record in measured if record.results]
-    return standard_error(counted[0].test_wrong, counted[0].test_images) if counted else None
+    return binomial_standard_error(counted[0].test_wrong, counted[0].test_images) if counted else None
 
 
 def _verdict(verdicts: Sequence[Verdict]) -> str:

@@ -13,10 +13,11 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from benchmarks.recipe import load_recipe
-from benchmarks.verdict import RULE, check_record, judge_run, target_of, target_standard_error
+from benchmarks.verdict import RULE, check_record, judge_run, target_of
 from results import registry
-from results.record import Curve, Difference, Record, error_percent, from_bytes, pack_bits, standard_error
+from results.record import Curve, Difference, Record, error_percent, from_bytes, pack_bits
 from results.record.canonical import canonical_json, leaves, plain
+from results.statistics import binomial_standard_error
 
 OURS = next((Path(__file__).parents[2] / "results" / "runs" / "binaryconnect-mnist").glob("*.json")).read_bytes()
 TARGET = load_recipe("binaryconnect-mnist").target
@@ -54,7 +55,7 @@ def test_words(wrong, word):
     verdict = judge_run(with_errors(wrong), TARGET)
     assert verdict.word == word
     assert verdict.provisional
-    assert verdict.standard_error == standard_error(wrong, 10_000)
+    assert verdict.standard_error == binomial_standard_error(wrong, 10_000)
 
 
 @given(st.integers(0, 10_000))
@@ -117,7 +118,3 @@ def test_whatever_stands_in_a_record_its_verification_comes_to_an_end(tmp_path, 
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(canonical_json(content) + b"\n")
     assert bool(registry.verify(tmp_path, [check_record])) == changed
-
-
-def test_target_standard_error_is_that_of_a_proportion():
-    assert target_standard_error(50.0, 100) == pytest.approx(5.0)

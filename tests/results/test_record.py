@@ -150,9 +150,7 @@ def test_declared_epoch_has_the_fewest_validation_errors_and_ties_go_to_the_late
     assert rec.declared_epoch(make_curve(1, 0), {}) == 0
 
 
-def test_standard_error_is_binomial() -> None:
-    assert rec.standard_error(115, 10_000) == pytest.approx(100 * np.sqrt(0.0115 * 0.9885 / 10_000), rel=1e-12)
-    assert rec.standard_error(0, 10) == rec.standard_error(10, 10) == 0
+def test_an_error_is_in_percent() -> None:
     assert rec.error_percent(115, 10_000) == 1.15
 
 

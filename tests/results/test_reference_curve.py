@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from record_factory import make_record
 
-from results.record import standard_error
+from results.statistics import binomial_standard_error
 from results.views.reference import Band, ReferenceCurve
 
 
@@ -23,7 +23,7 @@ def test_the_band_holds_every_earlier_run_and_ends_where_they_end() -> None:
 def test_one_run_gives_two_standard_errors_around_it() -> None:
     record = make_record()
     band = ReferenceCurve([record], record.recipe.digest).band(3)
-    margin = 2 * standard_error(record.curve.valid_wrong[2], record.data.valid.images)
+    margin = 2 * binomial_standard_error(record.curve.valid_wrong[2], record.data.valid.images)
     error = record.curve.valid_error[2]
     assert band == Band(max(0.0, error - margin), error + margin, 1)
 
@@ -38,7 +38,7 @@ def test_the_authors_own_run_counts_as_one_more() -> None:
     images = record.data.valid.images
     theirs = [100 * wrong / images for wrong in (150, 1, 20)]
     alone = ReferenceCurve([], record.recipe.digest, theirs, images)
-    margin = 2 * standard_error(20, images)
+    margin = 2 * binomial_standard_error(20, images)
     assert alone.band(3) == Band(theirs[2] - margin, theirs[2] + margin, 0, True)
     assert alone.band(4) is None
     both = ReferenceCurve([record], record.recipe.digest, theirs, images)
