@@ -118,7 +118,7 @@ def tail(distance: float, variance: Variance, runs: int) -> float:
 
 def plausible_distance(variance: Variance, runs: int) -> float:
     """How far a single further run may lie from the mean of `runs`: half of the 95 % prediction interval."""
-    return student_t_quantile(0.975, variance.degrees) * (variance.value * (1 + 1 / runs)) ** 0.5
+    return student_t_quantile(0.975, variance.degrees) * math.sqrt(variance.value * (1 + 1 / runs))
 
 
 def more_runs(distance: float, limit: float, variance: Variance, runs: int) -> int | None:
@@ -167,7 +167,7 @@ def mcnemar(first_alone: int, second_alone: int) -> float:
     """Exact two-sided p-value of two networks on the same images, from how many each alone gets right."""
     trials, fewer = first_alone + second_alone, min(first_alone, second_alone)
     below = sum(math.comb(trials, count) for count in range(fewer + 1))
-    return min(1.0, 2 * (below / 2**trials))
+    return min(1.0, 2 * (below / (1 << trials)))
 
 
 def difference(

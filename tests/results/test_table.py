@@ -17,8 +17,8 @@ from rich.console import Console
 
 from results import registry
 from results.errors import RegistryError, StorageError
-<<<<<<< HEAD
-from results.record import Record, Target, standard_error
+from results.record import Record, Target
+from results.statistics import binomial_standard_error
 from results.views.cells import percent_text
 from results.views.csv import check_csv, to_csv, write_csv
 from results.views.json import to_json
@@ -26,11 +26,6 @@ from results.views.markdown import BEGIN, END, check_section, replace_section, t
 from results.views.rows import Benchmark, Row
 from results.views.rows import rows as view_rows
 from results.views.text import to_columns, to_rich
-=======
-from results.record import Record, Target
-from results.statistics import binomial_standard_error
-from results.views import table
->>>>>>> f9559c4 (results/statistics.py: the numbers that verdicts are made of, in one place; the two copies of the binomial standard error are gone)
 
 UNRUN = Benchmark(id="binarynet-svhn", paper="BinaryNet", data="svhn", target=2.8, decimals=2, kind="2nd")
 NO_TARGET = Benchmark(id="memorization", paper="Memorization", data="cifar10", target=None)
