@@ -1,11 +1,11 @@
-"""What the table, the groups and the verdicts need of a record: a hundredth of it, with the names that a record has."""
+"""What the table, the groups and the verdicts need of a record: a small part, with the names that a record has."""
 
 from __future__ import annotations
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from results.record import Data, Difference, PublishedWeights, Record, Results, Target
+from results.record import Data, Difference, Machine, PublishedWeights, Record, Results, Target
 
 
 class _Part(msgspec.Struct, frozen=True, array_like=True):
@@ -19,6 +19,7 @@ class EntryRecipe(_Part, frozen=True):
     version: int
     scoring: bool
     differences: list[Difference]
+    selection: str
 
 
 class EntryEngine(_Part, frozen=True):
@@ -33,6 +34,9 @@ class EntrySitting(_Part, frozen=True):
     """As `results.record.Sitting`."""
 
     started: str
+    seconds: float
+    code_sha256: str | None
+    machine: Machine | None
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +56,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     mixtures: list[str]
     results: Results | None
     train_error: float | None
+    test_correct: str | None
     published_weights: PublishedWeights | UnsetType = UNSET
 
 
@@ -65,9 +70,9 @@ def entry_of(record: Record) -> Entry:
         id=record.id,
         benchmark=record.benchmark,
         paper=record.paper,
-        recipe=EntryRecipe(recipe.digest, recipe.version, recipe.scoring, recipe.differences),
+        recipe=EntryRecipe(recipe.digest, recipe.version, recipe.scoring, recipe.differences, recipe.selection),
         target=record.target,
-        sittings=[EntrySitting(sitting.started) for sitting in record.sittings],
+        sittings=[EntrySitting(s.started, s.seconds, s.code_sha256, s.machine) for s in record.sittings],
         data=record.data,
         seed=record.seed,
         seeds=record.seeds,
@@ -76,5 +81,6 @@ def entry_of(record: Record) -> Entry:
         mixtures=record.mixtures,
         results=record.results,
         train_error=record.train_error,
+        test_correct=record.test_correct,
         published_weights=record.published_weights,
     )

@@ -105,7 +105,8 @@ def pooled_variance(sample_variance: float, runs: int, deviation: float = 0.0, p
 
 def interval(mean: float, variance: Variance, runs: int, one_sided: float = ONE_SIDED) -> Interval:
     """Of the expected error: each end is that of a one-sided test of this level."""
-    half = student_t_quantile(1 - one_sided, variance.degrees) * (variance.value / runs) ** 0.5
+    error: float = (variance.value / runs) ** 0.5
+    half = student_t_quantile(1 - one_sided, variance.degrees) * error
     return Interval(mean - half, mean + half)
 
 
@@ -134,7 +135,7 @@ def more_runs(distance: float, limit: float, variance: Variance, runs: int) -> i
 
     def is_enough(more: int) -> bool:
         quantile = student_t_quantile(1 - ONE_SIDED, variance.degrees + more)
-        return quantile * math.sqrt(variance.value / (runs + more)) <= room
+        return bool(quantile * math.sqrt(variance.value / (runs + more)) <= room)
 
     return _smallest(is_enough)
 

@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from results import weights
+from results import registered, weights
 from results.entries import Entry, entry_of
 from results.errors import RegistryError
 from results.record import Record, checks, content_of, from_bytes, seal_problems
@@ -69,6 +69,7 @@ def verify(root: Path, extra_checks: Iterable[ExtraCheck] = (), processes: int |
             claims.setdefault(claim.network, []).append((path, claim.outcome))
     found += _contradictions(claims)
     found += _stray_weights(root)
+    found += [Problem(*problem) for problem in registered.problems(root)]
     return Verified(sorted(found, key=lambda problem: problem.path), entries, len(files))
 
 

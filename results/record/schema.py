@@ -52,6 +52,11 @@ class Recipe(Part, frozen=True, kw_only=True):
     differences: list[Difference]
 
     @property
+    def selection(self) -> str:
+        """Which epoch is the result, as `declared_epoch` has it."""
+        return str(self.settings.get("protocol", {}).get("selection", "best_validation"))
+
+    @property
     def named_settings(self) -> dict[str, dict[str, Any]]:
         """The settings without `defaults`: those of the digest. A group that has only such is there, and empty."""
         return {

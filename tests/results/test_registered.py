@@ -1,0 +1,153 @@
+"""Registered groups: what their files hold, what is refused, and which records are a group's runs."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from record_factory import make_record
+from test_groups import OTHERS, started
+
+from results import registered, verification
+from results.errors import NewerSchemaError, RegistryError
+from results.groups import key_of
+from results.members import members
+from results.record import Record, seal
+from results.registered import Registration
+
+BEFORE, AFTER = "2024-04-01T00:00:00Z", "2024-05-15T00:00:00Z"
+KEY = key_of(make_record())
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "runs"
+
+
+def test_a_group_is_read_as_it_was_registered(root: Path) -> None:
+    assert registered.read(root, KEY.benchmark) == []
+    made = registered.register(root, KEY, 1, "c0ffee", time=BEFORE)
+    assert registered.read(root, KEY.benchmark) == [made]
+    assert (made.key, made.seeds, made.commit, made.is_extended) == (KEY, (1234, 1, 2, 3, 4), "c0ffee", False)
+    other = registered.register(root, KEY._replace(precision="bfloat16"), 1, None, time=BEFORE)
+    assert [group.number for group in registered.read(root, KEY.benchmark)] == [1, 2]
+    assert registered.read_all(root, pytest.fail) == [made, other]
+    assert registered.problems(root) == []
+
+
+def test_it_is_registered_and_extended_once(root: Path) -> None:
+    group = registered.register(root, KEY, 1, None, time=BEFORE)
+    with pytest.raises(RegistryError, match="registered already"):
+        registered.register(root, KEY, 1, None)
+    group = registered.extend(root, group, None)
+    assert group.seeds == (1234, *range(1, 10))
+    with pytest.raises(RegistryError, match="there is one extension"):
+        registered.extend(root, group, None)
+    assert registered.read(root, KEY.benchmark) == [group]
+
+
+def test_what_became_of_a_run_is_added_and_nothing_is_changed(root: Path) -> None:
+    group = registered.register(root, KEY, 1, None, time=BEFORE)
+    path = registered.folder_of(root) / f"{KEY.benchmark}.jsonl"
+    before = path.read_bytes()
+    registered.launched(root, group, 2, "2024-05-01T12:00:00Z")
+    group = registered.stopped(root, group, 2, "ended by SIGKILL", "2024-05-01T13:00:00Z")
+    registered.launched(root, group, 3, "2024-05-01T14:00:00Z")
+    assert path.read_bytes().startswith(before)
+    (group,) = registered.read(root, KEY.benchmark)
+    states = {seed.seed: (seed.state, seed.event) for seed in members(group, []).seeds}
+    assert states[1] == ("registered", "")
+    assert states[2] == ("stopped", "2024-05-01T13:00:00Z: ended by SIGKILL")
+    assert states[3] == ("launched", "2024-05-01T14:00:00Z")
+    with pytest.raises(RegistryError, match="expected one of 1234, 1, 2, 3, 4"):
+        registered.launched(root, group, 77)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"group": 2}, "group: is 2, expected 1"),
+        ({"seeds": [1, 1]}, "different whole numbers"),
+        ({"seeds": [-1]}, "different whole numbers"),
+        ({"time": "yesterday"}, "time: is 'yesterday'"),
+        ({"event": "extended"}, "line 1"),
+        ({"more": 1}, "line 1"),
+        ({"seeds": "1"}, "line 1"),
+    ],
+)
+def test_verify_names_what_a_line_may_not_be(root: Path, change: dict[str, object], expected: str) -> None:
+    registered.register(root, KEY, 1, None, time=BEFORE)
+    path = registered.folder_of(root) / f"{KEY.benchmark}.jsonl"
+    content = json.loads(path.read_text()) | change
+    path.write_text(json.dumps(content, sort_keys=True, separators=(",", ":")) + "\n")
+    (problem,) = verification.verify(root).problems
+    assert problem.path == path
+    assert expected in str(problem)
+    assert "git checkout" in str(problem)
+
+
+def test_a_line_is_as_it_was_written_or_refused(root: Path) -> None:
+    registered.register(root, KEY, 1, None, time=BEFORE)
+    path = registered.folder_of(root) / f"{KEY.benchmark}.jsonl"
+    path.write_text(path.read_text().replace(",", ", "))
+    with pytest.raises(RegistryError, match="line 1: is not as it was written"):
+        registered.read(root, KEY.benchmark)
+    path.write_text('{"schema":2}\n')
+    with pytest.raises(NewerSchemaError):
+        registered.read(root, KEY.benchmark)
+    (path.parent / "notes.txt").write_text("mine")
+    assert [problem[0].name for problem in registered.problems(root)] == [path.name, "notes.txt"]
+
+
+# -- members -----------------------------------------------------------------------------------------------------------
+
+GROUP = Registration(1, KEY, 1, BEFORE, None, (1234, 1, 2, 3, 4), (1234, 1, 2, 3, 4), {})
+
+
+def test_what_is_left_out_is_said_with_the_reason() -> None:
+    left_out = {
+        "it does not score: other train.epochs": seal(make_record(1, scoring=False)),
+        "other images": OTHERS["other test images"],
+        "engine torch": OTHERS["another engine"],
+        "precision bfloat16": OTHERS["another precision"],
+        "seed 7 is not registered": seal(make_record(7)),
+    }
+    run = seal(make_record(1))
+    again = started(make_record(1), 20)
+    found = members(GROUP, [*left_out.values(), OTHERS["other settings"], OTHERS["another benchmark"], again, run])
+    reasons = {out.run.id: out.reason for out in found.left_out}
+    for reason, record in left_out.items():
+        assert reasons[record.id] == reason
+    assert "other settings" in reasons[OTHERS["other settings"].id]
+    assert reasons[again.id].startswith("a repetition of seed 1")
+    assert len(reasons) == 7  # another benchmark's is nobody's business
+    assert [(seed.seed, seed.state) for seed in found.seeds if seed.run] == [(1, "finished")]
+
+
+def test_a_run_that_began_before_the_registration_is_not_of_the_group() -> None:
+    found = members(GROUP._replace(time=AFTER), [seal(make_record(1))])
+    assert found.left_out[0].reason == "it began before the group was registered"
+    assert {seed.state for seed in found.seeds} == {"registered"}
+
+
+def test_every_state_is_counted() -> None:
+    killed = seal(msgspec.structs.replace(make_record(2), outcome="killed"))
+    diverged = seal(msgspec.structs.replace(make_record(3), outcome="diverged"))
+    found = members(GROUP, [seal(make_record(1)), killed, diverged])
+    assert [seed.state for seed in found.seeds] == ["registered", "finished", "killed", "diverged", "registered"]
+
+
+RECORDS: list[Record] = [seal(make_record(seed)) for seed in (1234, 1, 2, 3, 4)]
+
+
+@given(st.randoms(use_true_random=False), st.lists(st.sampled_from([*OTHERS.values(), *RECORDS]), max_size=8))
+def test_order_duplicates_and_irrelevant_records_change_nothing(shuffle: random.Random, more: list[Record]) -> None:
+    expected = members(GROUP, RECORDS).seeds
+    records = [*RECORDS, *more]
+    shuffle.shuffle(records)
+    assert members(GROUP, records).seeds == expected
