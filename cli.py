@@ -40,6 +40,7 @@ except KeyboardInterrupt:
 # Command -> its module in commands/.
 COMMANDS = {
     "bench": "bench",
+    "check": "check",
     "compare": "compare",
     "doctor": "doctor",
     "evaluate": "evaluate",

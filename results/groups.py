@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from results.entries import Run
+from results.record import Split
 
 
 class Key(NamedTuple):
@@ -42,10 +43,13 @@ class Group(NamedTuple):
 
 def key_of(record: Run) -> Key:
     """The key of the group that a record belongs to."""
-    splits = (record.data.train, record.data.valid, record.data.test)
-    drawn = len(record.seeds) > 1  # the digests are then another's with every seed
-    data = tuple(f"{s.dataset} {s.preprocessing} {s.images}" if drawn else s.digest for s in splits)
+    data = data_key((record.data.train, record.data.valid, record.data.test), len(record.seeds) > 1)
     return Key(record.benchmark, record.recipe.digest, data, record.engine.name, record.engine.precision)
+
+
+def data_key(splits: Iterable[Split], is_drawn: bool) -> tuple[str, ...]:
+    """What stands for the images of the splits in a key. is_drawn: with every seed other ones, of other digests."""
+    return tuple(f"{s.dataset} {s.preprocessing} {s.images}" if is_drawn else s.digest for s in splits)
 
 
 def groups(records: Iterable[Run]) -> list[Group]:

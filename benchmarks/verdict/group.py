@@ -26,7 +26,7 @@ DIVERGED_SHARE = 0.1  # more diverged runs than that block "reproduced": any of 
 
 GroupWord = Literal[
     "reproduced", "reproduced, and better", "suspiciously good", "not reproduced", "inconclusive", "interim",
-    "provisional", "no published target", "not measured",
+    "provisional", "superseded", "no published target", "not measured",
 ]  # fmt: skip
 
 
