@@ -42,7 +42,7 @@ def open(
         from bnn_gluon.zoo import ZooEngine
 
         return ZooEngine(model, input_shape, seed, threads, gpu)
-    from bnn_gluon.gluon_engine import GluonEngine
+    from bnn_gluon.trainer import GluonEngine
 
     return GluonEngine(model, input_shape, seed, threads, gpu)
 

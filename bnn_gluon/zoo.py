@@ -22,8 +22,8 @@ from mxnet import autograd, gluon, nd
 from benchmarks.engine.parameters import Penalty, glorot_limit
 from benchmarks.errors import EngineError
 from benchmarks.recipe.networks import IMAGE_SHAPE, MEAN, NETWORKS, STD, network
-from bnn_gluon.base import BaseEngine, UpdateSettings
 from bnn_gluon.device import OnHost
+from bnn_gluon.trainer_base import BaseEngine, UpdateSettings
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings

@@ -16,7 +16,7 @@ from bnn_torch.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings
-    from bnn_torch.compiler import Compile
+    from bnn_torch.device.compiler import Compile
     from bnn_torch.trainer import TorchEngine
 
 

@@ -20,10 +20,10 @@ from benchmarks.machine import environment
 from benchmarks.machine.facts import cpu_model, nvidia_gpus
 from benchmarks.machine.mps import PIPES
 from benchmarks.machine.waiting import waiting
-from bnn_torch import compiler, resident
+from bnn_torch.device import compiler, resident
 from bnn_torch.network import Network, named_parts
 from bnn_torch.quantize import from_chunks, in_chunks
-from bnn_torch.training import Training
+from bnn_torch.step import Training
 
 if TYPE_CHECKING:
     from benchmarks.engine.augmentation import Crops

@@ -45,7 +45,7 @@ REST_SECONDS = 0.3
 # Engine name -> module whose PlainEngine is that framework used as its layers come.
 BASELINES = {"gluon": "bnn_gluon.baseline", "torch": "bnn_torch.baseline"}
 # (engine, device) -> module whose DeviceLimits measures what the device can do, where that is not the CPU.
-LIMITS = {("torch", "gpu"): "bnn_torch.limits"}
+LIMITS = {("torch", "gpu"): "bnn_torch.device.limits"}
 
 
 def _blas_threads() -> int:

@@ -217,7 +217,7 @@ def test_it_says_what_computes(opened):
 def test_compiled_is_eager(name, batch, opened):
     """Step by step from the same state, to rounding. After a step of Adam, weights differ by as much as the learning
     rate where the gradient is nothing but rounding, which Adam scales up like any other."""
-    from bnn_torch import compiler
+    from bnn_torch.device import compiler
 
     images, labels = batch
     eager = opened(name)

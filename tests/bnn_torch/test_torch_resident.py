@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 from benchmarks.engine import epoch_batches  # noqa: E402
 from benchmarks.engine.augmentation import Crops, draw_crops  # noqa: E402
-from bnn_torch.augmentation import changed, places  # noqa: E402
-from bnn_torch.resident import Arrays, Batches  # noqa: E402
+from bnn_torch.device.augmentation import changed, places  # noqa: E402
+from bnn_torch.device.resident import Arrays, Batches  # noqa: E402
 
 pytestmark = pytest.mark.torch
 CPU = torch.device("cpu")

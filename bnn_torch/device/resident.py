@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bnn_torch.augmentation import changed, places
+from bnn_torch.device.augmentation import changed, places
 
 if TYPE_CHECKING:
     from benchmarks.engine.augmentation import Crops

@@ -44,7 +44,7 @@ def steps_and_scores(engine, shape: tuple[int, ...]) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_products_made_elsewhere_change_nothing(elsewhere, name):
-    from bnn_gluon.gluon_engine import GluonEngine
+    from bnn_gluon.trainer import GluonEngine
 
     benchmark, *overrides = MODELS[name]
     recipe = load_recipe(benchmark, overrides)

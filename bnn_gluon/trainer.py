@@ -15,10 +15,10 @@ from mxnet import nd
 from benchmarks.engine import parameters as rules
 from benchmarks.engine.parameters import Layer, Mask, Thresholds
 from bnn_gluon import quantize
-from bnn_gluon.base import BaseEngine, UpdateSettings
 from bnn_gluon.losses import loss_and_gradient
 from bnn_gluon.memory import view
 from bnn_gluon.network import Drawn, Network
+from bnn_gluon.trainer_base import BaseEngine, UpdateSettings
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings
