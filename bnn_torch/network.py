@@ -10,9 +10,10 @@ from torch import Tensor
 
 from benchmarks.engine.parameters import draws_of, layers_of
 from benchmarks.recipe.architecture import Conv
+from bnn_torch.linear import Given
 from bnn_torch.losses import loss_and_gradient
 from bnn_torch.quantize import Key
-from bnn_torch.stages import Given, Stage
+from bnn_torch.stages import Stage
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 from benchmarks.recipe import load_recipe  # noqa: E402
-from bnn_torch import layers, losses  # noqa: E402
+from bnn_torch import activations, batch_norm, losses  # noqa: E402
 from bnn_torch.kernels import convolution, padding, pooling  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -30,13 +30,13 @@ def random(shape: tuple[int, ...], seed: int = 1, kind=torch.float32):
     return tensor(np.random.default_rng(seed).normal(size=shape), kind)
 
 
-def activation(word: str, gradient: str = "hardtanh", beta: float | None = None) -> layers.Activation:
+def activation(word: str, gradient: str = "hardtanh", beta: float | None = None) -> activations.Activation:
     @dataclasses.dataclass
     class Model:
         activation_gradient: str = gradient
         swish_beta: float | None = beta
 
-    return layers.activation(word, Model())
+    return activations.activation(word, Model())
 
 
 # -- activations -------------------------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ def test_a_ternary_threshold_itself_is_zero():
 def test_small_swish_values_keep_their_sign():
     """In float32 the formula gives 0 for them, which the original replaces by x."""
     x = tensor([-1e-9, 1e-9])
-    assert (layers._swish(5.0).f(x) == x).all()
+    assert (activations._swish(5.0).f(x) == x).all()
 
 
 # -- batch normalization -----------------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ CASES = [
 @pytest.mark.parametrize(("name", "kind", "alpha", "spread"), CASES)
 def test_normalization_and_gradients_are_the_originals(name, kind, alpha, spread):
     golden = {key.removeprefix(f"{name}/"): UNITS[key] for key in UNITS.files if key.startswith(f"{name}/")}
-    norm, x = layers.BATCH_NORMS[kind], tensor(golden["x"])
+    norm, x = batch_norm.BATCH_NORMS[kind], tensor(golden["x"])
     gamma, beta = tensor(golden["gamma"]).reshape(-1), tensor(golden["beta"]).reshape(-1)
     y, moments = norm.forward(x, gamma, beta, 1e-4)
     np.testing.assert_allclose(y, golden["y"], rtol=1e-4, atol=1e-4)
@@ -158,7 +158,7 @@ def test_normalization_and_gradients_are_the_originals(name, kind, alpha, spread
 @pytest.mark.parametrize("shape", [(12, 5), (4, 5, 3, 3)])
 @pytest.mark.parametrize("kind", ["torch", "torch_no_affine"])
 def test_torchs_normalization_is_pytorchs(kind, shape):
-    norm, affine = layers.BATCH_NORMS[kind], kind == "torch"
+    norm, affine = batch_norm.BATCH_NORMS[kind], kind == "torch"
     module = (torch.nn.BatchNorm1d if len(shape) == 2 else torch.nn.BatchNorm2d)(5, 1e-3, 0.3, affine=affine).double()
     gamma, beta = torch.ones(5, dtype=torch.float64), torch.zeros(5, dtype=torch.float64)
     if affine:
@@ -184,7 +184,7 @@ def test_torchs_normalization_is_pytorchs(kind, shape):
 
 def test_a_channel_of_a_single_value_is_normalized_to_beta():
     """As of a last batch of one image, for which PyTorch refuses to normalize."""
-    y, moments = layers.BATCH_NORMS["torch"].forward(random((1, 3)), torch.ones(3), tensor([1.0, 2.0, 3.0]), 1e-5)
+    y, moments = batch_norm.BATCH_NORMS["torch"].forward(random((1, 3)), torch.ones(3), tensor([1.0, 2.0, 3.0]), 1e-5)
     np.testing.assert_array_equal(y, [[1, 2, 3]])
     np.testing.assert_array_equal(moments.spread, 0)
 
@@ -309,7 +309,7 @@ def test_the_hinge_gradient_is_the_originals():
 
 def test_convolution_is_the_originals_with_rotated_kernels():
     from benchmarks.engine.parameters import layers_of
-    from bnn_torch.stages import Given, Linear
+    from bnn_torch.linear import Given, Linear
 
     model = load_recipe("binaryconnect-mnist", ["model.architecture=3C3-10FC"]).model
     layer = layers_of(model, (2, 5, 5))[0]
