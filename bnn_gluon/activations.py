@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,8 @@ from bnn_gluon.kernels.fused import (
     TORCH_SIGN,
 )
 
-# What "sign" and "ternary" act on, and where their gradient comes from.
+# What "sign" and "ternary" act on, and where their gradient comes from, by the words of
+# `ModelSettings.activation_gradient`.
 ESTIMATORS = {"identity": NONE, "hardtanh": HARDTANH, "bireal": BIREAL, "swish": SWISH}
 
 _ONE, _ZERO = np.float32(1), np.float32(0)
@@ -51,18 +53,28 @@ class Activation(NamedTuple):
 LINEAR_RELU = Activation(RELU, RELU, POSITIVE)
 
 
+def _whatever_the_estimator(forward: int, evaluation: int, slope: int) -> Callable[[int, np.float32], Activation]:
+    return lambda estimator, steepness: Activation(forward, evaluation, slope)
+
+
+# By the words of `ModelSettings.activation`, and "none": functions of the estimator's code and of its steepness.
+# "sign" and "ternary" have the slope of the estimator.
+ACTIVATIONS: dict[str, Callable[[int, np.float32], Activation]] = {
+    "none": _whatever_the_estimator(NONE, NONE, NONE),
+    "relu": _whatever_the_estimator(RELU, RELU, RELU),
+    "binary_tanh": _whatever_the_estimator(BINARY_TANH, BINARY_TANH, BINARY_TANH),
+    "binary_sigmoid": _whatever_the_estimator(BINARY_SIGMOID, BINARY_SIGMOID, BINARY_SIGMOID),
+    "stochastic_sign": _whatever_the_estimator(STOCHASTIC_SIGN, TORCH_SIGN, STOCHASTIC_SIGN),
+    "sign": lambda estimator, steepness: Activation(SIGN, SIGN, estimator, steepness=steepness),
+    "ternary": lambda estimator, steepness: Activation(
+        estimator, estimator, estimator, ternary=True, steepness=steepness
+    ),
+}
+
+
 def activation_of(word: str, gradient: str, swish_beta: float | None) -> Activation:
     """The activation of a layer, from the recipe's words: see `benchmarks.recipe.settings.ModelSettings`."""
-    plain = {"none": NONE, "relu": RELU, "binary_tanh": BINARY_TANH, "binary_sigmoid": BINARY_SIGMOID}
-    if word in plain:
-        return Activation(plain[word], plain[word], plain[word])
-    if word == "stochastic_sign":
-        return Activation(STOCHASTIC_SIGN, TORCH_SIGN, STOCHASTIC_SIGN)
-    estimator, steepness = ESTIMATORS[gradient], np.float32(swish_beta or 0)
-    if word == "sign":
-        return Activation(SIGN, SIGN, estimator, steepness=steepness)
-    assert word == "ternary"
-    return Activation(estimator, estimator, estimator, ternary=True, steepness=steepness)
+    return ACTIVATIONS[word](ESTIMATORS[gradient], np.float32(swish_beta or 0))
 
 
 def ternarize(y: np.ndarray) -> None:
@@ -82,7 +94,7 @@ def mean_absolute(x: np.ndarray) -> float:
 
 
 @parallel.loop
-def _sum_pieces(part, x, totals):  # type: ignore[no-untyped-def]
+def _sum_pieces(part, x, totals):
     for k in parallel.share(part, totals.size):
         total = 0.0
         for i in range(k * _PIECE, min((k + 1) * _PIECE, x.size)):
@@ -91,6 +103,6 @@ def _sum_pieces(part, x, totals):  # type: ignore[no-untyped-def]
 
 
 @parallel.loop
-def _ternarize(part, y, threshold):  # type: ignore[no-untyped-def]
+def _ternarize(part, y, threshold):
     for i in parallel.share(part, y.size):
         y[i] = _ONE if y[i] > threshold else (-_ONE if y[i] < -threshold else _ZERO)

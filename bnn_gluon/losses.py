@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import numpy as np
 
 
@@ -21,10 +24,7 @@ def loss_and_gradient(kind: str, scores: np.ndarray, labels: np.ndarray, divisor
     Returns:
         The loss and float32 (N, classes).
     """
-    if kind == "cross_entropy":
-        loss, gradient = _cross_entropy(scores, labels)
-    else:
-        loss, gradient = _squared_hinge(scores, labels, summed=kind == "squared_hinge_sum")
+    loss, gradient = LOSSES[kind](scores, labels)
     return (loss, gradient) if divisor == 1 else (loss / divisor, gradient / np.float32(divisor))
 
 
@@ -46,3 +46,11 @@ def _cross_entropy(scores: np.ndarray, labels: np.ndarray) -> tuple[float, np.nd
     gradient[images, labels] -= 1
     loss = np.mean(np.log(totals) - shifted[images, labels])
     return float(loss), (gradient / len(scores)).astype(np.float32)
+
+
+# By the words of `ModelSettings.loss`: functions of scores and labels.
+LOSSES: dict[str, Callable[[np.ndarray, np.ndarray], tuple[float, np.ndarray]]] = {
+    "squared_hinge": functools.partial(_squared_hinge, summed=False),
+    "squared_hinge_sum": functools.partial(_squared_hinge, summed=True),
+    "cross_entropy": _cross_entropy,
+}

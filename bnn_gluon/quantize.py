@@ -8,6 +8,9 @@ on the number of threads, there is no generator state to save, and any step can 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numba
 import numpy as np
 
@@ -30,14 +33,14 @@ _MIDDLE = np.float32(1 - 2.0**-24)  # half an interval of 2 / 2^24 above -1
 
 
 @numba.njit(inline="always")
-def _round(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
+def _round(c0, c1, c2, c3, k0, k1):
     p0 = np.uint64(_MULTIPLIER_0) * np.uint64(c0)
     p1 = np.uint64(_MULTIPLIER_1) * np.uint64(c2)
     return np.uint32(p1 >> _HIGH_WORD) ^ c1 ^ k0, np.uint32(p1), np.uint32(p0 >> _HIGH_WORD) ^ c3 ^ k1, np.uint32(p0)
 
 
 @numba.njit(inline="always")
-def philox4x32(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
+def philox4x32(c0, c1, c2, c3, k0, k1):
     """Ten rounds of Philox4x32 on counter (c0, c1, c2, c3) with key (k0, k1), all uint32; returns four uint32 words."""
     c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
     c0, c1, c2, c3 = _round(c0, c1, c2, c3, np.uint32(k0 + _K0[1]), np.uint32(k1 + _K1[1]))
@@ -53,13 +56,13 @@ def philox4x32(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(inline="always")
-def _unit(word):  # type: ignore[no-untyped-def]
+def _unit(word):
     """The upper 24 bits of a word as a float32 in [0, 1)."""
     return np.float32(np.int32(word >> _TO_24_BITS)) * _UNIT
 
 
 @numba.njit(error_model="numpy")
-def fill_uniform_chunk(uniform, chunk, tensor, step, k0, k1):  # type: ignore[no-untyped-def]
+def fill_uniform_chunk(uniform, chunk, tensor, step, k0, k1):
     """Uniforms in [0, 1) of weights [chunk * CHUNK, (chunk + 1) * CHUNK) into `uniform`, float32 (CHUNK,)."""
     lane0, lane1 = uniform[:_LANE], uniform[_LANE : 2 * _LANE]
     lane2, lane3 = uniform[2 * _LANE : 3 * _LANE], uniform[3 * _LANE :]
@@ -71,36 +74,37 @@ def fill_uniform_chunk(uniform, chunk, tensor, step, k0, k1):  # type: ignore[no
 Draw = tuple[np.uint32, np.uint32, np.uint32, np.uint32]  # which draw it is: tensor, step, k0, k1
 
 
+class Rule(NamedTuple):
+    """What a quantizer may need to know beside the weights: see `quantize`."""
+
+    limit: np.float32
+    zero_weight: str
+    draw: Draw
+
+
 def quantize(
     kind: str, zero_weight: str, weights: np.ndarray, limit: np.float32, draw: Draw, quantized: np.ndarray
 ) -> None:
     """Set `quantized`, float32 (n,), to what the forward pass uses of real-valued weights.
 
     Args:
-        kind: "deterministic", "stochastic" or "ternary": see `benchmarks.recipe.settings.ModelSettings.weights`.
+        kind: a key of QUANTIZERS: see `benchmarks.recipe.settings.ModelSettings.weights`.
         zero_weight: "plus" or "minus", what a deterministic weight is at 0.
         weights: float32 (n,).
         limit: H.
         draw: which random draw it is, if stochastic.
     """
-    if kind == "stochastic":
-        binarize_stochastic(weights, limit, *draw, quantized)
-    elif kind == "ternary":
-        ternarize(weights, limit, quantized)
-    elif zero_weight == "minus":
-        binarize_zero_to_minus(weights, limit, quantized)
-    else:
-        binarize_deterministic(weights, limit, quantized)
+    QUANTIZERS[kind](weights, Rule(limit, zero_weight, draw), quantized)
 
 
 @numba.njit(inline="always")
-def probability_of_plus(weight, limit):  # type: ignore[no-untyped-def]
+def probability_of_plus(weight, limit):
     """clip((W / H + 1) / 2, 0, 1): binary_connect.py, hard_sigmoid()."""
     return min(max((weight / limit + np.float32(1)) * np.float32(0.5), np.float32(0)), np.float32(1))
 
 
 @parallel.loop
-def binarize_deterministic(part, weights, limit, binary):  # type: ignore[no-untyped-def]
+def binarize_deterministic(part, weights, limit, binary):
     """binary = H if W >= 0 else -H.
 
     The original rounds (W / H + 1) / 2 half away from zero in float32, so W = 0, and a W down to -2.98e-8 H, gives +H.
@@ -116,7 +120,7 @@ def binarize_deterministic(part, weights, limit, binary):  # type: ignore[no-unt
 
 
 @parallel.loop
-def binarize_zero_to_minus(part, weights, limit, binary):  # type: ignore[no-untyped-def]
+def binarize_zero_to_minus(part, weights, limit, binary):
     """binary = H if W > 0 else -H: the original rounds half to even, so W = 0, and a W up to 5.96e-8 H, gives -H.
 
     Source: RWTH-IDS/efficient-binary-neural-networks, binary_modules.py, binarize(). Arguments as
@@ -136,21 +140,21 @@ def ternarize(weights: np.ndarray, limit: np.float32, ternary: np.ndarray) -> No
 
 
 @parallel.loop
-def _compare_with_threshold(part, weights, threshold, limit, ternary):  # type: ignore[no-untyped-def]
+def _compare_with_threshold(part, weights, threshold, limit, ternary):
     for i in parallel.share(part, weights.size):
         inside = limit if weights[i] > threshold else np.float32(0)
         ternary[i] = -limit if weights[i] < -threshold else inside
 
 
 @numba.njit(error_model="numpy")
-def compare_with_uniforms(weights, limit, uniforms, binary):  # type: ignore[no-untyped-def]
+def compare_with_uniforms(weights, limit, uniforms, binary):
     """binary = H if u < clip((W / H + 1) / 2, 0, 1) else -H, for uniforms u in [0, 1): arrays float32 (n,)."""
     for i in range(weights.size):
         binary[i] = limit if uniforms[i] < probability_of_plus(weights[i], limit) else -limit
 
 
 @parallel.loop
-def binarize_stochastic(part, weights, limit, tensor, step, k0, k1, binary):  # type: ignore[no-untyped-def]
+def binarize_stochastic(part, weights, limit, tensor, step, k0, k1, binary):
     """binary = H with probability clip((W / H + 1) / 2, 0, 1), else -H (arXiv 1511.00363, equation 2).
 
     Args:
@@ -167,8 +171,26 @@ def binarize_stochastic(part, weights, limit, tensor, step, k0, k1, binary):  # 
         compare_with_uniforms(weights[start:stop], limit, uniforms, binary[start:stop])
 
 
+def _real(weights: np.ndarray, rule: Rule, quantized: np.ndarray) -> None:
+    quantized[:] = weights
+
+
+def _deterministic(weights: np.ndarray, rule: Rule, quantized: np.ndarray) -> None:
+    binarize = binarize_deterministic if rule.zero_weight == "plus" else binarize_zero_to_minus
+    binarize(weights, rule.limit, quantized)
+
+
+# By the words of `ModelSettings.weights`: functions that set their last argument; arrays are float32 (n,).
+QUANTIZERS: dict[str, Callable[[np.ndarray, Rule, np.ndarray], None]] = {
+    "real": _real,
+    "deterministic": _deterministic,
+    "stochastic": lambda weights, rule, quantized: binarize_stochastic(weights, rule.limit, *rule.draw, quantized),
+    "ternary": lambda weights, rule, quantized: ternarize(weights, rule.limit, quantized),
+}
+
+
 @parallel.loop
-def draw_dropout_mask(part, keep, scale, tensor, step, k0, k1, mask):  # type: ignore[no-untyped-def]
+def draw_dropout_mask(part, keep, scale, tensor, step, k0, k1, mask):
     """mask = `scale` with probability `keep`, else 0: both float32, see `benchmarks.engine.parameters.keep_and_scale`.
 
     Args:
@@ -185,7 +207,7 @@ def draw_dropout_mask(part, keep, scale, tensor, step, k0, k1, mask):  # type: i
 
 
 @parallel.loop
-def draw_thresholds(part, tensor, step, k0, k1, thresholds):  # type: ignore[no-untyped-def]
+def draw_thresholds(part, tensor, step, k0, k1, thresholds):
     """thresholds = odd multiples of 2^-24 in (-1, 1), uniform: of `fused.STOCHASTIC_SIGN`.
 
     They are the middles of 2^24 equal intervals, so an activation of -1 is never above, one of +1 always, and none is

@@ -163,8 +163,5 @@ class GluonEngine(BaseEngine):
         """Set the weights that the evaluation of a batch, from 1, uses."""
         for position, layer, weights, used in self._quantized():
             kind = self._evaluation_kinds[position]
-            if kind == "real":
-                used[:] = weights
-                continue
             draw = self._draw(rules.EVALUATION_WEIGHTS + position, batch_number)
             quantize.quantize(kind, self._model.zero_weight, weights, self._limits[layer.weight], draw, used)

@@ -27,14 +27,14 @@ _ap2 = numba.njit(inline="always")(ap2)
 
 
 @parallel.loop
-def add_penalty(part, gradient, parameter, quantized, of_parameter, of_quantized):  # type: ignore[no-untyped-def]
+def add_penalty(part, gradient, parameter, quantized, of_parameter, of_quantized):
     """gradient += of_parameter * parameter + of_quantized * quantized; arrays float32 (n,), the others float32."""
     for i in parallel.share(part, gradient.size):
         gradient[i] += of_parameter * parameter[i] + of_quantized * quantized[i]
 
 
 @parallel.loop
-def _torch_adam(part, parameter, gradient, mean, square, limit, step_size, correction):  # type: ignore[no-untyped-def]
+def _torch_adam(part, parameter, gradient, mean, square, limit, step_size, correction):
     for i in parallel.share(part, parameter.size):
         g = gradient[i]
         m = _BETA1 * mean[i] + _REST1 * g
@@ -45,13 +45,13 @@ def _torch_adam(part, parameter, gradient, mean, square, limit, step_size, corre
 
 
 @parallel.loop
-def _sgd(part, parameter, gradient, limit, step_size):  # type: ignore[no-untyped-def]
+def _sgd(part, parameter, gradient, limit, step_size):
     for i in parallel.share(part, parameter.size):
         parameter[i] = min(max(parameter[i] - step_size * gradient[i], -limit), limit)
 
 
 @parallel.loop
-def _momentum_sgd(part, momentum, nesterov, parameter, gradient, velocity, limit, step_size):  # type: ignore[no-untyped-def]
+def _momentum_sgd(part, momentum, nesterov, parameter, gradient, velocity, limit, step_size):
     for i in parallel.share(part, parameter.size):
         v = momentum * velocity[i] + gradient[i]
         velocity[i] = v
@@ -60,7 +60,7 @@ def _momentum_sgd(part, momentum, nesterov, parameter, gradient, velocity, limit
 
 
 @parallel.loop
-def _shift_adamax(part, parameter, gradient, mean, maximum, limit, step_size):  # type: ignore[no-untyped-def]
+def _shift_adamax(part, parameter, gradient, mean, maximum, limit, step_size):
     for i in parallel.share(part, parameter.size):
         g = gradient[i]
         m = _BETA1 * mean[i] + _REST1 * g
@@ -70,11 +70,11 @@ def _shift_adamax(part, parameter, gradient, mean, maximum, limit, step_size):  
         parameter[i] = min(max(parameter[i] - step_size * (m / v), -limit), limit)
 
 
-def _adam(parameter, gradient, mean, square, limit, step_size):  # type: ignore[no-untyped-def]
+def _adam(parameter, gradient, mean, square, limit, step_size):
     _torch_adam(parameter, gradient, mean, square, limit, step_size, np.float32(1))
 
 
-def _momentum(momentum, nesterov, parameter, gradient, velocity, limit, step_size):  # type: ignore[no-untyped-def]
+def _momentum(momentum, nesterov, parameter, gradient, velocity, limit, step_size):
     _momentum_sgd(np.float32(momentum), nesterov, parameter, gradient, velocity, limit, step_size)
 
 

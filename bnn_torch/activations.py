@@ -47,7 +47,7 @@ def _stochastic_sign(y: Tensor, thresholds: Tensor | None = None) -> Tensor:
     return torch.sign(y) if thresholds is None else torch.sign(y.clamp(-1, 1) - thresholds)
 
 
-_ACTIVATIONS = {
+_FIXED = {
     # max(0, y); derivative 1 where y > 0, 1/2 at 0, as Theano's abs form has it, else 0.
     "relu": Activation(lambda y: y.clamp(min=0), _relu_slope),
     # +1 where y >= 0, else -1; derivative 1 where |y| <= 1. Rounding is half away from zero and (y + 1) / 2 a float32,
@@ -62,15 +62,6 @@ _ACTIVATIONS = {
 }
 # The ReLU of `ModelSettings.linear_output`: its derivative at 0 is PyTorch's, 0.
 LINEAR_RELU = Activation(lambda y: y.clamp(min=0), lambda y: (y > 0).to(y.dtype))
-
-
-def activation(word: str, model: ModelSettings) -> Activation:
-    """A layer's activation: see `ModelSettings.activation`. "sign" and "ternary" have the slope of their estimator."""
-    if word not in ("sign", "ternary"):
-        return _ACTIVATIONS[word]
-    estimator = _swish(model.swish_beta) if model.swish_beta is not None else _ESTIMATORS[model.activation_gradient]
-    # f has the sign of x, so there is nothing to compute.
-    return Activation(_sign if word == "sign" else lambda x: _ternary(estimator.f(x)), estimator.slope)
 
 
 def _sign(x: Tensor) -> Tensor:
@@ -104,20 +95,12 @@ def _bireal(x: Tensor) -> Tensor:
     return 2 * clipped - clipped * clipped.abs()
 
 
-# Source: RWTH-IDS/efficient-binary-neural-networks, lenet.py: hardtanh, "vanilla" and _bireal_ste(), that of Bi-Real
-# Net (arXiv 1808.00278).
-_ESTIMATORS = {
-    "hardtanh": Estimator(lambda x: x.clamp(-1, 1), _inside),
-    "identity": Estimator(lambda x: x, torch.ones_like),
-    "bireal": Estimator(_bireal, lambda x: (2 - 2 * x.abs()) * _inside(x)),
-}
-
-
-def _swish(beta: float) -> Estimator:
+def _swish(beta: float | None) -> Estimator:
     """f = 2s (1 + bx (1 - s)) - 1, or x where that gives 0; f' = 2bs (1 - s) (2 + bx (1 - 2s)); s the sigmoid of bx.
 
     Source: RWTH-IDS/efficient-binary-neural-networks, lenet.py, _swish_ste(); arXiv 1812.11800, SignSwish.
     """
+    assert beta is not None
 
     def f(x: Tensor) -> Tensor:
         s = torch.sigmoid(beta * x)
@@ -129,3 +112,32 @@ def _swish(beta: float) -> Estimator:
         return 2 * beta * s * (1 - s) * (2 + beta * x * (1 - 2 * s))
 
     return Estimator(f, slope)
+
+
+# What "sign" and "ternary" act on, by the words of `ModelSettings.activation_gradient`: functions of `swish_beta`.
+# Source: RWTH-IDS/efficient-binary-neural-networks, lenet.py: hardtanh, "vanilla" and _bireal_ste(), that of Bi-Real
+# Net (arXiv 1808.00278).
+ESTIMATORS: dict[str, Callable[[float | None], Estimator]] = {
+    "hardtanh": lambda beta: Estimator(lambda x: x.clamp(-1, 1), _inside),
+    "identity": lambda beta: Estimator(lambda x: x, torch.ones_like),
+    "bireal": lambda beta: Estimator(_bireal, lambda x: (2 - 2 * x.abs()) * _inside(x)),
+    "swish": _swish,
+}
+
+
+def _whatever_the_estimator(activation: Activation) -> Callable[[Estimator], Activation]:
+    return lambda estimator: activation
+
+
+# By the words of `ModelSettings.activation`: functions of the estimator. "sign" and "ternary" have its slope; as every
+# f has the sign of x, "sign" need not compute it.
+ACTIVATIONS: dict[str, Callable[[Estimator], Activation]] = {
+    **{word: _whatever_the_estimator(fixed) for word, fixed in _FIXED.items()},
+    "sign": lambda estimator: Activation(_sign, estimator.slope),
+    "ternary": lambda estimator: Activation(lambda x: _ternary(estimator.f(x)), estimator.slope),
+}
+
+
+def activation(word: str, model: ModelSettings) -> Activation:
+    """A layer's activation: see `ModelSettings.activation`."""
+    return ACTIVATIONS[word](ESTIMATORS[model.activation_gradient](model.swish_beta))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -25,10 +28,7 @@ def loss_and_gradient(kind: str, scores: Tensor, labels: Tensor, divisor: float 
         Float32 () and (N, classes).
     """
     of_class = labels[:, None] == torch.arange(scores.shape[1], device=scores.device)
-    if kind == "cross_entropy":
-        loss, gradient = _cross_entropy(scores, of_class)
-    else:
-        loss, gradient = _squared_hinge(scores, of_class, summed=kind == "squared_hinge_sum")
+    loss, gradient = LOSSES[kind](scores, of_class)
     return (loss, gradient) if divisor == 1 else (loss / divisor, gradient / divisor)
 
 
@@ -44,3 +44,11 @@ def _cross_entropy(scores: Tensor, of_class: Tensor) -> tuple[Tensor, Tensor]:
     logarithms = torch.log_softmax(scores, dim=1)
     loss = -torch.where(of_class, logarithms, 0).sum(dim=1).mean()
     return loss, (logarithms.exp() - of_class.to(scores.dtype)) / scores.shape[0]
+
+
+# By the words of `ModelSettings.loss`: functions of the scores and of which class is the image's, bool (N, classes).
+LOSSES: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
+    "squared_hinge": functools.partial(_squared_hinge, summed=False),
+    "squared_hinge_sum": functools.partial(_squared_hinge, summed=True),
+    "cross_entropy": _cross_entropy,
+}

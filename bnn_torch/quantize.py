@@ -14,7 +14,7 @@ block are used where they are made.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -172,7 +172,7 @@ class Quantizer(NamedTuple):
     """How a layer's weights become what products use: see `benchmarks.recipe.settings.ModelSettings.weights`.
 
     Attributes:
-        kind: "real", "deterministic", "stochastic" or "ternary".
+        kind: a key of QUANTIZERS.
         limit: H, of no meaning if real.
         zero_weight: "plus" or "minus": what a deterministic weight is at 0.
         size: number of weights.
@@ -188,14 +188,22 @@ class Quantizer(NamedTuple):
 
     def __call__(self, weights: Tensor, step: Tensor) -> Tensor:
         """Of weights float32 (chunks, WORDS, LANE), in a step, int64 () from 1; float32 of the same shape."""
-        if self.kind == "real":
-            return weights
-        if self.kind == "ternary":
-            return ternarize(weights, self.limit, self.size)
-        if self.kind == "stochastic":
-            return binarize_stochastic(weights, self.limit, self.tensor, step, self.key)
-        binarize = binarize_deterministic if self.zero_weight == "plus" else binarize_zero_to_minus
-        return binarize(weights, self.limit)
+        return QUANTIZERS[self.kind](weights, self, step)
+
+
+def _deterministic(weights: Tensor, rule: Quantizer, step: Tensor) -> Tensor:
+    binarize = binarize_deterministic if rule.zero_weight == "plus" else binarize_zero_to_minus
+    return binarize(weights, rule.limit)
+
+
+# By the words of `ModelSettings.weights`: functions of weights float32 (chunks, WORDS, LANE), of the rule and of the
+# step, int64 () from 1, whose result is float32 of the same shape.
+QUANTIZERS: dict[str, Callable[[Tensor, Quantizer, Tensor], Tensor]] = {
+    "real": lambda weights, rule, step: weights,
+    "deterministic": _deterministic,
+    "stochastic": lambda weights, rule, step: binarize_stochastic(weights, rule.limit, rule.tensor, step, rule.key),
+    "ternary": lambda weights, rule, step: ternarize(weights, rule.limit, rule.size),
+}
 
 
 def dropout_mask(shape: Sequence[int], keep: float, scale: float, tensor: int, step: Tensor, key: Key) -> Tensor:

@@ -84,7 +84,7 @@ def _by_word(bits: np.ndarray) -> np.ndarray:
 
 
 @parallel.loop
-def _pack_pixels(part, patterns, bits, others):  # type: ignore[no-untyped-def]
+def _pack_pixels(part, patterns, bits, others):
     """Set `bits`, (N, pixels, words), to the signs; `others`, int32 (N,), tells which images have values that are
     neither -1 nor +1.
 
@@ -109,10 +109,10 @@ def _pack_pixels(part, patterns, bits, others):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def _set_to_signs(typing_context, bits, at, values, start):  # type: ignore[no-untyped-def]
+def _set_to_signs(typing_context, bits, at, values, start):
     """bits[at] = which of values[start], values[start + 1], ... are positive, from the lowest bit on. Flat arrays."""
 
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, arguments):
         floats = ir.VectorType(ir.FloatType(), signature.args[0].dtype.bitwidth)
         word = vectors.address(context, builder, signature, arguments, 0, 1)
         value = vectors.load(builder, vectors.address(context, builder, signature, arguments, 2, 3), floats, 0)
@@ -123,7 +123,7 @@ def _set_to_signs(typing_context, bits, at, values, start):  # type: ignore[no-u
 
 
 @parallel.loop
-def _pack_rows(part, values, bits, others):  # type: ignore[no-untyped-def]
+def _pack_rows(part, values, bits, others):
     """Set `bits`, (N, words), to the signs of (N, channels); `others`, int32 (N,): rows with other values."""
     n, channels = values.shape
     width = 8 * bits.itemsize
@@ -145,14 +145,14 @@ def _pack_rows(part, values, bits, others):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def _count_differing(typing_context, differing, to, words, at, pitch, weights, start, stride, row, lines, count):  # type: ignore[no-untyped-def]
+def _count_differing(typing_context, differing, to, words, at, pitch, weights, start, stride, row, lines, count):
     """differing[to + u] = how many bits of `lines` lines of `count` words differ from those of the weights of unit u.
 
     Line l has words[at + l * pitch] and those next to it; their weights are weights[start + l * stride + u], and from
     there on every `row`. u goes over what `_REGISTERS` registers hold. Flat arrays of one type.
     """
 
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, arguments):
         bits = signature.args[0].dtype.bitwidth
         vector = ir.VectorType(ir.IntType(bits), 8 * vectors.REGISTER // bits)
         target, first_word, first_weights = (
@@ -182,7 +182,7 @@ def _count_differing(typing_context, differing, to, words, at, pitch, weights, s
 
 
 @parallel.loop
-def _convolution(part, bits, weights, channels, kernel, padding, product):  # type: ignore[no-untyped-def]
+def _convolution(part, bits, weights, channels, kernel, padding, product):
     """Set `product` for bits (N, rows, columns, words) and weights as `_by_word` gives them."""
     _, rows, columns, words = bits.shape
     n, filters, height, width = product.shape

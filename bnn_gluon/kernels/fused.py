@@ -34,7 +34,7 @@ _ap2 = numba.njit(inline="always")(ap2)
 
 # numba compiles branches, not tables of functions.
 @numba.njit(error_model="numpy")
-def activate(y, activation, thresholds, steepness):  # type: ignore[no-untyped-def]  # noqa: PLR0912
+def activate(y, activation, thresholds, steepness):  # noqa: PLR0912
     """Replace y, float32 (n,), by its activation.
 
     relu: max(0, y). binary_tanh: +1 where y >= 0, else -1. binary_sigmoid: 1 where y >= 0, else 0. The latter two round
@@ -82,7 +82,7 @@ def activate(y, activation, thresholds, steepness):  # type: ignore[no-untyped-d
 
 
 @numba.njit(error_model="numpy")
-def times_slope(y, activation, steepness, g):  # type: ignore[no-untyped-def]  # noqa: PLR0912
+def times_slope(y, activation, steepness, g):  # noqa: PLR0912
     """Multiply g by the derivative of the activation at y, both float32 (n,).
 
     Of relu: 1 where y > 0 and 1/2 at 0, as Theano's (y + |y|) / 2 has it; POSITIVE: 0 at 0. Of binary_tanh: 1 where
@@ -119,14 +119,14 @@ def times_slope(y, activation, steepness, g):  # type: ignore[no-untyped-def]  #
 
 
 @numba.njit(error_model="numpy")
-def _round(centered):  # type: ignore[no-untyped-def]
+def _round(centered):
     for p in range(centered.size):
         centered[p] = _ap2(centered[p])
 
 
 # Sums of a row may be taken in any order; nothing that rounds on purpose may be computed in these two.
 @numba.njit(fastmath={"reassoc", "contract"})
-def _sum(x):  # type: ignore[no-untyped-def]
+def _sum(x):
     total = np.float32(0)
     for p in range(x.size):
         total += x[p]
@@ -134,7 +134,7 @@ def _sum(x):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(fastmath={"reassoc", "contract"})
-def _dot(x, y):  # type: ignore[no-untyped-def]
+def _dot(x, y):
     total = np.float32(0)
     for p in range(x.size):
         total += x[p] * y[p]
@@ -178,7 +178,7 @@ def normalize(
 
 
 @parallel.loop
-def _moments_of_columns(part, x, rounded, mean, variance):  # type: ignore[no-untyped-def]
+def _moments_of_columns(part, x, rounded, mean, variance):
     n, channels = x.shape
     for block in parallel.share(part, (channels + _BLOCK - 1) // _BLOCK):
         first, last = block * _BLOCK, min((block + 1) * _BLOCK, channels)
@@ -205,7 +205,7 @@ def _moments_of_columns(part, x, rounded, mean, variance):  # type: ignore[no-un
 
 
 @parallel.loop
-def _moments_of_pixels(part, x, rounded, mean, variance):  # type: ignore[no-untyped-def]
+def _moments_of_pixels(part, x, rounded, mean, variance):
     n, channels, pixels = x.shape
     centered, second = np.empty(pixels, np.float32), np.empty(pixels, np.float32)
     for c in parallel.share(part, channels):
@@ -227,7 +227,7 @@ def _moments_of_pixels(part, x, rounded, mean, variance):  # type: ignore[no-unt
 
 
 @parallel.loop
-def _normalize_columns(part, x, mean, scale, beta, activation, thresholds, steepness, y):  # type: ignore[no-untyped-def]
+def _normalize_columns(part, x, mean, scale, beta, activation, thresholds, steepness, y):
     n, channels = x.shape
     for i in parallel.share(part, n):
         for c in range(channels):
@@ -236,7 +236,7 @@ def _normalize_columns(part, x, mean, scale, beta, activation, thresholds, steep
 
 
 @parallel.loop
-def _normalize_pixels(part, x, mean, scale, beta, activation, thresholds, steepness, y):  # type: ignore[no-untyped-def]
+def _normalize_pixels(part, x, mean, scale, beta, activation, thresholds, steepness, y):
     n, channels, pixels = x.shape
     for row in parallel.share(part, n * channels):
         i, c = row // channels, row % channels
@@ -289,7 +289,7 @@ def gradient_of_input(
 
 
 @parallel.loop
-def _sums_of_columns(part, x, dy, mean, scale, beta, activation, steepness, rounded, sum_g, sum_gc):  # type: ignore[no-untyped-def]
+def _sums_of_columns(part, x, dy, mean, scale, beta, activation, steepness, rounded, sum_g, sum_gc):
     n, channels = x.shape
     for block in parallel.share(part, (channels + _BLOCK - 1) // _BLOCK):
         first, last = block * _BLOCK, min((block + 1) * _BLOCK, channels)
@@ -310,7 +310,7 @@ def _sums_of_columns(part, x, dy, mean, scale, beta, activation, steepness, roun
 
 
 @parallel.loop
-def _sums_of_pixels(part, x, dy, mean, scale, beta, activation, steepness, rounded, sum_g, sum_gc):  # type: ignore[no-untyped-def]
+def _sums_of_pixels(part, x, dy, mean, scale, beta, activation, steepness, rounded, sum_g, sum_gc):
     n, channels, pixels = x.shape
     centered, y = np.empty(pixels, np.float32), np.empty(pixels, np.float32)
     for c in parallel.share(part, channels):
@@ -330,7 +330,7 @@ def _sums_of_pixels(part, x, dy, mean, scale, beta, activation, steepness, round
 
 
 @parallel.loop
-def _input_of_columns(part, x, g, mean, scale, mean_g, slope, rounded):  # type: ignore[no-untyped-def]
+def _input_of_columns(part, x, g, mean, scale, mean_g, slope, rounded):
     for i in parallel.share(part, x.shape[0]):
         if rounded:
             for c in range(x.shape[1]):
@@ -341,7 +341,7 @@ def _input_of_columns(part, x, g, mean, scale, mean_g, slope, rounded):  # type:
 
 
 @parallel.loop
-def _input_of_pixels(part, x, g, mean, scale, mean_g, slope, rounded):  # type: ignore[no-untyped-def]
+def _input_of_pixels(part, x, g, mean, scale, mean_g, slope, rounded):
     n, channels, pixels = x.shape
     for row in parallel.share(part, n * channels):
         i, c = row // channels, row % channels
@@ -362,7 +362,7 @@ def channel_sums(x: np.ndarray) -> np.ndarray:
 
 
 @parallel.loop
-def _channel_sums(part, x, sums):  # type: ignore[no-untyped-def]
+def _channel_sums(part, x, sums):
     for c in parallel.share(part, x.shape[1]):
         total = 0.0
         for i in range(x.shape[0]):

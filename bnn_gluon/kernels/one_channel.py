@@ -60,14 +60,14 @@ def _padded(x: np.ndarray, padding: int) -> np.ndarray:
 
 
 @intrinsic(prefer_literal=True)
-def _set_columns(typing_context, product, to, step, x, at, pitch, weights, first, columns, filters, kernel):  # type: ignore[no-untyped-def]
+def _set_columns(typing_context, product, to, step, x, at, pitch, weights, first, columns, filters, kernel):
     """Set as many columns of a row of the product as `_REGISTERS` hold, at most `columns`, for some filters.
 
     Those of filter f begin at product[to + f * step], the pixels under the first one at x[at], with `pitch` from row to
     row, the weights at weights[first]. Flat arrays; `filters` and `kernel` are literals.
     """
 
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, arguments):
         vector = ir.VectorType(ir.FloatType(), _LANES)
         target, pixels, of_filters = (
             vectors.address(context, builder, signature, arguments, *place) for place in ((0, 1), (3, 4), (6, 7))
@@ -97,7 +97,7 @@ def _set_columns(typing_context, product, to, step, x, at, pitch, weights, first
 
 
 @numba.njit(error_model="numpy")
-def _set_rows(product, to, x, at, pitch, weights, first, height, width, filters, kernel):  # type: ignore[no-untyped-def]
+def _set_rows(product, to, x, at, pitch, weights, first, height, width, filters, kernel):
     """As `_set_columns`, for the whole product of an image."""
     for y in range(height):
         for column in range(0, width, _REGISTERS * _LANES):
@@ -108,7 +108,7 @@ def _set_rows(product, to, x, at, pitch, weights, first, height, width, filters,
 
 
 @parallel.loop
-def _convolution(part, x, weights, product):  # type: ignore[no-untyped-def]
+def _convolution(part, x, weights, product):
     """Set `product`, (N, filters, height, width), for x (N, rows, pitch) and weights (filters, 1, kernel, kernel)."""
     _, rows, pitch = x.shape
     n, filters, height, width = product.shape
@@ -131,7 +131,7 @@ def _convolution(part, x, weights, product):  # type: ignore[no-untyped-def]
 
 
 @intrinsic(prefer_literal=True)
-def _add_products(typing_context, sums, to, gradient, at, x, start, pitch, height, width, filters, kernel):  # type: ignore[no-untyped-def]
+def _add_products(typing_context, sums, to, gradient, at, x, start, pitch, height, width, filters, kernel):
     """Add the products of an image's gradient with the pixels under one row of the kernel, for some filters.
 
     Those of filter f and a column of the kernel are added up in a register: sums[to + (f * kernel * kernel + column) *
@@ -139,7 +139,7 @@ def _add_products(typing_context, sums, to, gradient, at, x, start, pitch, heigh
     x[start], with `pitch` from row to row. Flat arrays; `filters` and `kernel` are literals.
     """
 
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, arguments):
         vector = ir.VectorType(ir.FloatType(), _LANES)
         target, of_product, pixels = (
             vectors.address(context, builder, signature, arguments, *place) for place in ((0, 1), (2, 3), (4, 5))
@@ -179,7 +179,7 @@ def _add_products(typing_context, sums, to, gradient, at, x, start, pitch, heigh
 
 
 @parallel.loop
-def _gradient_of_weights(part, x, gradient, sums):  # type: ignore[no-untyped-def]
+def _gradient_of_weights(part, x, gradient, sums):
     """Set `sums`, (filters, kernel, kernel, lanes), which are to be added up over the lanes."""
     _, rows, pitch = x.shape
     n, filters, height, width = gradient.shape

@@ -8,7 +8,7 @@ from bnn_gluon.kernels import parallel
 
 
 @parallel.loop
-def pad_edge(part, x, padding, y):  # type: ignore[no-untyped-def]
+def pad_edge(part, x, padding, y):
     """y = x with its outermost pixels repeated `padding` times on each side; float32 (N, channels, rows, columns).
 
     Source: RWTH-IDS/efficient-binary-neural-networks, binary_modules.py, BinaryConv2d_pad: F.pad(mode="replicate").
@@ -24,7 +24,7 @@ def pad_edge(part, x, padding, y):  # type: ignore[no-untyped-def]
 
 
 @parallel.loop
-def fold_edge(part, dy, padding, dx):  # type: ignore[no-untyped-def]
+def fold_edge(part, dy, padding, dx):
     """Set dx to the gradient of x in `pad_edge`: the sum over all copies of a pixel."""
     n, channels, rows, columns = dx.shape
     for image in parallel.share(part, n * channels):

@@ -62,13 +62,13 @@ def loop(function: Callable[..., None]) -> Callable[..., None]:
 
 
 @intrinsic
-def share(typing_context, part, count):  # type: ignore[no-untyped-def]
+def share(typing_context, part, count):
     """The range of those of `count` iterations that this call is for: of none, if it was there to share them out.
 
     `part` is the function's first parameter.
     """
 
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, arguments):
         part, count = arguments
         begins = builder.icmp_signed("==", part, _INT(_WHOLE))
         with builder.if_then(begins):

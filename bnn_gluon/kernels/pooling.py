@@ -16,7 +16,7 @@ _ONE, _ZERO = np.float32(1), np.float32(0)
 
 
 @numba.njit(inline="always")
-def _pool(x, size, y):  # type: ignore[no-untyped-def]
+def _pool(x, size, y):
     for i in range(y.shape[0]):
         for j in range(y.shape[1]):
             largest = x[i * size, j * size]
@@ -27,7 +27,7 @@ def _pool(x, size, y):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(inline="always")
-def _spread(x, y, dy, size, every, dx):  # type: ignore[no-untyped-def]
+def _spread(x, y, dy, size, every, dx):
     for i in range(y.shape[0]):
         for j in range(y.shape[1]):
             largest, gradient, left = y[i, j], dy[i, j], _ONE
@@ -40,7 +40,7 @@ def _spread(x, y, dy, size, every, dx):  # type: ignore[no-untyped-def]
 
 
 @parallel.loop
-def max_pool(part, x, size, y):  # type: ignore[no-untyped-def]
+def max_pool(part, x, size, y):
     """y = max over each window of x."""
     n, channels = y.shape[:2]
     for image in parallel.share(part, n * channels):
@@ -52,7 +52,7 @@ def max_pool(part, x, size, y):  # type: ignore[no-untyped-def]
 
 
 @parallel.loop
-def gradient_of_max_pool(part, x, y, dy, size, every, dx):  # type: ignore[no-untyped-def]
+def gradient_of_max_pool(part, x, y, dy, size, every, dx):
     """Set dx to the gradient of x: dy where x is the maximum y of its window, else 0.
 
     Where the maximum is there more than once, `every` one gets dy, the rule of Theano on the CPU, or else the first

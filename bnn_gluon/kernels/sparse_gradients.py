@@ -93,7 +93,7 @@ class SparseGradients:
 
 
 @intrinsic(prefer_literal=True)
-def _add_scaled(typing_context, target, at, rows, start, first, factors, listed, count, registers):  # type: ignore[no-untyped-def]
+def _add_scaled(typing_context, target, at, rows, start, first, factors, listed, count, registers):
     """target[at : at + n] += the sum over e of factors[e] * rows[k : k + n]; k = start + first[e], n fills `registers`.
 
     e goes from `listed` to `listed + count`. The sum is kept in registers, which loops over arrays are not compiled to.
@@ -102,7 +102,7 @@ def _add_scaled(typing_context, target, at, rows, start, first, factors, listed,
     """
     signature = types.void(target, types.int64, rows, types.int64, first, factors, types.int64, types.int64, registers)
 
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, arguments):
         vector = ir.VectorType(ir.FloatType(), _LANES)
         to, source, starts, scales = (
             vectors.address(context, builder, signature, arguments, *place)
@@ -127,7 +127,7 @@ def _add_scaled(typing_context, target, at, rows, start, first, factors, listed,
 
 
 @numba.njit(error_model="numpy")
-def _add_share(target, at, rows, start, first, factors, listed, count, kernel):  # type: ignore[no-untyped-def]
+def _add_share(target, at, rows, start, first, factors, listed, count, kernel):
     """As `_add_scaled`, for what is added of a kernel's row at a time."""
     if kernel == 3:
         _add_scaled(target, at, rows, start, first, factors, listed, count, _REGISTERS_OF_3)
@@ -136,7 +136,7 @@ def _add_share(target, at, rows, start, first, factors, listed, count, kernel): 
 
 
 @parallel.loop
-def _set_gradient_of_weights(part, gradient, x, kernel, at_once, sums):  # type: ignore[no-untyped-def]
+def _set_gradient_of_weights(part, gradient, x, kernel, at_once, sums):
     """Set `sums`, (filters, blocks, kernel, row), for x, (N, blocks, rows, columns, channels of a block)."""
     n, filters, height, width = gradient.shape
     _, blocks, rows, columns, channels = x.shape
@@ -175,7 +175,7 @@ def _set_gradient_of_weights(part, gradient, x, kernel, at_once, sums):  # type:
 
 
 @numba.njit(error_model="numpy")
-def _list_by_pixel(gradient, i, top, bottom, row, first, factors, counts):  # type: ignore[no-untyped-def]
+def _list_by_pixel(gradient, i, top, bottom, row, first, factors, counts):
     """List what is not zero in rows of image i's gradient: (parts of the filters, pixels, places), counted by part and
     pixel; `first` is where the weights of its filter begin among those of the part."""
     _, filters, _, width = gradient.shape
@@ -193,7 +193,7 @@ def _list_by_pixel(gradient, i, top, bottom, row, first, factors, counts):  # ty
 
 
 @parallel.loop
-def _set_gradient_of_input(part, gradient, weights, kernel, of_x):  # type: ignore[no-untyped-def]
+def _set_gradient_of_input(part, gradient, weights, kernel, of_x):
     """Set `of_x`, (N, blocks, rows, columns, channels of a block), for weights, (blocks, kernel, filters, row)."""
     n, filters, height, width = gradient.shape
     _, blocks, rows, columns, channels = of_x.shape
@@ -224,7 +224,7 @@ def _set_gradient_of_input(part, gradient, weights, kernel, of_x):  # type: igno
 
 
 @parallel.loop
-def _block(part, x, padding, blocked):  # type: ignore[no-untyped-def]
+def _block(part, x, padding, blocked):
     """Set `blocked`, (N, blocks, rows, columns, channels of a block), to x padded with zeros."""
     n, _, rows, columns = x.shape
     _, blocks, padded_rows, _, channels = blocked.shape
@@ -243,7 +243,7 @@ def _block(part, x, padding, blocked):  # type: ignore[no-untyped-def]
 
 
 @parallel.loop
-def _unblock(part, blocked, padding, x):  # type: ignore[no-untyped-def]
+def _unblock(part, blocked, padding, x):
     """Set x to what `blocked` holds, without the padding."""
     n, _, rows, columns = x.shape
     _, blocks, _, _, channels = blocked.shape
