@@ -12,8 +12,6 @@ from commands.options import json_option, registry_option
 from commands.output import echo, print_json, warn
 from commands.registry import check_registry, records_of
 
-SCHEMA = 1  # of what --json prints: docs/verdicts.md
-
 
 @click.command("check")
 @click.argument("benchmarks", metavar="[ID...]", nargs=-1)
@@ -27,11 +25,11 @@ def command(ctx: click.Context, benchmarks: tuple[str, ...], registry: Path, as_
     measured. docs/verdicts.md says what each word and number means.
     """
     from benchmarks.machine.facts import cpu_model
-    from benchmarks.verdict.every import as_family, exit_code, judge_all
+    from benchmarks.verdict.every import SCHEMA, as_family, exit_code, judge_all
     from benchmarks.verdict.report import brief, lines
     from results.registered import read_all
 
-    check_registry(ctx, registry, environment_too=True)
+    check_registry(ctx, registry)
     records = records_of(registry)
     registrations = read_all(registry, lambda line: warn(str(line)))
     measured = {record.benchmark for record in records} | {group.key.benchmark for group in registrations}

@@ -102,6 +102,14 @@ def seed_option(command: Command) -> Command:
     )(command)  # fmt: skip
 
 
+def group_option(command: Command) -> Command:
+    """--seeds 5|10."""
+    return click.option(
+        "--seeds", "size", type=click.Choice(["5", "10"]),
+        help="Register a group of five seeds (1234, 1 to 4), or extend it to ten, once; run what is missing; judge it.",
+    )(command)  # fmt: skip
+
+
 def at_once_option(command: Command) -> Command:
     """--at-once N."""
     return click.option(

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import click
 
+from benchmarks.errors import RecipeError
 from benchmarks.machine.facts import usable_cores
 from benchmarks.queue.job import NewRun
+from commands.group_runs import GroupRun, carry_out_group
 from commands.options import (
     at_once_option,
     choose_engine,
@@ -18,6 +20,7 @@ from commands.options import (
     engine_options,
     fail_on_option,
     folders,
+    group_option,
     json_option,
     recipe_options,
     registry_option,
@@ -31,6 +34,7 @@ from commands.running import carry_out, carry_out_all, prepare_if_absent, settle
 @click.command("reproduce")
 @click.argument("benchmark", metavar="ID")
 @seed_option
+@group_option
 @at_once_option
 @recipe_options
 @engine_options
@@ -41,19 +45,28 @@ from commands.running import carry_out, carry_out_all, prepare_if_absent, settle
 @json_option
 @click.pass_context
 def command(
-    ctx: click.Context, benchmark: str, seeds: tuple[int, ...], at_once: int, overrides: Sequence[str],
-    epochs: str | None, limit_train: str | None, engine: str, device: str, threads: int | None, precision: str,
-    compile: str, fail_on: tuple[str, ...], data_root: Path, runs_root: Path, registry: Path, as_json: bool,
+    ctx: click.Context, benchmark: str, seeds: tuple[int, ...], size: str | None, at_once: int,
+    overrides: Sequence[str], epochs: str | None, limit_train: str | None, engine: str, device: str,
+    threads: int | None, precision: str, compile: str, fail_on: tuple[str, ...], data_root: Path, runs_root: Path,
+    registry: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Train a benchmark by its published rules, measure its test error, and judge it.
 
     Prepares the data if they are absent. A run may be interrupted at any moment: `resume` goes on with it. With
     settings that are not the published ones the run does not score: it is kept, but never judged nor ranked.
     """
+    if size is not None:
+        _refuse_beside_seeds(ctx)
     recipe = chosen_recipe(benchmark, overrides, epochs, limit_train)
     settle_code()
     choice = choose_engine(recipe, engine, device, precision)
     prepare_if_absent(recipe, data_root)
+    if size is not None:
+        group = GroupRun(
+            recipe, choice, precision, {"threads": threads, "compile": compile}, folders(ctx), data_root, runs_root,
+            registry, as_json,
+        )  # fmt: skip
+        sys.exit(carry_out_group(group, int(size), fail_on))
     if len(seeds) > 1:
         threads = threads or max(1, usable_cores() // min(at_once, len(seeds)))
         jobs = {
@@ -77,3 +90,17 @@ def command(
         ),
         as_json, fail_on,
     )  # fmt: skip
+
+
+def _refuse_beside_seeds(ctx: click.Context) -> None:
+    """A group's runs are at the published settings, of the seeds that are registered, one after the other."""
+    given = click.core.ParameterSource.COMMANDLINE
+    for name, option in {
+        "seeds": "--seed", "overrides": "--set", "epochs": "--epochs", "limit_train": "--limit-train",
+        "at_once": "--at-once",
+    }.items():  # fmt: skip
+        if ctx.get_parameter_source(name) is given:
+            raise RecipeError(
+                f"{option} cannot be given with --seeds: a group has the published settings and registered seeds, run"
+                " one after the other; expected one of the two options"
+            )

@@ -99,12 +99,17 @@ def folder_of(root: Path) -> Path:
     return root.parent / "registered"
 
 
+def path_of(root: Path, benchmark: str) -> Path:
+    """The file of a benchmark's groups."""
+    return folder_of(root) / f"{benchmark}{SUFFIX}"
+
+
 def read(root: Path, benchmark: str) -> list[Registration]:
     """A benchmark's groups, by number; empty if none is registered.
 
     Raises RegistryError naming file and line.
     """
-    path = folder_of(root) / f"{benchmark}{SUFFIX}"
+    path = path_of(root, benchmark)
     return _registrations(benchmark, _events(path), path)
 
 
@@ -177,7 +182,7 @@ def problems(root: Path) -> list[tuple[Path, str, str]]:
 
 def _add(root: Path, benchmark: str, make: Callable[[list[Registration]], Event]) -> Registration:
     """Add an event to a benchmark's file, whole or not at all; the group that it is of, as it is now."""
-    path = folder_of(root) / f"{benchmark}{SUFFIX}"
+    path = path_of(root, benchmark)
     with _locked(path.parent):
         before = _events(path)
         event = make(_registrations(benchmark, before, path))

@@ -16,6 +16,7 @@ from results.members import members
 from results.registered import Registration
 from results.statistics import ONE_SIDED
 
+SCHEMA = 1  # of verdicts as JSON: docs/verdicts.md
 # Exit code of `check`, by word; of several verdicts the first of 3, 4, 6, 0 counts.
 EXIT_CODES = {
     "reproduced": 0,

@@ -168,15 +168,17 @@ def judge_group(group: Registration, found: Members, target: Target | None) -> G
     """
     first = [seed for seed in found.seeds if seed.seed in group.first_seeds]
     all_there, first_there = _are_there(found.seeds), _are_there(first)
-    judged = first if group.is_extended and first_there and not all_there else found.seeds
-    verdict = _judge(group, judged, target)
-    if not all_there and not (judged is first and verdict.word not in ("inconclusive", "no published target")):
+    is_first_look = group.is_extended and first_there and not all_there
+    verdict = _judge(group, first if is_first_look else found.seeds, target)
+    if not all_there and not (is_first_look and verdict.word not in ("inconclusive", "no published target")):
         missing = sum(not _are_there([seed]) for seed in found.seeds)
         is_begun = any(seed.state != "registered" for seed in found.seeds)
         reason = f"{missing} of {len(found.seeds)} registered seeds are missing"
-        reason += "; the first look decided nothing" if judged is first else ""
+        reason += "; the first look decided nothing" if is_first_look else ""
         word: GroupWord = "interim" if is_begun else "not measured"
-        verdict = msgspec.structs.replace(verdict, word=word, reason=reason, p_value=None)
+        verdict = msgspec.structs.replace(
+            _judge(group, found.seeds, target), word=word, reason=reason, p_value=None, more_seeds=None, more_hours=None
+        )
     left_out = [{"record": run.id, "seed": run.seed, "reason": reason} for run, reason in found.left_out]
     return msgspec.structs.replace(
         verdict, look=2 if all_there and group.is_extended else 1, seeds=[_state(seed) for seed in found.seeds],

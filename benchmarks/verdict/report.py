@@ -76,7 +76,8 @@ def _error_of_mean(verdict: GroupVerdict, found: Estimate) -> str:
 
 
 def _errors(verdict: GroupVerdict) -> str:
-    errors = sorted(seed.test_error for seed in verdict.seeds if seed.test_error is not None)
+    errors = [seed.test_error for seed in verdict.seeds if seed.test_error is not None]
+    errors = sorted(errors[: verdict.estimate.runs if verdict.estimate else 0])  # a first look is at the first seeds
     seeds = "1 seed" if len(errors) == 1 else f"{len(errors)} seeds"
     return f"{seeds}: {' '.join(_percent(verdict, error) for error in errors)}"
 
@@ -135,7 +136,9 @@ def _further(verdict: GroupVerdict, here: str) -> Iterator[str]:
         where = f"on a machine as that of the runs ({verdict.machine})" if verdict.machine else "on such machines"
         where = "on this machine" if here and here == verdict.machine else where
         yield f"about {verdict.more_seeds} more seeds would decide, about {verdict.more_hours:.1f} hours {where}"
-        if verdict.looks == 1:
+        if verdict.looks == 1 and verdict.more_seeds > len(verdict.seeds):
+            yield "the one extension that is allowed, by five seeds, will probably decide nothing"
+        elif verdict.looks == 1:
             yield f"`python cli.py reproduce {verdict.benchmark} --seeds 10` runs five more, once"
     elif verdict.word == "inconclusive" and not verdict.reason:
         yield "more seeds would not decide it soon: the mean lies at the edge of the margin or beyond it"
