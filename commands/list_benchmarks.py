@@ -40,7 +40,7 @@ def command(
     if verdict is not None and not any(verdict.lower() in word for word in _verdict_words()):
         known = _verdict_words()
         raise RecipeError(f"--verdict {verdict}: expected (a part of) {', '.join(known)}{nearest(verdict, known)}")
-    rows = table_rows(records_of(registry), benchmarks=list(entries.values()))
+    rows = table_rows(records_of(registry), registry, benchmarks=list(entries.values()))
     rows = [row for row in rows if row.benchmark in fits]
     rows = [row for row in rows if verdict is None or verdict.lower() in row.verdict.lower()]
     if as_json:
@@ -78,6 +78,7 @@ def _verdict_words() -> tuple[str, ...]:
     from typing import get_args
 
     from benchmarks.verdict import Word
+    from benchmarks.verdict.report import MEANING
     from results.views.rows import NOT_RUN
 
-    return (NOT_RUN, "provisional", *get_args(Word))
+    return tuple(dict.fromkeys((NOT_RUN, *MEANING, *get_args(Word))))

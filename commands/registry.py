@@ -14,6 +14,8 @@ from commands.output import echo, fail
 if TYPE_CHECKING:
     from benchmarks.verdict import Verdict
     from results.entries import Run
+    from results.members import Members
+    from results.registered import Registration
     from results.views.rows import Benchmark, Row
 
 
@@ -37,10 +39,17 @@ def records_of(registry: Path) -> Sequence[Run]:
 
 
 def table_rows(
-    records: Sequence[Run], *, all_benchmarks: bool = True, benchmarks: Sequence[Summary] | None = None
+    records: Sequence[Run],
+    registry: Path,
+    *,
+    all_benchmarks: bool = True,
+    benchmarks: Sequence[Summary] | None = None,
 ) -> list[Row]:
-    """The rows of all benchmarks, or of those that have a record."""
+    """The rows of all benchmarks, or of those that have a record; registered groups are those of the registry."""
     from benchmarks.verdict import judge_run, target_of
+    from benchmarks.verdict.group import judge_group
+    from benchmarks.verdict.report import short
+    from results.registered import read_all
     from results.views.rows import rows
 
     known_ones = {summary.id: summary for summary in (summaries() if benchmarks is None else benchmarks)}
@@ -49,9 +58,15 @@ def table_rows(
         known = known_ones.get(record.benchmark)
         return judge_run(record, target_of(record) if known is None else known.target)
 
+    def judge_registered(group: Registration, found: Members) -> str:
+        known, run = known_ones.get(group.key.benchmark), next(seed.run for seed in found.seeds if seed.run)
+        return short(judge_group(group, found, target_of(run) if known is None else known.target))
+
+    registrations = read_all(registry, lambda line: echo(f"warning: {line}", err=True))
     recorded = {record.benchmark for record in records}
     listed = (_table_benchmark(b) for b in known_ones.values() if all_benchmarks or b.id in recorded)
-    return [row for row in rows(records, judge, listed) if all_benchmarks or row.runs or row.diverged]
+    found = rows(records, judge, listed, registrations, judge_registered)
+    return [row for row in found if all_benchmarks or row.runs or row.diverged]
 
 
 def _table_benchmark(summary: Summary) -> Benchmark:
@@ -70,6 +85,8 @@ def print_row(benchmark: str, registry: Path) -> None:
     """What all recorded runs of a benchmark come to: its row of `list`."""
     from results.views.text import to_columns
 
-    rows = [row for row in table_rows(records_of(registry), all_benchmarks=False) if row.benchmark == benchmark]
+    rows = [
+        row for row in table_rows(records_of(registry), registry, all_benchmarks=False) if row.benchmark == benchmark
+    ]
     if rows:
         click.echo(to_columns(rows), nl=False)

@@ -54,8 +54,8 @@ def command(
         check_registry(ctx, registry, environment_too=True)
     records = records_of(registry)
     if write:
-        _write_table(table_rows(records, all_benchmarks=False), registry)
-    rows = table_rows(records, all_benchmarks=all_benchmarks)
+        _write_table(table_rows(records, registry, all_benchmarks=False), registry)
+    rows = table_rows(records, registry, all_benchmarks=all_benchmarks)
     if as_json:
         style = "json"
     if style == "text":

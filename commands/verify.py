@@ -32,7 +32,7 @@ def command(ctx: click.Context, reevaluate: bool, registry: Path, data_root: Pat
     verified = verification.verify(registry, [check_record])
     problems, lines = verified.problems, []
     if not problems:
-        table = table_rows(verified.entries, all_benchmarks=False)
+        table = table_rows(verified.entries, registry, all_benchmarks=False)
         problems = [
             *check_csv(table, registry.parent / "table.csv"),
             *check_section(table, registry.parent.parent / "README.md"),

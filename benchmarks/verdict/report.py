@@ -52,6 +52,12 @@ def brief(verdict: GroupVerdict) -> Iterator[str]:
         yield f"  among all verdicts shown (Holm): {is_kept}, p = {verdict.holm:.2g}"
 
 
+def short(verdict: GroupVerdict) -> str:
+    """The word, as a table has it; of a group that is not complete, with how many of its seeds are there."""
+    there = sum(seed.state in ("finished", "diverged") for seed in verdict.seeds)
+    return verdict.word if there == len(verdict.seeds) else f"{verdict.word}, {there} of {len(verdict.seeds)} seeds"
+
+
 def summary(verdict: GroupVerdict) -> str:
     """In one line: "8.41 +- 0.09 (5 seeds: ...), claim 8.27, margin 0.55, 90 % interval 8.26 to 8.56: reproduced".
 

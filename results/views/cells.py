@@ -7,8 +7,9 @@ from results.views.rows import Row
 
 NOTE = (
     "Errors in percent of the test set, at the epoch of the lowest validation error, or the last where the authors "
-    "take that. ± is the binomial standard error on the test set for one run, the standard deviation over the runs for "
-    "several. (mem): target not checked against its source; (2nd): target from a secondary source."
+    "take that; of several runs the mean. SD seeds: the standard deviation over the runs. Binomial SE: what other test "
+    "images would change, no part of a verdict (docs/verdicts.md). (mem): target not checked against its source; "
+    "(2nd): target from a secondary source."
 )
 HEADINGS = {
     "benchmark": "Benchmark",
@@ -16,25 +17,28 @@ HEADINGS = {
     "data": "Data",
     "target": "Target (%)",
     "measured": "Test error (%)",
+    "seed_deviation": "SD seeds",
+    "binomial_error": "Binomial SE",
     "runs": "Runs",
     "verdict": "Verdict",
     "engine": "Engine",
     "date": "Last run",
 }
-NUMBERS = ("target", "measured", "runs")
+NUMBERS = ("target", "measured", "seed_deviation", "binomial_error", "runs")
 
 
 def cells_of(row: Row) -> dict[str, str]:
     """A row as people read it, by column of HEADINGS, in printable characters."""
     mark = f" ({row.target_kind})" if row.target is not None and row.target_kind != "read" else ""
-    spread = "" if row.spread is None else f" ± {percent_text(row.spread, row.decimals + 1)}"
     train = "" if row.train_error is None else f", training {percent_text(row.train_error, row.decimals + 1)}"
     cells = {
         "benchmark": row.benchmark,
         "paper": row.paper,
         "data": row.data,
         "target": percent_text(row.target, row.decimals) + mark,
-        "measured": percent_text(row.test_error, row.decimals + 1) + spread + train,
+        "measured": percent_text(row.test_error, row.decimals + 1) + train,
+        "seed_deviation": percent_text(row.seed_deviation, row.decimals + 1),
+        "binomial_error": percent_text(row.binomial_error, row.decimals + 1),
         "runs": f"{row.runs} (+{row.diverged} diverged)" if row.diverged else str(row.runs),
         "verdict": row.verdict + (f"; {row.notes}" if row.notes else ""),
         "engine": (row.engine or "-") + (f", {row.precision}" if row.precision not in ("", "float32") else ""),

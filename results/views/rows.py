@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, NotRequired, Protocol, TypedDict
 
 from results.entries import Run
-from results.groups import Group, groups
+from results.groups import Group, Key, groups
+from results.members import Members, members
+from results.registered import Registration
 from results.statistics import binomial_standard_error
 
 NOT_RUN = "not run"
@@ -43,14 +45,17 @@ class Verdict(Protocol):
 
 
 Judge = Callable[[Run], Verdict]
+# The verdict on a registered group, with how many of its seeds are there if not all are.
+JudgeGroup = Callable[[Registration, Members], str]
 
 
 class Row(NamedTuple):
     """One group of a benchmark's recorded runs; errors in percent, None where there is nothing to say.
 
-    runs: finished scoring runs, one a seed; test_error: their mean; spread: for one run the binomial standard error,
-    for several their standard deviation. diverged: scoring runs that diverged, no part of it. repetitions: further
-    runs of the same seeds, no part of it either. train_error: mean over the runs of that of the training images, in
+    runs: finished scoring runs, one a seed; test_error: their mean; seed_deviation: their standard deviation, None for
+    one; binomial_error: the mean's binomial standard error, what other test images would change. diverged: scoring runs
+    that diverged, no part of it. repetitions: further runs of the same seeds, and those that are not of the registered
+    group, no part of it either. train_error: mean over the runs of that of the training images, in
     evaluation mode, where it was measured. notes: what a reader must know, as "mixed code" or "superseded".
     """
 
@@ -63,7 +68,8 @@ class Row(NamedTuple):
     runs: int
     diverged: int
     test_error: float | None
-    spread: float | None
+    seed_deviation: float | None
+    binomial_error: float | None
     verdict: str
     engine: str
     date: str
@@ -73,8 +79,18 @@ class Row(NamedTuple):
     notes: str
 
 
-def rows(records: Iterable[Run], judge: Judge, benchmarks: Iterable[Benchmark] = ()) -> list[Row]:
-    """The table: first `benchmarks`, in their order, then the other recorded ones by id; a row for each group."""
+def rows(
+    records: Iterable[Run],
+    judge: Judge,
+    benchmarks: Iterable[Benchmark] = (),
+    registrations: Iterable[Registration] = (),
+    judge_group: JudgeGroup | None = None,
+) -> list[Row]:
+    """The table: first `benchmarks`, in their order, then the other recorded ones by id; a row for each group.
+
+    Of a registered group that has a run, the row is of its runs alone, and `judge_group` gives the verdict.
+    """
+    registered = {group.key: group for group in registrations} if judge_group is not None else {}
     of_benchmark: dict[str, list[Group]] = {}
     for group in groups(records):
         of_benchmark.setdefault(group.key.benchmark, []).append(group)
@@ -82,7 +98,7 @@ def rows(records: Iterable[Run], judge: Judge, benchmarks: Iterable[Benchmark] =
     others = sorted(of_benchmark.keys() - known.keys())
     known |= {name: _benchmark_of(of_benchmark[name][0].runs[0]) for name in others}
     return [
-        _row(benchmark, group, judge)
+        _row(benchmark, group, judge, registered, judge_group)
         for name, benchmark in known.items()
         for group in _current_first(benchmark, of_benchmark.get(name, []))
     ]
@@ -110,12 +126,25 @@ def _benchmark_of(record: Run) -> Benchmark:
     )
 
 
-def _row(benchmark: Benchmark, group: Group | None, judge: Judge) -> Row:
+def _row(
+    benchmark: Benchmark,
+    group: Group | None,
+    judge: Judge,
+    registered: Mapping[Key, Registration],
+    judge_group: JudgeGroup | None,
+) -> Row:
+    word = None
+    if group and group.key in registered and judge_group is not None:
+        found = members(registered[group.key], [*group.runs, *group.repetitions])
+        runs = [seed.run for seed in found.seeds if seed.run is not None]
+        if runs:
+            group = Group(group.key, runs, [out.run for out in found.left_out])
+            word = judge_group(registered[group.key], found)
     runs = group.runs if group else []
     measured = group.finished if group else []
     errors = [record.results.counted.test_error for record in measured if record.results]
     train_errors = [record.train_error for record in measured if record.train_error is not None]
-    verdict = _verdict([judge(record) for record in runs])
+    verdict = word or _verdict([judge(record) for record in runs])
     notes = [f"mixed {kind}" for kind in group.mixtures] if group else []
     if group and _is_superseded(benchmark, group):
         verdict, notes = "superseded", ["settings corrected since", *notes]
@@ -129,7 +158,8 @@ def _row(benchmark: Benchmark, group: Group | None, judge: Judge) -> Row:
         runs=len(measured),
         diverged=len(runs) - len(measured),
         test_error=statistics.fmean(errors) if errors else None,
-        spread=_spread(measured, errors),
+        seed_deviation=statistics.stdev(errors) if len(errors) > 1 else None,
+        binomial_error=_binomial_error(measured, errors),
         verdict=verdict,
         engine=", ".join(sorted({f"{record.engine.name} {record.engine.device}" for record in runs})),
         date=max((sitting.started[:10] for record in runs for sitting in record.sittings), default=""),
@@ -140,11 +170,9 @@ def _row(benchmark: Benchmark, group: Group | None, judge: Judge) -> Row:
     )
 
 
-def _spread(measured: Sequence[Run], errors: Sequence[float]) -> float | None:
-    if len(errors) > 1:
-        return statistics.stdev(errors)
-    counted = [record.results.counted for record in measured if record.results]
-    return binomial_standard_error(counted[0].test_wrong, counted[0].test_images) if counted else None
+def _binomial_error(measured: Sequence[Run], errors: Sequence[float]) -> float | None:
+    images = [record.results.counted.test_images for record in measured if record.results]
+    return binomial_standard_error(statistics.fmean(errors) / 100 * images[0], images[0]) if images else None
 
 
 def _verdict(verdicts: Sequence[Verdict]) -> str:

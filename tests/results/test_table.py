@@ -17,7 +17,9 @@ from rich.console import Console
 
 from results import registry
 from results.errors import RegistryError, StorageError
+from results.groups import key_of
 from results.record import Record, Target
+from results.registered import Registration
 from results.statistics import binomial_standard_error
 from results.views.cells import percent_text
 from results.views.csv import check_csv, to_csv, write_csv
@@ -65,9 +67,10 @@ def test_one_run_shows_its_error_with_the_binomial_standard_error() -> None:
     record = make_record()
     (row,) = rows([record])
     assert row.runs == 1
-    assert (row.test_error, row.spread) == (declared(record), binomial(record))
+    assert (row.test_error, row.seed_deviation) == (declared(record), None)
+    assert row.binomial_error == pytest.approx(binomial(record))
     assert (row.verdict, row.engine, row.date) == ("reproduced (provisional)", "gluon cpu", "2024-05-02")
-    assert f"| 1.15 | {declared(record):.3f} ± {binomial(record):.3f} | 1 |" in to_markdown([row])
+    assert f"| 1.15 | {declared(record):.3f} | - | {binomial(record):.3f} | 1 |" in to_markdown([row])
 
 
 def test_several_runs_show_mean_and_standard_deviation() -> None:
@@ -76,7 +79,7 @@ def test_several_runs_show_mean_and_standard_deviation() -> None:
     errors = [declared(record) for record in records]
     assert row.runs == 3
     assert row.test_error == pytest.approx(statistics.mean(errors))
-    assert row.spread == pytest.approx(statistics.stdev(errors))
+    assert row.seed_deviation == pytest.approx(statistics.stdev(errors))
 
 
 def test_the_same_run_again_is_not_a_second_measurement() -> None:
@@ -92,7 +95,8 @@ def test_only_finished_scoring_runs_are_averaged_and_diverged_ones_are_told() ->
     assert "1 (+1 diverged)" in to_markdown([row])
     assert rows([make_record(scoring=False)]) == []
     (row,) = rows([empty])
-    assert (row.runs, row.diverged, row.test_error, row.spread) == (0, 1, None, None)
+    assert (row.runs, row.diverged, row.test_error) == (0, 1, None)
+    assert row.seed_deviation is row.binomial_error is None
 
 
 def test_benchmarks_without_a_record_are_not_run_and_keep_their_place() -> None:
@@ -130,7 +134,7 @@ def test_decimals_are_one_more_than_the_papers() -> None:
     (row,) = rows([make_record(target=target)])
     cells = to_markdown([row]).splitlines()[2].split(" | ")
     assert cells[3] == "11.4 (mem)"
-    assert cells[4].startswith("11.50 ± ")
+    assert cells[4:6] == ["11.50", "-"]
     assert percent_text(1.15, 3) == "1.150"
     assert percent_text(None, 3) == "-"
 
@@ -165,7 +169,7 @@ def test_json_has_the_unrounded_numbers() -> None:
     record = make_record()
     (row,) = json.loads(to_json(rows([record])))
     assert row["test_error"] == declared(record)
-    assert row["spread"] == binomial(record)
+    assert row["binomial_error"] == pytest.approx(binomial(record))
 
 
 def test_no_form_is_broken_by_a_name() -> None:
@@ -237,3 +241,22 @@ def test_a_benchmark_without_a_target_shows_its_training_error() -> None:
     assert f", training {mean:.3f}" in to_markdown([row])
     assert f",{mean:.3f},float32,0,\n" in to_csv([row])
     assert rows([make_record()])[0].train_error is None
+
+
+# -- registered groups -------------------------------------------------------------------------------------------------
+
+
+def test_of_a_registered_group_the_row_is_its_own_runs_with_its_verdict() -> None:
+    first, second, other = make_record(1), make_record(2), make_record(7)
+    group = Registration(1, key_of(first), 1, "2024-01-01T00:00:00Z", None, (1, 2), (1, 2), {})
+
+    def table(records: list[Record], group: Registration = group) -> Row:
+        (row,) = view_rows(records, lambda _: Judged(), (), [group], lambda _, found: f"of {len(found.seeds)}")
+        return row
+
+    row = table([first, second, other])
+    assert (row.runs, row.repetitions, row.verdict) == (2, 1, "of 2")
+    assert row.test_error == pytest.approx(statistics.mean([declared(first), declared(second)]))
+    later = group._replace(time="2025-01-01T00:00:00Z")
+    row = table([first, second, other], later)  # none of its runs is there: what there was before is shown
+    assert (row.runs, row.repetitions, row.verdict) == (3, 0, "reproduced (provisional)")
