@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from mxnet import gluon, init, nd
 
-from benchmarks.engine.parameters import Layer
+from benchmarks.engine.layers import Layer
 from bnn_gluon.memory import buffer, view
 from bnn_gluon.stages import Stage, stages_of
 
@@ -24,7 +24,7 @@ _LAYER_BYTES = 32 * 2**20
 
 
 class Drawn(NamedTuple):
-    """The random draws of a layer for a step, flat float32: see `benchmarks.engine.parameters.Draws`."""
+    """The random draws of a layer for a step, flat float32: see `benchmarks.engine.draws.Draws`."""
 
     mask: np.ndarray | None
     output_mask: np.ndarray | None

@@ -191,7 +191,7 @@ QUANTIZERS: dict[str, Callable[[np.ndarray, Rule, np.ndarray], None]] = {
 
 @parallel.loop
 def draw_dropout_mask(part, keep, scale, tensor, step, k0, k1, mask):
-    """mask = `scale` with probability `keep`, else 0: both float32, see `benchmarks.engine.parameters.keep_and_scale`.
+    """mask = `scale` with probability `keep`, else 0: both float32, see `benchmarks.engine.draws.keep_and_scale`.
 
     Args:
         tensor, step, k0, k1: uint32, as `binarize_stochastic`.

@@ -28,7 +28,7 @@ from bnn_gluon.linear import Identity, Linear
 from bnn_gluon.memory import buffer, view
 
 if TYPE_CHECKING:
-    from benchmarks.engine.parameters import Layer
+    from benchmarks.engine.layers import Layer
     from benchmarks.recipe import ModelSettings
 
 

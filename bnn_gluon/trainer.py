@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from mxnet import nd
 
-from benchmarks.engine import parameters as rules
-from benchmarks.engine.parameters import Layer, Mask, Thresholds
+from benchmarks.engine.draws import EVALUATION_WEIGHTS, Mask, Thresholds, draws_of
+from benchmarks.engine.initial import initial_values
+from benchmarks.engine.layers import Layer, evaluation_kinds, layers_of, weight_limits
+from benchmarks.engine.updates import clip_limits, frozen, lr_scales, penalties
 from bnn_gluon import quantize
 from bnn_gluon.losses import loss_and_gradient
 from bnn_gluon.memory import view
@@ -38,24 +40,24 @@ class GluonEngine(BaseEngine):
         self, model: ModelSettings, input_shape: tuple[int, ...], seed: int, threads: int, gpu: Any | None = None
     ) -> None:
         """`gpu`: MXNet's context of a GPU, if products are to be made there."""
-        layers = self._layers = rules.layers_of(model, input_shape)
+        layers = self._layers = layers_of(model, input_shape)
         self._network = Network(layers, model, gpu)
         real = {
             layer.weight: np.empty(math.prod(layer.weight_shape), np.float32) for layer in layers if layer.quantized
         }
         shapes = {name: shape for layer in layers for name, shape in layer.parameters.items()}
         settings = UpdateSettings(
-            rules.penalties(layers, model),
-            rules.lr_scales(layers, model),
-            rules.clip_limits(layers, model),
-            rules.frozen(layers),
+            penalties(layers, model),
+            lr_scales(layers, model),
+            clip_limits(layers, model),
+            frozen(layers),
         )
         super().__init__(model, threads, gpu, shapes, self._network.parameters, real, settings)
-        self._limits = rules.weight_limits(layers, model)
-        self._evaluation_kinds = rules.evaluation_kinds(layers, model)
+        self._limits = weight_limits(layers, model)
+        self._evaluation_kinds = evaluation_kinds(layers, model)
         self._key = (np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32 & 0xFFFFFFFF))
-        self._draws, self._draw_buffers = rules.draws_of(layers, model), dict[int, np.ndarray]()
-        self.load_parameters(rules.initial_values(layers, model, seed))
+        self._draws, self._draw_buffers = draws_of(layers, model), dict[int, np.ndarray]()
+        self.load_parameters(initial_values(layers, model, seed))
 
     # -- parameters and state ------------------------------------------------------------------------------------------
 
@@ -163,5 +165,5 @@ class GluonEngine(BaseEngine):
         """Set the weights that the evaluation of a batch, from 1, uses."""
         for position, layer, weights, used in self._quantized():
             kind = self._evaluation_kinds[position]
-            draw = self._draw(rules.EVALUATION_WEIGHTS + position, batch_number)
+            draw = self._draw(EVALUATION_WEIGHTS + position, batch_number)
             quantize.quantize(kind, self._model.zero_weight, weights, self._limits[layer.weight], draw, used)

@@ -15,8 +15,8 @@ import mxnet
 import numpy as np
 
 from benchmarks.engine import epoch_batches
-from benchmarks.engine.parameters import Penalty, check_parameters
-from benchmarks.engine.updates import rule_of, update_of
+from benchmarks.engine.layers import check_parameters
+from benchmarks.engine.updates import Penalty, rule_of, update_of
 from benchmarks.machine import environment
 from benchmarks.machine.facts import Gpu, cpu_model, nvidia_gpus
 from benchmarks.machine.waiting import waiting
@@ -31,7 +31,7 @@ _UNSCALED = np.float32(1)
 
 
 class UpdateSettings(NamedTuple):
-    """What distinguishes parameters in an update, by name; functions of `benchmarks.engine.parameters` make them."""
+    """What distinguishes parameters in an update, by name; functions of `benchmarks.engine.updates` make them."""
 
     penalties: Mapping[str, Penalty]
     lr_scales: Mapping[str, np.float32]

@@ -19,7 +19,8 @@ import mxnet
 import numpy as np
 from mxnet import autograd, gluon, nd
 
-from benchmarks.engine.parameters import Penalty, glorot_limit
+from benchmarks.engine.layers import glorot_limit
+from benchmarks.engine.updates import Penalty
 from benchmarks.errors import EngineError
 from benchmarks.recipe.networks import IMAGE_SHAPE, MEAN, NETWORKS, STD, network
 from bnn_gluon.device import OnHost

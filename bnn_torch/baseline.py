@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.bench.yardstick import check_known
-from benchmarks.engine.parameters import Layer, clip_limits, layers_of, lr_scales, weight_limits
+from benchmarks.engine.layers import Layer, layers_of, weight_limits
+from benchmarks.engine.updates import clip_limits, lr_scales
 from benchmarks.recipe.architecture import Conv
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from benchmarks.engine.parameters import draws_of, layers_of
+from benchmarks.engine.draws import draws_of
+from benchmarks.engine.layers import layers_of
 from benchmarks.recipe.architecture import Conv
 from bnn_torch.linear import Given
 from bnn_torch.losses import loss_and_gradient

@@ -207,7 +207,7 @@ QUANTIZERS: dict[str, Callable[[Tensor, Quantizer, Tensor], Tensor]] = {
 
 
 def dropout_mask(shape: Sequence[int], keep: float, scale: float, tensor: int, step: Tensor, key: Key) -> Tensor:
-    """`scale` with probability `keep`, else 0; float32: see `benchmarks.engine.parameters.keep_and_scale`."""
+    """`scale` with probability `keep`, else 0; float32: see `benchmarks.engine.draws.keep_and_scale`."""
     return (uniforms(shape, tensor, step, key) < keep).to(torch.float32) * scale
 
 

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.engine.parameters import SPREADS, Draws, Layer, Mask, Thresholds
+from benchmarks.engine.draws import Draws, Mask, Thresholds
+from benchmarks.engine.layers import SPREADS, Layer
 from bnn_torch import quantize
 from bnn_torch.activations import LINEAR_RELU, Activation, activation
 from bnn_torch.batch_norm import BATCH_NORMS, Moments

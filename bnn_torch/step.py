@@ -10,17 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.engine.parameters import (
-    EVALUATION_WEIGHTS,
-    Layer,
-    clip_limits,
-    evaluation_kinds,
-    frozen,
-    lr_scales,
-    penalties,
-    weight_limits,
-)
-from benchmarks.engine.updates import rule_of, update_of
+from benchmarks.engine.draws import EVALUATION_WEIGHTS
+from benchmarks.engine.layers import Layer, evaluation_kinds, weight_limits
+from benchmarks.engine.updates import clip_limits, frozen, lr_scales, penalties, rule_of, update_of
 from bnn_torch import quantize
 from bnn_torch.network import Network, Pass
 from bnn_torch.update import UPDATES

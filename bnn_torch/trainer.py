@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.engine import epoch_batches
-from benchmarks.engine.parameters import check_parameters, initial_values
+from benchmarks.engine.initial import initial_values
+from benchmarks.engine.layers import check_parameters
 from benchmarks.machine import environment
 from benchmarks.machine.facts import cpu_model, nvidia_gpus
 from benchmarks.machine.mps import PIPES

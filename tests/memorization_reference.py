@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from numpy_layers import correlate, correlate_backward, distance_to, gap_of_maxima, max_pool_backward, windows
 
-from benchmarks.engine.parameters import EVALUATION_WEIGHTS, draws_of, layers_of
+from benchmarks.engine.draws import EVALUATION_WEIGHTS, draws_of
+from benchmarks.engine.layers import layers_of
 from benchmarks.recipe import load_recipe
 
 # (model, image shape, seed) -> an engine.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.engine.parameters import layers_of, weight_limits
+from benchmarks.engine.layers import layers_of, weight_limits
 from benchmarks.recipe.layerwise import layer_weights
 from results.weights import LARGEST, pack, packed_length
 

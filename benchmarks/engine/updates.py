@@ -1,7 +1,8 @@
-"""The published update rules, as far as no engine matters: what they keep, and what they make of the learning rate.
+"""The published update rules as far as no engine matters, and what an update does to each parameter.
 
-An engine's optimizers module has the update itself. A rule is applied to every parameter by itself; which are clipped,
-and how the learning rate of each is scaled, the recipe says.
+A rule says which arrays are kept beside a parameter and which step size the learning rate becomes; the update itself is
+in an engine's update.py. The recipe says which parameters are frozen, clipped and penalized, and how the learning rate
+of each is scaled.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.engine.parameters import ap2
+from benchmarks.engine.layers import Layer, weight_limits
+from benchmarks.recipe.architecture import Dense
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings
@@ -23,6 +25,16 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 # Subtracted in double precision, as Lasagne does: in float32, 1 - .999 is 1.3e-5 larger.
 REST1, REST2 = 1 - BETA1, 1 - BETA2
 SHIFT_EPSILON = 2.0**-27  # adaMax_binary_clip_shift.lua
+
+
+def ap2(x: np.float32) -> np.float32:
+    """AP2(x) = sign(x) * 2^round(log2|x|): the power of two nearest to a positive x on a logarithmic scale.
+
+    As arrays are rounded by the engines: between 2^k and 2^(k+1) the power changes at 2^(k + 1/2).
+    Source: arXiv 1602.02830, section 1.4.
+    """
+    mantissa, exponent = math.frexp(float(np.float32(x) * np.float32(1.5 / math.sqrt(2))))
+    return np.float32(math.ldexp(1.0, exponent if mantissa >= 0.75 else exponent - 1))
 
 
 class Rule(NamedTuple):
@@ -95,3 +107,64 @@ def update_of(model: ModelSettings, updates: Mapping[str, Callable[..., Any]]) -
     """
     update = updates[rule_of(model).name]
     return functools.partial(update, model.momentum, model.nesterov) if model.momentum else update
+
+
+def lr_scales(layers: list[Layer], model: ModelSettings) -> dict[str, np.float32]:
+    """Learning-rate scale of each parameter that has one other than 1, by name; layers that are not real have some.
+
+    "glorot": of weights, float32(1 / sqrt(1.5 / (fan_in + fan_out))), twice the inverse of Glorot's limit.
+    "torch_glorot": of weights and their biases, and of gamma 1 / sqrt(1.5 / n) for n channels.
+    "torch_glorot_ap2": of weights and their biases, AP2 of that.
+    Source: binary_connect.py, W_LR_scale; itayhubara/BinaryNet, Models/BinaryNet_MNIST_Model.lua for the second,
+    BinaryNet_Cifar10_Model.lua and BinaryNet_SVHN_Model.lua for the third.
+    """
+    scales: dict[str, np.float32] = {}
+    if model.lr_scale == "none":
+        return scales
+    for layer in (layer for layer in layers if layer.quantized):
+        glorot = np.float32(1 / np.sqrt(1.5 / (layer.shape.fan_in + layer.shape.fan_out)))
+        scales[layer.weight] = ap2(glorot) if model.lr_scale == "torch_glorot_ap2" else glorot
+        if model.lr_scale != "glorot":
+            scales[layer.bias] = scales[layer.weight]
+        if model.lr_scale == "torch_glorot":
+            scales[f"{layer.norm}.gamma"] = np.float32(1 / np.sqrt(1.5 / layer.channels))
+    return scales
+
+
+def clip_limits(layers: list[Layer], model: ModelSettings) -> dict[str, np.float32]:
+    """H of each parameter that is clipped to +-H after an update, by name."""
+    limits, untouched = weight_limits(layers, model), frozen(layers)
+    found: dict[str, np.float32] = {}
+    for layer in (layer for layer in layers if layer.quantized):
+        trained = [name for name in layer.parameters if ".running_" not in name and name not in untouched]
+        names = trained if model.clipped == "all" else [name for name in trained if name == layer.weight]
+        found |= dict.fromkeys(names, limits[layer.weight])
+    return found
+
+
+def frozen(layers: list[Layer]) -> set[str]:
+    """Names of the parameters that are not updated."""
+    return {name for layer in layers if not layer.trained for name in (layer.weight, layer.bias)}
+
+
+class Penalty(NamedTuple):
+    """What is added to a parameter's gradient: `decay` times the parameter, `quantized` times its quantized weights."""
+
+    decay: float
+    quantized: float
+
+
+def penalties(layers: list[Layer], model: ModelSettings) -> dict[str, Penalty]:
+    """The penalty of each parameter that has one, by name: see `ModelSettings`, "Update"."""
+    found: dict[str, Penalty] = {}
+    for layer in layers:
+        for name in layer.parameters:
+            if ".running_" in name:
+                continue
+            decay, quantized = model.weight_decay, 0.0
+            if name == layer.weight:
+                decay += 2 * model.l2_dense if isinstance(layer.shape.layer, Dense) else 0.0
+                quantized -= 2 * model.binary_regularization if layer.quantized else 0.0
+            if decay or quantized:
+                found[name] = Penalty(decay, quantized)
+    return found

@@ -10,7 +10,8 @@ from narrow import narrowed
 
 from benchmarks.engine import check_engine, choose, epoch_batches, open_engine
 from benchmarks.engine.augmentation import draw_crops
-from benchmarks.engine.parameters import frozen, layers_of
+from benchmarks.engine.layers import layers_of
+from benchmarks.engine.updates import frozen
 from benchmarks.errors import EngineError
 from benchmarks.machine.facts import Gpu
 from benchmarks.recipe import benchmark_ids, load_recipe

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from benchmarks.engine.parameters import layers_of
+from benchmarks.engine.layers import layers_of
 from benchmarks.recipe import benchmark_ids, load_recipe
 
 # RWTH-IDS/efficient-binary-neural-networks@0c76a5e: the parameters of LeNet5, LeNet5_binary, VGGNet7 and VGGNet7_binary

@@ -1,4 +1,4 @@
-"""Names, scales, limits, penalties, initial values and draws both engines take from benchmarks/engine/parameters.py."""
+"""Names, scales, limits, penalties, initial values and draws that both engines take from benchmarks/engine."""
 
 from __future__ import annotations
 
@@ -11,18 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from narrow import narrowed
 
-from benchmarks.engine.parameters import (
-    Penalty,
-    clip_limits,
-    draws_of,
-    frozen,
-    initial_values,
-    keep_and_scale,
-    layers_of,
-    lr_scales,
-    penalties,
-    weight_limits,
-)
+from benchmarks.engine.draws import draws_of, keep_and_scale
+from benchmarks.engine.initial import initial_values
+from benchmarks.engine.layers import layers_of, weight_limits
+from benchmarks.engine.updates import Penalty, clip_limits, frozen, lr_scales, penalties
 from benchmarks.recipe import benchmark_ids, load_recipe
 
 UNITS = np.load(Path(__file__).parents[1] / "golden" / "G_units.npz")

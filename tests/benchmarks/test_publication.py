@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.engine.parameters import layers_of
+from benchmarks.engine.layers import layers_of
 from benchmarks.engine.publication import publishable, signs_of
 from benchmarks.recipe import Recipe, benchmark_ids, load_recipe
 from benchmarks.recipe.networks import NETWORKS

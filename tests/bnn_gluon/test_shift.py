@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.engine import open_engine
-from benchmarks.engine.parameters import clip_limits, draws_of, layers_of, lr_scales
-from benchmarks.engine.updates import RULES
+from benchmarks.engine.draws import draws_of
+from benchmarks.engine.layers import layers_of
+from benchmarks.engine.updates import RULES, clip_limits, lr_scales
 from benchmarks.recipe import load_recipe
 from benchmarks.recipe.architecture import Conv, LayerShape, MaxPool, layer_shapes, parse_architecture
 from benchmarks.run.protocol import shuffled

@@ -308,7 +308,7 @@ def test_the_hinge_gradient_is_the_originals():
 
 
 def test_convolution_is_the_originals_with_rotated_kernels():
-    from benchmarks.engine.parameters import layers_of
+    from benchmarks.engine.layers import layers_of
     from bnn_torch.linear import Given, Linear
 
     model = load_recipe("binaryconnect-mnist", ["model.architecture=3C3-10FC"]).model

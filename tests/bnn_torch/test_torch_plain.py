@@ -16,7 +16,8 @@ from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 from benchmarks.engine import open_engine  # noqa: E402
-from benchmarks.engine.parameters import draws_of, layers_of  # noqa: E402
+from benchmarks.engine.draws import draws_of  # noqa: E402
+from benchmarks.engine.layers import layers_of  # noqa: E402
 from benchmarks.recipe import load_recipe  # noqa: E402
 from benchmarks.recipe.architecture import Conv  # noqa: E402
 from bnn_torch import quantize  # noqa: E402

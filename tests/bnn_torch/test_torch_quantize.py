@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-from benchmarks.engine.parameters import keep_and_scale  # noqa: E402
+from benchmarks.engine.draws import keep_and_scale  # noqa: E402
 from bnn_torch import quantize  # noqa: E402
 
 pytestmark = pytest.mark.torch

@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 from benchmarks.engine import epoch_batches, open_engine  # noqa: E402
 from benchmarks.engine.augmentation import draw_crops  # noqa: E402
-from benchmarks.engine.parameters import EVALUATION_WEIGHTS  # noqa: E402
+from benchmarks.engine.draws import EVALUATION_WEIGHTS  # noqa: E402
 from benchmarks.errors import EngineError  # noqa: E402
 from benchmarks.recipe import load_recipe  # noqa: E402
 from bnn_torch import quantize  # noqa: E402

@@ -1,0 +1,53 @@
+"""Parameters before the first step: two engines that are given the same seed start from the same values."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks.engine.layers import Layer, glorot_limit, weight_limits
+
+if TYPE_CHECKING:
+    from benchmarks.recipe import ModelSettings
+
+
+def initial_values(layers: list[Layer], model: ModelSettings, seed: int) -> dict[str, np.ndarray]:
+    """All parameters before the first step, float32, by name: see `ModelSettings.initialization`.
+
+    Running means are 0 and spreads 1.
+    Source: binary_connect.py, lasagne.init.Uniform((-H, H)) if binary, else Lasagne's default, GlorotUniform();
+    itayhubara/BinaryNet, reset() of BinaryLinear.lua and cudnnBinarySpatialConvolution.lua, and of
+    BatchNormalization.lua of torch/nn; RWTH-IDS/efficient-binary-neural-networks, lenet.py, nn.init.xavier_normal_;
+    akshaychawla/Binary-Neural-Networks, layers.py.
+    """
+    generator = np.random.Generator(np.random.PCG64(seed))
+    limits, values = weight_limits(layers, model), {}
+    for layer in layers:
+        for name, shape in layer.parameters.items():
+            one = name.endswith(".gamma") or (".running_" in name and not name.endswith("_mean"))
+            values[name] = np.full(shape, float(one), np.float32)
+        weights = _initial_weights(layer, model, limits, generator)
+        values[layer.weight] = weights.astype(np.float32).reshape(layer.weight_shape)
+        if model.initialization in ("torch", "xavier_normal") and layer.biases:
+            spread = 1 / math.sqrt(layer.shape.fan_in)
+            values[layer.bias] = generator.uniform(-spread, spread, layer.channels).astype(np.float32)
+        if model.initialization == "torch" and layer.norm_kind == "torch":
+            values[f"{layer.norm}.gamma"] = generator.uniform(0, 1, layer.channels).astype(np.float32)
+    return values
+
+
+def _initial_weights(
+    layer: Layer, model: ModelSettings, limits: dict[str, np.float32], generator: np.random.Generator
+) -> np.ndarray:
+    """Float64 (weights,)."""
+    deviations = {
+        "xavier_normal": math.sqrt(2 / (layer.shape.fan_in + layer.shape.fan_out)),
+        "he_normal": math.sqrt(2 / layer.shape.fan_in),
+        "standard_normal": 1.0,
+    }
+    if model.initialization in deviations:
+        return generator.normal(0, deviations[model.initialization], layer.shape.weights)
+    limit = limits.get(layer.weight, np.float32(glorot_limit(layer.shape)))
+    return generator.uniform(-limit, limit, layer.shape.weights)
