@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.engine.opening import (
+from benchmarks.engine.choice import (
     AUTO,
     COMPILE,
     DEVICES,
@@ -10,14 +10,12 @@ from benchmarks.engine.opening import (
     PACKAGES,
     PRECISIONS,
     Choice,
-    Engine,
     check_engine,
     choose,
-    compile_option,
-    epoch_batches,
     installed_engines,
-    open_engine,
 )
+from benchmarks.engine.contract import Engine, epoch_batches
+from benchmarks.engine.opening import compile_option, open_engine
 
 __all__ = [
     "AUTO", "COMPILE", "DEVICES", "ENGINES", "PACKAGES", "PRECISIONS", "Choice", "Engine", "check_engine", "choose",

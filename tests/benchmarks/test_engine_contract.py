@@ -62,15 +62,15 @@ GPU = [Gpu("NVIDIA A100", "8.0", "550.54.15")]
     ],
 )
 def test_what_auto_stands_for(monkeypatch, installed, gpus, asked, expected):
-    monkeypatch.setattr("benchmarks.engine.opening.installed_engines", installed.split)
-    monkeypatch.setattr("benchmarks.engine.opening.nvidia_gpus", lambda: gpus)
+    monkeypatch.setattr("benchmarks.engine.choice.installed_engines", installed.split)
+    monkeypatch.setattr("benchmarks.engine.choice.nvidia_gpus", lambda: gpus)
     engine, device, reason = choose(*asked)
     assert (engine, device) == expected[:2]
     assert reason.startswith(expected[2])
 
 
 def test_auto_without_any_engine(monkeypatch):
-    monkeypatch.setattr("benchmarks.engine.opening.installed_engines", list)
+    monkeypatch.setattr("benchmarks.engine.choice.installed_engines", list)
     with pytest.raises(EngineError, match=r"no engine is installed: run `python -m pip install -r requirements\.txt`"):
         choose()
 
@@ -130,8 +130,8 @@ def test_an_engine_trains_on_the_remainder_and_on_changed_images():
     ],
 )
 def test_with_torch_alone_it_is_said_what_needs_mxnet(monkeypatch, system, engine, architecture, complaint):
-    monkeypatch.setattr("benchmarks.engine.opening.installed_engines", lambda: ["torch"])
-    monkeypatch.setattr("benchmarks.engine.opening.nvidia_gpus", list)
+    monkeypatch.setattr("benchmarks.engine.choice.installed_engines", lambda: ["torch"])
+    monkeypatch.setattr("benchmarks.engine.choice.nvidia_gpus", list)
     monkeypatch.setattr("platform.system", lambda: system)
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     monkeypatch.setattr("sys.version_info", (3, 11, 7))
