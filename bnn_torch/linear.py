@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.engine.parameters import Layer
+from benchmarks.engine.layers import Layer
 from benchmarks.recipe.architecture import Conv
 from bnn_torch.kernels.convolution import convolution_gradients
 from bnn_torch.kernels.padding import fold_edge, pad_edge
