@@ -65,7 +65,7 @@ def expected(job: Job, **renamed: object) -> dict[str, object]:
 
 @given(NEW)
 def test_a_new_run_is_reproduced_with_the_same_values(job):
-    values = expected(job, seeds=(job.seed,), at_once=None)
+    values = expected(job, seeds=(job.seed,), size=None, at_once=None)
     del values["seed"]
     assert understood(job, reproduce.command) == values
 
