@@ -53,10 +53,11 @@ def command(
         raise click.UsageError("expected either RUN or --pretrained ID")
     if pretrained is not None and (first is not None or weights is not None):
         raise click.UsageError("--first and --weights are for a RUN: published weights are for the test images")
+    from benchmarks.run import evaluated as evaluated_runs
     from benchmarks.run import evaluation
 
     if wrong is not None:
-        evaluation.check_folder(wrong)
+        evaluated_runs.check_folder(wrong)
     asked = evaluation.Asked(engine, device, threads)
     if pretrained is not None:
         path = evaluation.find_published(registry, pretrained)
@@ -70,7 +71,7 @@ def command(
         folder.notify = note
         evaluated = evaluation.evaluate_run(folder, data_root=data_root, first=first, weights=weights, asked=asked)
     if wrong is not None:
-        evaluation.write_wrong_images(evaluated, wrong)
+        evaluated_runs.write_wrong_images(evaluated, wrong)
     if as_json:
         print_json(evaluated.as_json() | ({} if wrong is None else {"wrong": evaluated.wrong_images()}))
     else:

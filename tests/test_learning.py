@@ -21,7 +21,7 @@ import data_prep
 from benchmarks.engine import open_engine
 from benchmarks.recipe import Recipe, benchmark_ids, load_recipe, summaries
 from benchmarks.run import protocol
-from benchmarks.run.runner import load_data
+from benchmarks.run.data import load_data
 from data_prep import Dataset, Split
 from data_prep.memorization import memorized
 from data_prep.svhn import dataset as svhn

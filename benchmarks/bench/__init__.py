@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.bench.measure import BASELINES, BenchResult, Speed, bench, to_text, update_bytes
+from benchmarks.bench.measure import BASELINES, bench, update_bytes
+from benchmarks.bench.model import BenchResult, Speed
+from benchmarks.bench.report import to_text
 
 __all__ = ["BASELINES", "BenchResult", "Speed", "bench", "to_text", "update_bytes"]

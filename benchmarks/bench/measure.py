@@ -10,25 +10,18 @@ from __future__ import annotations
 
 import functools
 import importlib
-import io
-import os
-import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Protocol
-
-import msgspec
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.bench.blocks import SEED, Blocks, Trainer
+from benchmarks.bench.limits import BLAS_THREADS, _dense_shapes, _Limits, _Machine, _rested_ms
+from benchmarks.bench.model import BenchResult, FullRun, Round, Speed, Spread, Together, Work
 from benchmarks.bench.processes import Options, TrainingProcesses, training_processes
 from benchmarks.bench.yardstick import check_known
 from benchmarks.engine import Engine, compile_option, open_engine
 from benchmarks.errors import EngineError
 from benchmarks.machine.facts import peak_memory_mib, usable_cores
-from benchmarks.recipe.architecture import Dense, LayerShape
 from benchmarks.recipe.cost import Cost, cost, recipe_shapes
 from benchmarks.recipe.layerwise import layer_weights
 from benchmarks.recipe.networks import NETWORKS
@@ -37,164 +30,10 @@ from benchmarks.run.protocol import EVALUATION_BATCH
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings, Recipe
 
-COPY_BYTES = 200 * 10**6  # far larger than any cache
-SQUARE = 2048  # rows and columns of the matrices whose product shows the machine's sgemm speed
-ATTEMPTS = 3  # a limit is the best of so many
-# OpenMP's and OpenBLAS's threads spin for tens of milliseconds after their work, on the cores of what is timed next.
-REST_SECONDS = 0.3
 # Engine name -> module whose PlainEngine is that framework used as its layers come.
 BASELINES = {"gluon": "bnn_gluon.baseline", "torch": "bnn_torch.baseline"}
 # (engine, device) -> module whose DeviceLimits measures what the device can do, where that is not the CPU.
 LIMITS = {("torch", "gpu"): "bnn_torch.device.limits"}
-
-
-def _blas_threads() -> int:
-    """Threads of NumPy's OpenBLAS, which reads these variables once, when NumPy is imported."""
-    values = [os.environ.get(name, "") for name in ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")]
-    set_to = [int(value) for value in values if value.isdigit() and int(value)]
-    return min(set_to[0], usable_cores()) if set_to else usable_cores()
-
-
-BLAS_THREADS = _blas_threads()  # now: opening an engine sets OMP_NUM_THREADS, too late for NumPy
-
-
-class Spread(msgspec.Struct, frozen=True):
-    """Minimum, median and maximum over the rounds."""
-
-    min: float
-    median: float
-    max: float
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> Spread:
-        """The spread of at least one value."""
-        values = list(values)
-        return cls(min(values), statistics.median(values), max(values))
-
-
-class Round(msgspec.Struct, frozen=True, kw_only=True):
-    """What one round measured: the machine's limits, then the time of a batch in each block.
-
-    Speeds in GFLOP/s and GB/s (10^9), a copied byte counted as one read and one written. On a GPU `sgemm_*` are the
-    GPU's matrix products in the engine's precision. `compiled_ms` is of the baseline behind torch.compile,
-    `together_ms` of a step of each of several runs at once.
-    """
-
-    sgemm_square: float
-    sgemm_network: float
-    copy: float
-    training_ms: float
-    evaluation_ms: float
-    baseline_ms: float | None = None
-    compiled_ms: float | None = None
-    together_ms: float | None = None
-
-    @property
-    def sgemm(self) -> float:
-        """Peak sgemm: the better of the two shapes."""
-        return max(self.sgemm_square, self.sgemm_network)
-
-
-class Work(msgspec.Struct, frozen=True):
-    """What one batch takes: images, FLOP of matrix products and convolutions, and bytes moved by the update."""
-
-    images: int
-    flop: int
-    bytes: int
-
-    def floor_ms(self, limits: Round) -> float:
-        """The time of a batch if products ran at peak sgemm, the update at copy speed, and nothing else were done."""
-        return self.flop / limits.sgemm / 1e6 + self.bytes / limits.copy / 1e6
-
-
-class Speed(msgspec.Struct, frozen=True, kw_only=True):
-    """How fast batches of `work` go: a training step, or an evaluation batch.
-
-    Attributes:
-        ms: time of a batch.
-        images_per_second, gflops: of the same blocks; FLOP as `benchmarks.recipe.cost` counts them.
-        of_sgemm: gflops over the machine's peak sgemm of the same round.
-        floor_ms: `Work.floor_ms` with the limits of each round.
-        of_floor: floor over time; 1 would be as fast as the floor model allows.
-    """
-
-    work: Work
-    ms: Spread
-    images_per_second: Spread
-    gflops: Spread
-    of_sgemm: Spread
-    floor_ms: Spread
-    of_floor: Spread
-
-
-class Together(msgspec.Struct, frozen=True, kw_only=True):
-    """How fast several runs train at once, a process each.
-
-    Attributes:
-        runs, threads: how many, and CPU threads of each.
-        taking_turns: why their kernels do not overlap on the GPU; None if they do, and on a CPU.
-        ms: time in which each of them makes a step.
-        images_per_second: of all of them.
-        gain: the same over that of one run alone, round by round; below 1 they had better run one after another.
-    """
-
-    runs: int
-    threads: int
-    taking_turns: str | None
-    ms: Spread
-    images_per_second: Spread
-    gain: Spread
-
-
-class FullRun(msgspec.Struct, frozen=True):
-    """Time of a whole run of the recipe, extrapolated from the medians: without preparing data and storing states."""
-
-    training_seconds: float
-    evaluation_seconds: float
-    total_seconds: float
-
-
-class BenchResult(msgspec.Struct, frozen=True, kw_only=True):
-    """All that `bench` measured, and from what.
-
-    Attributes:
-        data: what the engine was fed with.
-        sgemm_threads: of NumPy's OpenBLAS, with which sgemm was measured; the copy used the engine's threads.
-        open_seconds, warm_up_seconds: before the first timed block, compilation included (numba keeps its code from
-            one process to the next, so the first run on a machine takes longer).
-        peak_memory_mib: of this process after warming up, without a data set and before the limits were measured.
-        sgemm_square, sgemm_network, copy: the machine's limits, see `Round`.
-        baseline: the framework used as its layers come, with `speedup` = its time over the engine's, round by round.
-        compiled, compiled_speedup: the same network behind torch.compile, where the engine is torch and compiles.
-        device_memory_mib: peak of what the engine had of the GPU's memory, None on a CPU.
-        together: several runs at once, if they were asked for.
-    """
-
-    benchmark: str
-    scoring: bool
-    engine: dict[str, Any]
-    threads: int
-    sgemm_threads: int
-    data: str
-    repeats: int
-    steps: int
-    cost: Cost
-    open_seconds: float
-    warm_up_seconds: float
-    peak_memory_mib: float
-    sgemm_square: Spread
-    sgemm_network: Spread
-    copy: Spread
-    training: Speed
-    evaluation: Speed
-    baseline: Speed | None
-    speedup: Spread | None
-    full_run: FullRun
-    rounds: list[Round]
-    compiled: Speed | None = None
-    compiled_speedup: Spread | None = None
-    device_memory_mib: float | None = None
-    together: Together | None = None
 
 
 def bench(
@@ -335,78 +174,6 @@ def _figures(recipe: Recipe, rounds: Sequence[Round]) -> dict[str, Any]:
     }
 
 
-class _Limits(Protocol):
-    """What is measured in every round beside the engine."""
-
-    def measure(self) -> tuple[float, float, float]:
-        """Speed of square products and of the dense layers' products, GFLOP/s, and of copying, GB/s."""
-
-
-class _Machine:
-    """What this machine can do, measured with NumPy on the CPU."""
-
-    def __init__(self, recipe: Recipe, threads: int) -> None:
-        self._generator = np.random.Generator(np.random.PCG64(SEED))
-        self._square = [(self._matrix(SQUARE, SQUARE), self._matrix(SQUARE, SQUARE))]
-        self._network = self._dense_products(recipe_shapes(recipe), recipe.train.batch_size)
-        self._pool = ThreadPoolExecutor(threads)
-        self._source = np.array_split(np.ones(COPY_BYTES // 4, np.float32), threads)
-        self._target = [np.zeros_like(part) for part in self._source]
-
-    def measure(self) -> tuple[float, float, float]:
-        """Speed of square sgemm and of the dense layers' sgemm, GFLOP/s, and of copying, GB/s."""
-        time.sleep(REST_SECONDS)
-        square, network = _gflops(self._square), _gflops(self._network)
-        time.sleep(REST_SECONDS)
-        return square, network, 2 * COPY_BYTES / _best_seconds(self._copy) / 1e9
-
-    def _matrix(self, rows: int, columns: int) -> NDArray[Any]:
-        return self._generator.standard_normal((rows, columns), np.float32)
-
-    def _dense_products(self, shapes: Sequence[LayerShape], batch_size: int) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-        """The matrix products of a training step in the fully connected layers, as pairs of factors."""
-        return [(self._matrix(m, k), self._matrix(k, n)) for m, k, n in _dense_shapes(shapes, batch_size)]
-
-    def _copy(self) -> None:
-        for _ in self._pool.map(np.copyto, self._target, self._source):
-            pass
-
-
-def _dense_shapes(shapes: Sequence[LayerShape], batch_size: int) -> list[tuple[int, int, int]]:
-    """The matrix products of a training step in the fully connected layers: rows, inner size and columns of each."""
-    products = []
-    for position, shape in enumerate(shapes):
-        if isinstance(shape.layer, Dense):
-            units = shape.layer.units
-            products += [(batch_size, shape.fan_in, units), (units, batch_size, shape.fan_in)]
-            products += [(batch_size, units, shape.fan_in)] if position else []
-    return products
-
-
-def _gflops(products: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> float:
-    seconds = 0.0
-    for left, right in products:
-        out = np.empty((left.shape[0], right.shape[1]), np.float32)
-        seconds += _best_seconds(functools.partial(np.matmul, left, right, out=out))
-    return sum(2 * left.size * right.shape[1] for left, right in products) / seconds / 1e9
-
-
-def _best_seconds(call: Callable[[], object]) -> float:
-    return min(_seconds(call) for _ in range(ATTEMPTS))
-
-
-def _rested_ms(call: Callable[[], object]) -> float:
-    """Milliseconds of a call, after the threads of whatever ran before have come to rest."""
-    time.sleep(REST_SECONDS)
-    return _seconds(call) * 1e3
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
-
-
 def _speed(work: Work, times: Sequence[float], rounds: Sequence[Round]) -> Speed:
     """`times` are the milliseconds of a batch in each round."""
     gflops = [work.flop / ms / 1e6 for ms in times]
@@ -439,73 +206,3 @@ def _full_run(counted: Cost, training: Speed, evaluation: Speed) -> FullRun:
     training_seconds = counted.training_steps * training.ms.median / 1e3
     evaluation_seconds = counted.evaluation_images / evaluation.work.images * evaluation.ms.median / 1e3
     return FullRun(training_seconds, evaluation_seconds, training_seconds + evaluation_seconds)
-
-
-def to_text(result: BenchResult) -> str:
-    """The result as a table and a few lines."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from benchmarks.run.display import duration
-
-    columns = {
-        "training": result.training,
-        "evaluation": result.evaluation,
-        "plain training": result.baseline,
-        "plain, torch.compile": result.compiled,
-    }
-    speeds = {name: speed for name, speed in columns.items() if speed is not None}
-    table = Table("median (min to max)", *(f"{name}\na batch of {speed.work.images}" for name, speed in speeds.items()))
-    for label, attribute, form in (
-        ("ms a batch", "ms", ".2f"),
-        ("images/s", "images_per_second", ",.0f"),
-        ("GFLOP/s", "gflops", ".1f"),
-        ("of peak sgemm", "of_sgemm", ".1%"),
-        ("floor, ms", "floor_ms", ".2f"),
-        ("of the floor's speed", "of_floor", ".1%"),
-    ):
-        table.add_row(label, *(_text(getattr(speed, attribute), form) for speed in speeds.values()))
-    other = f" ({result.sgemm_threads} threads, the engine {result.threads})" * (result.sgemm_threads != result.threads)
-    run, total = result.full_run, duration(result.full_run.total_seconds)
-    lines: list[str | Table] = [
-        f"{result.benchmark}: {result.repeats} rounds of {result.steps} training steps, on {result.data}",
-        f"{result.engine['name']} on {result.engine['device_name']}, {result.threads} threads,"
-        f" {result.engine['precision']}",
-        table,
-        f"sgemm {SQUARE} x {SQUARE}: {_text(result.sgemm_square, '.1f')} GFLOP/s{other}",
-        f"sgemm at the dense layers' shapes: {_text(result.sgemm_network, '.1f')} GFLOP/s{other}",
-        f"copy: {_text(result.copy, '.1f')} GB/s read and written",
-        f"peak memory {result.peak_memory_mib:,.0f} MiB without a data set; opened in {result.open_seconds:.1f} s,"
-        f" first steps and evaluation {result.warm_up_seconds:.1f} s with compilation",
-        f"a whole run by these medians: {total} (training {duration(run.training_seconds)},"
-        f" evaluation {duration(run.evaluation_seconds)})",
-    ]
-    if result.device_memory_mib is not None:
-        lines.append(f"peak memory on the GPU {result.device_memory_mib:,.0f} MiB; its own products and copies above")
-    for plain, times in (
-        ("plain layers and operators", result.speedup),
-        ("with torch.compile", result.compiled_speedup),
-    ):
-        if times is not None:
-            lines.append(f"{plain} take {_text(times, '.2f')} times as long as the engine")
-    if result.together is not None:
-        lines += _together_lines(result.together)
-    buffer = io.StringIO()
-    console = Console(file=buffer, width=120, highlight=False, markup=False)
-    for line in lines:
-        console.print(line, soft_wrap=True)
-    return buffer.getvalue()
-
-
-def _together_lines(together: Together) -> list[str]:
-    lines = [
-        f"{together.runs} runs at once, {together.threads} threads each: {_text(together.images_per_second, ',.0f')}"
-        f" images/s together, {_text(together.gain, '.2f')} times those of one alone"
-    ]
-    if together.taking_turns is not None:
-        lines.append(f"they take turns on the GPU: {together.taking_turns}")
-    return lines
-
-
-def _text(spread: Spread, form: str) -> str:
-    return f"{spread.median:{form}} ({spread.min:{form}} to {spread.max:{form}})"

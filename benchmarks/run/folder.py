@@ -38,65 +38,14 @@ import numpy as np
 from benchmarks.errors import RunError
 from benchmarks.run.protocol import Progress
 from benchmarks.run.seals import SealError, check_archive, open_arrays, open_json, seal_arrays, seal_json, sha256
+from benchmarks.run.state import FORMAT, UNSEALED, Checkpoint, Manifest, SittingLog, _Sittings
 from results.errors import RegistryError, StorageError
 from results.files import write_atomically
 from results.record import Record, declared_epoch, from_bytes, seal_problems, to_bytes
 from results.record.canonical import digest
 from results.registry import file_content
 
-FORMAT = 2  # of run.json and checkpoint.npz; raise it when an older folder cannot be continued
-UNSEALED = 1  # the format of the time before seals
 NEWEST, PREVIOUS = "checkpoint.npz", "checkpoint-previous.npz"
-
-
-class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a run is. `overrides` is {"train.epochs": "--epochs"}; `data` the digest of each split.
-
-    `precision` and `compile` are those of `benchmarks.engine.open_engine`, the latter as it was decided: "on" or "off".
-    """
-
-    format: int = FORMAT
-    benchmark: str
-    settings: dict[str, Any]
-    overrides: dict[str, str]
-    seed: int
-    engine: str
-    device: str
-    threads: int
-    data: dict[str, str]
-    precision: str = "float32"
-    compile: str = "off"
-
-
-class SittingLog(msgspec.Struct, kw_only=True):
-    """One uninterrupted stretch of the run, as in the record; what is None was not written down by earlier versions."""
-
-    commit: str | None
-    dirty: bool
-    diff_sha256: str | None
-    first_epoch: int
-    last_epoch: int
-    seconds: float
-    started: str
-    engine: dict[str, Any] | None = None
-    code_sha256: str | None = None
-    machine: dict[str, Any] | None = None
-
-
-class _Sittings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """sittings.json: the digest of the run's run.json, and all sittings of the run."""
-
-    run: str
-    sittings: list[SittingLog]
-
-
-class Checkpoint(msgspec.Struct, kw_only=True):
-    """Where a run stands: engine state, progress, the sittings so far and the peak memory of them all in MiB."""
-
-    engine: dict[str, np.ndarray]
-    progress: Progress
-    sittings: list[SittingLog]
-    peak_memory_mib: float
 
 
 class RunFolder:

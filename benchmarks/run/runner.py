@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,22 +17,23 @@ import numpy as np
 from benchmarks.engine import Engine, compile_option, open_engine
 from benchmarks.engine.publication import publishable
 from benchmarks.errors import RunError
-from benchmarks.machine.facts import cpu_model, memory_mib, peak_memory_mib, usable_cores
+from benchmarks.machine.facts import peak_memory_mib, usable_cores
 from benchmarks.recipe import CLASSES, Recipe, recipe_from_settings
 from benchmarks.recipe.settings import flatten, full_settings, setting_text
-from benchmarks.run.folder import Checkpoint, Manifest, RunFolder, SittingLog, read_sealed_record, weights_digest
+from benchmarks.run.data import digests, load_data, other_data
+from benchmarks.run.folder import RunFolder, read_sealed_record, weights_digest
 from benchmarks.run.protocol import DivergenceError, Progress, evaluate, train
-from benchmarks.run.provenance import Code, changed_files, check_unchanged, code_at_start
+from benchmarks.run.provenance import changed_files, check_unchanged, code_at_start
 from benchmarks.run.published_curve import CurveComparison, compare_curves, published_curve
+from benchmarks.run.sittings import _as_json, _changes, _new_sitting
+from benchmarks.run.state import Checkpoint, Manifest, SittingLog
 from benchmarks.run.tensorboard_log import TensorBoardLog
 from benchmarks.verdict import judge_run
 from benchmarks.version import harness_version
-from data_prep import Dataset, Split, load, variants
-from data_prep.memorization import memorized
+from data_prep import Dataset, Split
 from results import record as schema
 from results.errors import StorageError
 from results.record import Record, checks
-from results.record.canonical import leaves
 from results.registry import add as add_to_registry
 from results.registry import registered_path
 from results.registry import write as write_to_registry
@@ -199,51 +199,6 @@ def load_recorded_weights(folder: RunFolder, record: Record, epoch: int) -> dict
             f" found {found}"
         )
     return parameters
-
-
-def load_data(recipe: Recipe, root: Path, seed: int) -> Dataset:
-    """The recipe's data; what of them is drawn at random is a function of the run's seed."""
-    settings = recipe.data
-    data = load(
-        settings.dataset,
-        root,
-        settings.preprocessing,
-        settings.train_images,
-        settings.valid_images,
-        split_seed=seed if settings.split == "random" else None,
-        subset=settings.subset,
-    )
-    return memorized(data, settings.labels, settings.inputs, seed)
-
-
-def digests(data: Dataset) -> dict[str, str]:
-    """The digest of each split."""
-    return {split.name: split.digest for split in (data.train, data.valid, data.test)}
-
-
-def is_computed_on_the_machine(recipe: Recipe) -> bool:
-    """Whether the recipe's preprocessing is computed in floating point when the data are prepared.
-
-    Its last bits, and so the digests, may be others on another machine. All other data have the same bits everywhere.
-    """
-    return recipe.data.preprocessing.partition(",")[0] in variants(recipe.data.dataset)
-
-
-def other_data(recipe: Recipe, seed: int, expected: Mapping[str, str], found: Mapping[str, str]) -> str:
-    """That the data have other digests than expected, why that may be, and what mends it."""
-    changes = "".join(f" --set {shlex.quote(f'{d.key}={setting_text(d.value)}')}" for d in recipe.differences)
-    anew = f"`python cli.py reproduce {recipe.id} --seed {seed}{changes}`"
-    splits = [name for name in expected if expected[name] != found[name]]
-    differing = ", ".join(f"{name} {found[name][:16]}, not {expected[name][:16]}" for name in splits)
-    dataset, preprocessing = recipe.data.dataset, recipe.data.preprocessing
-    if is_computed_on_the_machine(recipe):
-        return (
-            f"found digests {differing}; {preprocessing} was computed by another machine or version, with other last"
-            f" bits, and to train on with them would be another run: copy {dataset}-{preprocessing}.h5 from where the"
-            f" run began and name its folder with --data, or begin anew: {anew};"
-            " `evaluate` accepts them"
-        )
-    return f"found digests {differing}: name the folder of its data with --data, or `python cli.py prepare {dataset}`"
 
 
 def _threads(folder: RunFolder, allow_change: bool) -> int:
@@ -520,45 +475,6 @@ class _Run:
         if self.recipe.protocol.evaluates_training and split is not self.data.valid:
             facts["class_images"] = np.bincount(split.labels, minlength=CLASSES).tolist()
         return facts
-
-
-def _new_sitting(first_epoch: int, engine: dict[str, object], code: Code) -> SittingLog:
-    return SittingLog(
-        commit=code.commit,
-        dirty=code.dirty,
-        diff_sha256=code.diff_sha256,
-        first_epoch=first_epoch,
-        last_epoch=first_epoch - 1,
-        seconds=0.0,
-        started=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        engine=_as_json(engine),
-        code_sha256=code.computing_sha256,
-        machine={"processor": cpu_model(), "cores": usable_cores(), "memory_mib": memory_mib()},
-    )
-
-
-def _as_json(engine: dict[str, object]) -> dict[str, Any]:
-    """An engine's description as it is read back."""
-    as_json: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(engine))
-    return as_json
-
-
-def _changes(before: SittingLog, engine: dict[str, Any], code: Code) -> list[str]:
-    """What would compute a run otherwise than its last sitting did, in words; what that did not say is not compared."""
-    changed = []
-    if before.code_sha256 is None:
-        if (before.commit, before.diff_sha256) != (code.commit, code.diff_sha256):
-            changed.append(f"code (commit {(before.commit or 'unknown')[:12]}, here {(code.commit or 'unknown')[:12]})")
-    elif before.code_sha256 != code.computing_sha256:
-        changed.append(f"code (SHA-256 {before.code_sha256[:12]}, here {code.computing_sha256[:12]})")
-    if before.engine is None:
-        return changed
-    here, there = (dict(leaves(description)) for description in (engine, before.engine))
-    return changed + [
-        f"{field} ({there.get(field, 'absent')}, here {here.get(field, 'absent')})"
-        for field in sorted(here.keys() | there.keys())
-        if here.get(field) != there.get(field)
-    ]
 
 
 def _rows(progress: Progress) -> list[dict[str, Any]]:

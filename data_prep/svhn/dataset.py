@@ -27,10 +27,11 @@ from data_prep.progress import Progress, bar
 from data_prep.storage import store
 from data_prep.storage.lazy import LazyImages
 from data_prep.storage.preparation import check_counts, check_statistics, prepare_once
+from data_prep.svhn.chunks import Chunk, chunk_of, in_order, ranges
 from data_prep.svhn.normalized import VARIANTS, Published, Torch7Lcn, Variant, channel_statistics
 from data_prep.svhn.release import OFFICIAL, Release, blocks, fetched, imported, upright
 from data_prep.svhn.split import Rows, first_of_class_split, pylearn2_split, train_digits
-from data_prep.svhn.store import IMAGE_SHAPE, IMAGE_VALUES, Chunk, Plan, chunk_of, construction, in_order, ranges
+from data_prep.svhn.store import IMAGE_SHAPE, IMAGE_VALUES, Plan, construction
 from data_prep.types import Dataset, Prepared, Split
 
 Pixels = NDArray[np.uint8]

@@ -19,9 +19,10 @@ from data_prep.fetch.download import Artifact
 from data_prep.fetch.sources import from_mirrors
 from data_prep.progress import Progress
 from data_prep.storage.files import need_space
+from data_prep.svhn.chunks import Chunk, chunk_of, ranges
 from data_prep.svhn.matlab import Variable, variables
 from data_prep.svhn.normalized import measure_channels
-from data_prep.svhn.store import IMAGE_SHAPE, IMAGE_VALUES, Chunk, Plan, chunk_of, ranges
+from data_prep.svhn.store import IMAGE_SHAPE, IMAGE_VALUES, Plan
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.uint8]

@@ -17,88 +17,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import tables
 from numpy.typing import NDArray
 
-from data_prep.cores import usable_cores
 from data_prep.errors import StorageError
 from data_prep.progress import Progress, bar
 from data_prep.storage import store
 from data_prep.storage.files import explained, need_space, put_in_place, replacing
+from data_prep.svhn import chunks
+from data_prep.svhn.chunks import Chunk, in_order, ranges
 
 IMAGE_SHAPE = (3, 32, 32)
 IMAGE_VALUES = 3 * 32 * 32
-# Images in a chunk: 6 MB as bytes and 25 MB as float32, so that some of them in work at once are far from 1 GB.
-CHUNK = 2000
-# More than this many chunks in work at once would need too much memory.
-_MOST_THREADS = 16
 _SUPERBLOCK = 96  # bytes with which HDF5 begins
 _CONSISTENCY_FLAGS = 20  # the one of them that says whether a program is writing
 _MOST_STRUCTURE = 1 << 20  # far more than HDF5 puts behind the arrays
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Images that are stored together, ready to be written.
-
-    Attributes:
-        images: (n, 3, 32, 32), C-contiguous.
-        digest: SHA-256 of them, in hexadecimal.
-        measured: what was found out about them, for the statistics of the file.
-    """
-
-    images: NDArray[Any]
-    digest: str
-    measured: list[float]
-
-
-def chunk_of(images: NDArray[Any], measured: list[float]) -> Chunk:
-    """A chunk of C-contiguous images."""
-    return Chunk(images, hashlib.sha256(images.reshape(-1).view(np.uint8).data).hexdigest(), measured)
-
-
-def ranges(files: Sequence[int]) -> list[range]:
-    """The images of each chunk, given how many images each file has: no chunk has images of two files."""
-    found, start = [], 0
-    for count in files:
-        end = start + count
-        found += [range(first, min(first + CHUNK, end)) for first in range(start, end, CHUNK)]
-        start = end
-    return found
-
-
-def threads() -> int:
-    """How many chunks to work on at once: one for each core that this process may use."""
-    return min(usable_cores(), _MOST_THREADS)
-
-
-def in_order(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """`work` done to each item in parallel threads, few of them ahead of their turn, so that memory is bounded."""
-    count = threads()
-    with ThreadPoolExecutor(count) as pool:
-        waiting: deque[Future[Result]] = deque()
-        try:
-            for item in items:
-                waiting.append(pool.submit(work, item))
-                if len(waiting) > count + 1:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 @dataclass(frozen=True)
@@ -154,7 +94,7 @@ class Plan:
             "dataset": self.dataset,
             "variant": self.variant,
             "files": list(self.files),
-            "chunk": CHUNK,
+            "chunk": chunks.CHUNK,
             "dtype": self.dtype,
             "settings": dict(self.settings),
             "created_by": self.created_by,
@@ -312,7 +252,7 @@ def _digest(plan: Plan, finished: Sequence[Mapping[str, Any]], labels: NDArray[n
 
     That of the chunks, so that after an interruption the images written before need not all be read again for it.
     """
-    digest = hashlib.sha256(f"{plan.dtype} {plan.count} {CHUNK}\n".encode())
+    digest = hashlib.sha256(f"{plan.dtype} {plan.count} {chunks.CHUNK}\n".encode())
     for entry in finished:
         digest.update(bytes.fromhex(entry["sha256"]))
     digest.update(labels.tobytes())

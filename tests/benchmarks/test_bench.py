@@ -31,9 +31,9 @@ def recipe(architecture: str = "2x32FC-10FC", weights: str = "stochastic"):
 def _small_limits():
     """How fast this machine is does not matter here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("benchmarks.bench.measure.COPY_BYTES", 10**6)
-        patch.setattr("benchmarks.bench.measure.SQUARE", 64)
-        patch.setattr("benchmarks.bench.measure.REST_SECONDS", 0)
+        patch.setattr("benchmarks.bench.limits.COPY_BYTES", 10**6)
+        patch.setattr("benchmarks.bench.limits.SQUARE", 64)
+        patch.setattr("benchmarks.bench.limits.REST_SECONDS", 0)
         yield
 
 

@@ -19,7 +19,7 @@ from command_server import CommandServer, folders
 
 from benchmarks.errors import RecipeError
 from benchmarks.recipe import load_recipe
-from benchmarks.run.runner import load_data
+from benchmarks.run.data import load_data
 from benchmarks.verdict import judge_run, target_of
 from results.record import Record
 from results.registry import read

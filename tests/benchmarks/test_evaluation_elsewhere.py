@@ -18,7 +18,8 @@ from benchmarks.machine.facts import usable_cores
 from benchmarks.recipe import load_recipe
 from benchmarks.run import evaluation, runner
 from benchmarks.run import folder as run_folder
-from benchmarks.run.evaluation import Asked, Evaluated, accepted_images, evaluate_published, evaluate_run
+from benchmarks.run.evaluated import Evaluated, accepted_images
+from benchmarks.run.evaluation import Asked, evaluate_published, evaluate_run
 from benchmarks.run.folder import RunFolder
 from data_prep import load
 

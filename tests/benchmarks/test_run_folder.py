@@ -23,9 +23,10 @@ import pytest
 
 from benchmarks.errors import RunError
 from benchmarks.run import folder as run_folder
-from benchmarks.run.folder import Checkpoint, Manifest, RunFolder, SittingLog, find_run
+from benchmarks.run.folder import RunFolder, find_run
 from benchmarks.run.protocol import Progress
 from benchmarks.run.seals import open_json, seal_json
+from benchmarks.run.state import Checkpoint, Manifest, SittingLog
 from results.record import Record, columns, from_bytes, seal, to_bytes
 
 (OLD_RECORD,) = (Path(__file__).parents[2] / "results" / "runs" / "chawla-mlp-mnist-float").glob(

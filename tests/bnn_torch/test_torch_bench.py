@@ -23,7 +23,7 @@ def recipe(benchmark: str = "binaryconnect-mnist", architecture: str = "4C3-MP2-
 def _small_limits(monkeypatch):
     """How fast this machine is does not matter here."""
     for name, value in (("COPY_BYTES", 10**6), ("SQUARE", 64), ("REST_SECONDS", 0)):
-        monkeypatch.setattr(f"benchmarks.bench.measure.{name}", value)
+        monkeypatch.setattr(f"benchmarks.bench.limits.{name}", value)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])

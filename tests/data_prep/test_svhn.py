@@ -29,8 +29,8 @@ from data_prep import DamagedDataError, DataError, MissingDataError, Silent, Sto
 from data_prep.contact_sheet import contact_sheet
 from data_prep.memorization import memorized
 from data_prep.storage import store
+from data_prep.svhn import chunks as svhn_chunks
 from data_prep.svhn import dataset as svhn
-from data_prep.svhn import store as svhn_store
 from data_prep.svhn.normalized import VARIANTS, GcnLcn, GcnLcnRed, Torch7Lcn
 from data_prep.svhn.release import OFFICIAL, MatFile, Release
 from data_prep.svhn.split import first_of_class_split, pylearn2_split
@@ -44,12 +44,12 @@ import os, resource, sys
 from pathlib import Path
 sys.path.insert(0, "tests/data_prep")
 import h5py, tables, scipy.ndimage
-from data_prep.svhn import dataset as svhn, store as svhn_store
+from data_prep.svhn import chunks as svhn_chunks, dataset as svhn, store as svhn_store
 from data_prep import Silent, DataError
 from svhn_files import release_of
 
 folder, root, variant, limit = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-svhn_store.CHUNK = 20
+svhn_chunks.CHUNK = 20
 release = release_of(folder, (230, 320, 110), (3, 2))
 
 class Limited(Silent):
@@ -84,7 +84,7 @@ def release(folder) -> Release:
 def small_chunks():
     """So that small files have many chunks; no image belongs to a chunk of another size."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(svhn_store, "CHUNK", 20)
+        patch.setattr(svhn_chunks, "CHUNK", 20)
         yield
 
 
@@ -485,7 +485,7 @@ def test_an_interruption_costs_no_finished_chunk(tmp_path, root, folder, release
     assert len(journal) == 1 + min(after + 1, 34)
     done = counting(monkeypatch)
     prepare(tmp_path, folder, release, "gcn_lcn_red")
-    assert sorted(done, key=lambda rows: rows.start) == svhn_store.ranges(SIZES)[len(journal) - 1 :]
+    assert sorted(done, key=lambda rows: rows.start) == svhn_chunks.ranges(SIZES)[len(journal) - 1 :]
     assert contents(tmp_path) == {name: contents(root)[name] for name in ("svhn.h5", "svhn-gcn_lcn_red.h5")}
 
 
@@ -798,18 +798,18 @@ def test_work_in_threads_comes_out_in_order(count):
             yield number
 
     found = []
-    for number, result in enumerate(svhn_store.in_order(lambda item: item * item, items())):
+    for number, result in enumerate(svhn_chunks.in_order(lambda item: item * item, items())):
         found.append(result)
-        assert len(taken) <= number + svhn_store.threads() + 2  # so that memory is bounded
+        assert len(taken) <= number + svhn_chunks.threads() + 2  # so that memory is bounded
     assert found == [number * number for number in range(count)]
 
 
 def test_a_failure_in_a_thread_is_a_failure():
     with pytest.raises(ZeroDivisionError):
-        list(svhn_store.in_order(lambda item: 1 // item, [3, 2, 1, 0, 1]))
+        list(svhn_chunks.in_order(lambda item: 1 // item, [3, 2, 1, 0, 1]))
 
 
 def test_chunks_are_all_images_and_of_one_file_each():
-    assert svhn_store.ranges([50, 20, 5]) == [
+    assert svhn_chunks.ranges([50, 20, 5]) == [
         range(20), range(20, 40), range(40, 50), range(50, 70), range(70, 75)
     ]  # fmt: skip
