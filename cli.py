@@ -141,8 +141,8 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
 def cli(ctx: click.Context) -> None:
     """Do binary-neural-network papers reproduce?
 
-    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not reproduced and 4 inconclusive (with --fail-on), 7 registry
-    invalid, 130 interrupted.
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not reproduced and 4 inconclusive (check, or with
+    --fail-on), 6 nothing was measured (check), 7 registry invalid, 130 interrupted.
     """
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         ctx.color = False

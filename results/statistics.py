@@ -53,8 +53,9 @@ def margin(
 ) -> float:
     """How far (percentage points) an expected error may lie from a claim in percent that it reproduces.
 
-    So many binomial standard errors of the claim. With independent errors a run's standard deviation is 1 / sqrt(2) of
-    that standard error, and two of them are two standard deviations of the difference of two single runs.
+    So many binomial standard errors of the claim. With independent errors a run's standard deviation over seeds is
+    about 1 / sqrt(2) of that standard error (arXiv 2304.01910), so that two of them are two standard deviations of the
+    difference of two single runs.
 
     Args:
         deviation: of `runs` runs, where the paper gives it: the margin is then no less than its mean's uncertainty.
