@@ -17,7 +17,7 @@ from benchmarks.start import INTERRUPTED
 from commands.options import FAIL_ON
 from commands.output import echo, note, print_json, warn
 from commands.registry import records_of
-from commands.running import end_as_by_ctrl_c
+from commands.running import end_all_as_by_ctrl_c
 
 if TYPE_CHECKING:
     from benchmarks.queue.job import Job
@@ -43,7 +43,7 @@ class GroupRun(NamedTuple):
 
 def carry_out_group(run: GroupRun, size: int, fail_on: tuple[str, ...]) -> int:
     """Register, or extend, the group; run what is missing; say after each run where it stands. The exit code."""
-    end_as_by_ctrl_c(signal.SIGTERM)
+    end_all_as_by_ctrl_c()
     group = _registered(run, size)
     verdict, code = _judged(run, group), 0
     for seed in group.seeds:

@@ -77,11 +77,16 @@ def end_as_by_ctrl_c(*signals: signal.Signals) -> None:
         signal.signal(one, signal.default_int_handler)
 
 
+def end_all_as_by_ctrl_c() -> None:
+    """Of a command that carries out others: so too when its terminal is closed, unless that is ignored, as by nohup."""
+    end_as_by_ctrl_c(signal.SIGTERM, *([] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]))
+
+
 def carry_out_all(jobs: Mapping[str, Job], at_once: int, device: str, as_json: bool) -> int:
     """Carry out jobs, each with the name that its lines get, so many at a time; --json prints a list. The exit code."""
     from benchmarks.queue import side_by_side
 
-    end_as_by_ctrl_c(signal.SIGTERM, *([] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]))
+    end_all_as_by_ctrl_c()
     commands = {name: job.to_arguments() for name, job in jobs.items()}
     ended = side_by_side.carry_out(commands, at_once, device, capture=as_json)
     if as_json:

@@ -6,7 +6,8 @@ from typing import Literal
 
 import msgspec
 
-from benchmarks.recipe.settings import Positive
+from benchmarks.recipe.settings import Count, Positive
+from results.statistics import margin
 
 
 class Paper(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -31,7 +32,9 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     `provenance` is "read" in the place named, "mem" where that could not be checked, "2nd" if seen only in a secondary
     source. `margin_standard_errors` times the binomial standard error of the target on the test set is the margin
-    within which a run reproduces it. `validation_errors` are those of the run whose error this is.
+    within which a run reproduces it; `note` gives the reason for another number than two. `standard_deviation`
+    (percent) is that of the `runs` whose mean the target is, where the paper gives it. `validation_errors` are those of
+    the run whose error this is.
     """
 
     test_error: str
@@ -39,6 +42,8 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     provenance: Literal["read", "mem", "2nd"]
     note: str = ""
     margin_standard_errors: Positive = 2.0
+    standard_deviation: Positive | None = None
+    runs: Count = 1
     validation_errors: PublishedErrors | None = None
 
     @property
@@ -50,6 +55,10 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def decimals(self) -> int:
         """Decimal places that the paper prints."""
         return len(self.test_error.partition(".")[2])
+
+    def margin(self, images: int) -> float:
+        """The margin in percentage points on a test set of so many images (`results.statistics.margin`)."""
+        return margin(self.percent, images, self.margin_standard_errors, self.standard_deviation, self.runs)
 
     @property
     def mark(self) -> str:

@@ -292,7 +292,7 @@ def _error(run: Run) -> float | None:
 def _margin(target: Target, runs: Sequence[Run]) -> float:
     results = runs[0].results
     assert results is not None
-    return statistics.margin(target.percent, results.counted.test_images, target.margin_standard_errors)
+    return target.margin(results.counted.test_images)
 
 
 def _decimals(target: Target | None, runs: Sequence[Run]) -> int:

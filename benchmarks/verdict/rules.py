@@ -13,7 +13,6 @@ from benchmarks.recipe.versions import current, versions
 from results.entries import Run
 from results.record import Counted, Record
 from results.statistics import binomial_standard_error
-from results.statistics import margin as margin_of
 
 RULE = 1  # goes up when the rule changes, so that a verdict that somebody quoted can be told from today's
 
@@ -61,7 +60,7 @@ def judge_run(record: Run, target: Target | None) -> Verdict:
 
 def _compare(target: Target, measured: Counted) -> tuple[Word, float, str]:
     places = target.decimals + 1
-    margin = margin_of(target.percent, measured.test_images, target.margin_standard_errors)
+    margin = target.margin(measured.test_images)
     difference = measured.test_error - target.percent
     word: Word = "reproduced"
     if abs(difference) > margin:

@@ -45,6 +45,8 @@ def test_margin_is_two_binomial_standard_errors_of_the_target():
     assert verdict.rule == RULE
     own = msgspec.structs.replace(TARGET, margin_standard_errors=3.0)
     assert judge_run(with_errors(115), own).margin == pytest.approx(1.5 * verdict.margin)
+    noisy = msgspec.structs.replace(TARGET, standard_deviation=0.4, runs=4)  # as the paper gives it
+    assert judge_run(with_errors(115), noisy).margin == pytest.approx(2.6 * 0.4 / 2)
 
 
 @pytest.mark.parametrize(
