@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from benchmarks.hints import as_typed
 from benchmarks.recipe import load_recipe, summaries
 from commands.options import json_option, registry_option
 from commands.output import echo, print_json, warn
@@ -47,7 +48,7 @@ def command(ctx: click.Context, benchmarks: tuple[str, ...], registry: Path, as_
         here = cpu_model() if benchmarks else ""
         for verdict in verdicts:
             for line in lines(verdict, here) if benchmarks else brief(verdict):
-                echo(line)
+                echo(as_typed(line))
         if not benchmarks:
-            echo("`python cli.py check ID` shows every number" if verdicts else "nothing was measured yet")
+            echo(as_typed("`python cli.py check ID` shows every number") if verdicts else "nothing was measured yet")
     sys.exit(code)

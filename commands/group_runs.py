@@ -12,6 +12,7 @@ import msgspec
 
 from benchmarks.engine import Choice
 from benchmarks.errors import RecipeError, RunError
+from benchmarks.hints import as_typed
 from benchmarks.recipe import Recipe
 from benchmarks.start import INTERRUPTED
 from commands.options import FAIL_ON
@@ -58,6 +59,16 @@ def carry_out_group(run: GroupRun, size: int, fail_on: tuple[str, ...]) -> int:
             break
     _say(verdict, run.as_json, only_summary=False)
     return code or (FAIL_ON[verdict.word] if verdict.word in fail_on else 0)
+
+
+def note_launch(recipe: Recipe, registry: Path, seed: int, engine: str, precision: str) -> None:
+    """Write down that a run begins, if its seed is registered: whichever command began it, it is of the group."""
+    from results import registered
+
+    for group in registered.read(registry, recipe.id):
+        what = (group.key.digest, group.key.engine, group.key.precision)
+        if what == (recipe.digest, engine, precision) and seed in group.seeds:
+            registered.launched(registry, group, seed)
 
 
 def _registered(run: GroupRun, size: int) -> Registration:
@@ -130,15 +141,16 @@ def _carry_out_seed(run: GroupRun, group: Registration, seed: int) -> int:
     from benchmarks.queue.job import NewRun
     from results import registered
 
-    job: Job | None = None
-    for folder in _begun(run, group, seed):
-        job = _going_on(run, folder)
-        break
-    job = job or NewRun(
-        benchmark=run.recipe.id, seed=seed, engine=run.choice.engine, device=run.choice.device,
-        precision=run.precision, **run.options, **run.folders,
-    )  # fmt: skip
-    registered.launched(run.registry, group, seed)
+    begun = next(_begun(run, group, seed), None)
+    job: Job
+    if begun is not None:
+        job = _going_on(run, begun)
+        registered.launched(run.registry, group, seed)
+    else:  # a command that begins a run of a registered seed writes that down itself
+        job = NewRun(
+            benchmark=run.recipe.id, seed=seed, engine=run.choice.engine, device=run.choice.device,
+            precision=run.precision, **run.options, **run.folders,
+        )  # fmt: skip
     (ended,) = side_by_side.carry_out({f"seed {seed}": job.to_arguments()}, 1, run.choice.device, capture=run.as_json)
     code = INTERRUPTED if ended.exit_code in (None, -signal.SIGTERM) else ended.exit_code
     state = next(one for one in _judged(run, group).seeds if one.seed == seed).state
@@ -193,5 +205,5 @@ def _say(verdict: GroupVerdict, as_json: bool, *, only_summary: bool) -> None:
         print_json({"schema": SCHEMA, "verdicts": [verdict]})
     else:
         for line in lines(verdict, cpu_model()):
-            echo(line)
+            echo(as_typed(line))
     sys.stdout.flush()

@@ -11,7 +11,7 @@ import click
 from benchmarks.errors import RecipeError
 from benchmarks.machine.facts import usable_cores
 from benchmarks.queue.job import NewRun
-from commands.group_runs import GroupRun, carry_out_group
+from commands.group_runs import GroupRun, carry_out_group, note_launch
 from commands.options import (
     at_once_option,
     choose_engine,
@@ -83,6 +83,7 @@ def command(
         sys.exit(exit_code)
     from benchmarks.run import runner
 
+    note_launch(recipe, registry, seeds[0], choice.engine, precision)
     carry_out(
         lambda reporter: runner.reproduce(
             recipe, data_root=data_root, runs_root=runs_root, registry=registry, seed=seeds[0], engine=choice.engine,

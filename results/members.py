@@ -34,16 +34,21 @@ class Members(NamedTuple):
 
 
 def members(group: Registration, records: Iterable[Run]) -> Members:
-    """Which of the records are a registered group's: of each seed the run that began first after the registration."""
+    """Which of the records are a registered group's: of each seed the run that began first after the registration.
+
+    One that was killed counts where there is no other.
+    """
     seeds: dict[int, Run] = {}
     left_out = []
     of_benchmark = (record for record in records if record.benchmark == group.key.benchmark)
-    for record in sorted(of_benchmark, key=lambda record: (record.sittings[0].started, record.id)):
+    for record in sorted(
+        of_benchmark, key=lambda record: (record.outcome == "killed", record.sittings[0].started, record.id)
+    ):
         reason = _reason_against(record, group)
         if not reason and record.seed in seeds:
             if seeds[record.seed].id == record.id:  # the same record once more
                 continue
-            reason = f"a repetition of seed {record.seed}, begun later than {seeds[record.seed].id[:8]}"
+            reason = f"a repetition of seed {record.seed}, whose run is {seeds[record.seed].id[:8]}"
         if reason:
             left_out.append(LeftOut(record, reason))
         else:

@@ -14,10 +14,13 @@ from pathlib import Path
 import pytest
 from command_server import folders
 
+from benchmarks.recipe import load_recipe
 from benchmarks.verdict.every import EXIT_CODES, exit_code
 from benchmarks.verdict.group import GroupVerdict, GroupWord
 from benchmarks.verdict.report import MEANING, SELECTIONS, lines, summary
+from commands.group_runs import note_launch
 from results import registered
+from results.groups import Key
 
 REPOSITORY = Path(__file__).parents[1]
 REGISTRY = REPOSITORY / "results" / "runs"
@@ -95,6 +98,17 @@ def test_what_holm_takes_away_counts_as_inconclusive():
     assert exit_code([verdict_of("reproduced", p_value=0.03, holm=0.06)], all_named=False) == 4
     assert "does not hold" in "\n".join(lines(verdict_of("reproduced", p_value=0.03, holm=0.06)))
     assert summary(verdict_of("not measured", claim=8.27)) == "claim 8.27: not measured"
+
+
+def test_a_run_of_a_registered_seed_is_written_down_whichever_command_begins_it(tmp_path):
+    recipe, root = load_recipe("binaryconnect-mnist"), tmp_path / "runs"
+    group = registered.register(root, Key(recipe.id, recipe.digest, ("a", "b", "c"), "gluon", "float32"), 1, None)
+    for seed, engine in ((2, "gluon"), (2, "torch"), (77, "gluon")):
+        note_launch(recipe, root, seed, engine, "float32")
+    note_launch(load_recipe("binaryconnect-mnist", ["train.epochs=2"]), root, 3, "gluon", "float32")
+    (found,) = registered.read(root, recipe.id)
+    assert list(found.last_event) == [2]
+    assert found.key == group.key
 
 
 # -- a group of real runs ----------------------------------------------------------------------------------------------

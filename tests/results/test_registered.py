@@ -135,6 +135,13 @@ def test_a_run_that_began_before_the_registration_is_not_of_the_group() -> None:
     assert {seed.state for seed in found.seeds} == {"registered"}
 
 
+def test_a_killed_run_counts_where_there_is_no_other() -> None:
+    killed = started(seal(msgspec.structs.replace(make_record(2), outcome="killed")), 1)
+    later = started(make_record(2), 20)
+    found = members(GROUP, [killed, later])
+    assert [seed.run.id for seed in found.seeds if seed.run] == [later.id]
+
+
 def test_every_state_is_counted() -> None:
     killed = seal(msgspec.structs.replace(make_record(2), outcome="killed"))
     diverged = seal(msgspec.structs.replace(make_record(3), outcome="diverged"))
