@@ -26,7 +26,7 @@ def command(ctx: click.Context, benchmarks: tuple[str, ...], registry: Path, as_
     measured. docs/verdicts.md says what each word and number means.
     """
     from benchmarks.machine.facts import cpu_model
-    from benchmarks.verdict.every import SCHEMA, as_family, exit_code, judge_all
+    from benchmarks.verdict.every import SCHEMA, as_family, exit_code, judge_all, optimism
     from benchmarks.verdict.report import brief, lines
     from results.registered import read_all
 
@@ -42,13 +42,17 @@ def command(ctx: click.Context, benchmarks: tuple[str, ...], registry: Path, as_
     if not benchmarks:
         verdicts = as_family(verdicts)
     code = exit_code(verdicts, all_named=bool(benchmarks))
+    summary = optimism(verdicts)
     if as_json:
-        print_json({"schema": SCHEMA, "exit_code": code, "verdicts": verdicts})
+        print_json({"schema": SCHEMA, "exit_code": code, "verdicts": verdicts, "optimism": summary})
     else:
         here = cpu_model() if benchmarks else ""
         for verdict in verdicts:
             for line in lines(verdict, here) if benchmarks else brief(verdict):
                 echo(as_typed(line))
+        if summary is not None:
+            count, mean, deviation = summary
+            echo(f"over these {count} groups, (mean - claim) / margin: {mean:+.2f}, standard deviation {deviation:.2f}")
         if not benchmarks:
             echo(as_typed("`python cli.py check ID` shows every number") if verdicts else "nothing was measured yet")
     sys.exit(code)

@@ -15,12 +15,13 @@ import pytest
 from command_server import folders
 
 from benchmarks.recipe import load_recipe
-from benchmarks.verdict.every import EXIT_CODES, exit_code
-from benchmarks.verdict.group import GroupVerdict, GroupWord
+from benchmarks.verdict.every import EXIT_CODES, exit_code, optimism
+from benchmarks.verdict.group import Estimate, GroupVerdict, GroupWord
 from benchmarks.verdict.report import MEANING, SELECTIONS, lines, summary
 from commands.group_runs import note_launch
 from results import registered
 from results.groups import Key
+from results.statistics import Interval
 
 REPOSITORY = Path(__file__).parents[1]
 REGISTRY = REPOSITORY / "results" / "runs"
@@ -92,6 +93,15 @@ def verdict_of(word: str, **changes: object) -> GroupVerdict:
 )
 def test_exit_codes(words, all_named, expected):
     assert exit_code([verdict_of(word) for word in words], all_named=all_named) == expected
+
+
+def test_over_papers_claims_are_optimistic_by_so_many_margins():
+    def group(mean: float, word: str = "reproduced") -> GroupVerdict:
+        estimate = Estimate(runs=5, mean=mean, binomial_error=0.1)
+        return verdict_of(word, estimate=estimate, claim=8.0, margin=0.5, interval=Interval(mean, mean))
+
+    assert optimism([group(8.25)]) is None
+    assert optimism([group(8.25), group(8.5), group(9.0, "interim")]) == (2, 0.75, pytest.approx(0.3536, abs=1e-4))
 
 
 def test_what_holm_takes_away_counts_as_inconclusive():

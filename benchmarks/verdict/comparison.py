@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from results.groups import key_of
-from results.record import Record, counted_images, packed_bytes
+from results.record import Record, counted_images, first_bits
 from results.statistics import Interval, difference, differing_share, holm, independent_deviation, mcnemar
 
 SCHEMA = 1  # of what `compare --json` prints
@@ -147,9 +147,8 @@ def _counted(record: Record) -> int:
 
 def _outcomes(record: Record, images: int) -> int:
     """Which of the first images are right: a number with a bit for each, that of the first image the highest."""
-    tested = record.data.test.images
     assert record.test_correct is not None
-    return int.from_bytes(packed_bytes(record.test_correct, tested), "big") >> (-tested % 8 + tested - images)
+    return first_bits(record.test_correct, record.data.test.images, images)
 
 
 def _error(record: Record, images: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
@@ -77,6 +78,22 @@ def as_family(verdicts: Sequence[GroupVerdict]) -> list[GroupVerdict]:
     """With Holm's correction among those that are of today's settings."""
     today = iter(in_family([verdict for verdict in verdicts if verdict.word != "superseded"]))
     return [verdict if verdict.word == "superseded" else next(today) for verdict in verdicts]
+
+
+def optimism(verdicts: Sequence[GroupVerdict]) -> tuple[int, float, float] | None:
+    """How many groups were judged, and mean and standard deviation of (mean - claim) / margin; None of less than two.
+
+    A summary over papers: claims are optimistic by so many margins. No part of a verdict.
+    """
+    distances = sorted(
+        (verdict.estimate.mean - verdict.claim) / verdict.margin
+        for verdict in verdicts
+        if verdict.estimate and verdict.interval and verdict.claim is not None and verdict.margin
+        if verdict.word not in ("interim", "superseded")
+    )
+    if len(distances) < 2:
+        return None
+    return len(distances), statistics.fmean(distances), statistics.stdev(distances)
 
 
 def exit_code(verdicts: Sequence[GroupVerdict], *, all_named: bool) -> int:

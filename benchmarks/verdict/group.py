@@ -16,7 +16,7 @@ from results import statistics
 from results.entries import Run
 from results.groups import Group
 from results.members import Members, Seed
-from results.record import packed_bytes
+from results.record import first_bits
 from results.registered import Registration
 from results.statistics import Interval, Variance
 
@@ -154,9 +154,7 @@ def _outcomes(runs: Sequence[Run]) -> list[int] | None:
     for run in runs:
         if run.test_correct is None or run.results is None:
             return None
-        images = run.data.test.images
-        bits = int.from_bytes(packed_bytes(run.test_correct, images), "big") >> (-images % 8)
-        found.append(bits >> (images - run.results.counted.test_images))
+        found.append(first_bits(run.test_correct, run.data.test.images, run.results.counted.test_images))
     return found
 
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from results.record.bits import pack_bits, packed_bytes, unpack_bits
+from results.record.bits import first_bits, pack_bits, packed_bytes, unpack_bits
 from results.record.points import (
     VALIDATION_COLUMNS,
     Counted,
@@ -40,7 +40,7 @@ from results.record.text import comparable, content_of, from_bytes, record_id, s
 __all__ = [
     "SCHEMA", "VALIDATION_COLUMNS", "Counted", "Curve", "Data", "Difference", "Engine", "Machine", "Point",
     "PublishedWeights", "Recipe", "Record", "Results", "Sitting", "Split", "Target", "Times", "columns", "comparable",
-    "content_of", "count", "counted_images", "declared_epoch", "error_percent", "from_bytes", "pack_bits",
+    "content_of", "count", "counted_images", "declared_epoch", "error_percent", "first_bits", "from_bytes", "pack_bits",
     "packed_bytes", "points", "record_id", "seal", "seal_problems", "seeds_of", "summarize",
     "to_bytes", "unpack_bits",
 ]  # fmt: skip

@@ -28,6 +28,11 @@ def unpack_bits(text: str, n: int) -> NDArray[np.bool_]:
     return np.unpackbits(np.frombuffer(packed, dtype=np.uint8), count=n).astype(bool)
 
 
+def first_bits(text: str, n: int, first: int) -> int:
+    """The `first` of n bools that `pack_bits` packed as a number, the first in its highest bit; errors as there."""
+    return int.from_bytes(packed_bytes(text, n), "big") >> (-n % 8 + n - first)
+
+
 def packed_bytes(text: str, n: int) -> bytes:
     """The bytes of `pack_bits` of n images. Raises RegistryError if the text is anything else."""
     try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import UNSET, Struct
 
 from results.errors import RegistryError
-from results.record.bits import packed_bytes
+from results.record.bits import first_bits
 
 if TYPE_CHECKING:
     from results.record.schema import Curve
@@ -144,8 +144,7 @@ def points(curve: Curve, test_images: int, settings: Mapping[str, Any]) -> dict[
 
 def count(test_correct: str, test_images: int, counted: int) -> Counted:
     """The error over the first `counted` of `test_images` images; raises RegistryError as `summarize`."""
-    bits = int.from_bytes(packed_bytes(test_correct, test_images), "big") >> (-test_images % 8)
-    wrong = counted - (bits >> (test_images - counted)).bit_count()
+    wrong = counted - first_bits(test_correct, test_images, counted).bit_count()
     return Counted(test_error=error_percent(wrong, counted), test_wrong=wrong, test_images=counted)
 
 
