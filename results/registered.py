@@ -8,7 +8,6 @@ it ended without a record: interrupted, killed, failed. That a run finished or d
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -195,6 +194,8 @@ def _add(root: Path, benchmark: str, make: Callable[[list[Registration]], Event]
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Let one process at a time add to the files of a folder."""
+    import fcntl  # which Windows lacks; to read needs no lock
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
