@@ -13,7 +13,7 @@ from mxnet.base import _LIB, check_call
 def view(array: Any) -> np.ndarray:
     """A flat, writable NumPy view of an NDArray's memory, float32.
 
-    MXNet does not know of what is written there, so nothing that reads or writes the array may be pending. The address
+    MXNet does not notice what is written there, so nothing that reads or writes the array may be pending. The address
     is asked for each time: MXNet may move an array, or hand one out in another layout, which asking undoes.
     """
     pointer = ctypes.c_void_p()

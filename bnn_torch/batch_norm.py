@@ -102,7 +102,10 @@ class BatchNorm(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """Of a batch, float32 (channels,): mean and spread for the moving averages; scale, factor, slope for `backward`."""
+    """Statistics of a batch, float32 (channels,).
+
+    Mean and spread are for the moving averages; scale, factor and slope for `backward`.
+    """
 
     mean: Tensor
     spread: Tensor

@@ -187,7 +187,7 @@ class Quantizer(NamedTuple):
     key: Key
 
     def __call__(self, weights: Tensor, step: Tensor) -> Tensor:
-        """Of weights float32 (chunks, WORDS, LANE), in a step, int64 () from 1; float32 of the same shape."""
+        """Quantize weights float32 (chunks, WORDS, LANE) for a step, int64 () from 1; the result has the same shape."""
         return QUANTIZERS[self.kind](weights, self, step)
 
 

@@ -99,7 +99,7 @@ class Stage:
 
 
 def _on_linear_output(layer: Layer, model: ModelSettings) -> list[Part]:
-    """What `ModelSettings.linear_output` says."""
+    """The parts that `ModelSettings.linear_output` asks for."""
     if layer.linear_output == "none":
         return []
     kind = layer.norm_kind if layer.linear_output == "batch_norm_relu" else "none"

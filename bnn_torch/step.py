@@ -136,7 +136,7 @@ class Training:
     def _update_weights(
         self, variables: Variables, number: int, gradient: Tensor, step_size: Tensor, more: list[Tensor]
     ) -> None:
-        """Of one layer, from their gradient with respect to the weights that were used."""
+        """Update one layer's weights; `gradient` is with respect to the weights that products used."""
         weights, moments = variables.weights[number], variables.weight_moments[number]
         g, penalty = gradient.to(torch.float32), self._penalties[number]
         if penalty is not None and penalty.decay:
@@ -185,7 +185,7 @@ def _quantizers(layers: list[Layer], model: ModelSettings, key: quantize.Key) ->
 def _evaluation_quantizers(
     training: list[quantize.Quantizer], layers: list[Layer], model: ModelSettings
 ) -> list[quantize.Quantizer]:
-    """How evaluation does, with random draws of its own."""
+    """How evaluation quantizes the weights of each layer, with random draws of its own."""
     kinds = evaluation_kinds(layers, model)
     return [
         quantizer._replace(kind=kind, tensor=EVALUATION_WEIGHTS + quantizer.tensor)

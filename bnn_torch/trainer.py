@@ -1,4 +1,7 @@
-"""The engine on PyTorch. Import this module only once the number of threads is set: see `bnn_torch.engine.open`."""
+"""The Engine class on PyTorch.
+
+Import this module only once the number of threads is set: see `bnn_torch.engine.open`.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,7 @@ class TorchEngine:
         self._step, self._evaluate = self._training.step, self._network.evaluate
         if self._compiled:
             self._step, self._evaluate = compiler.compiled(self._step), compiler.compiled(self._evaluate)
-        # Of a GPU only, as what follows.
+        # These two are used on a GPU only.
         self._arrays = resident.Arrays(self._device, lambda: resident.free_bytes(self._device))
         self._epochs: resident.Epochs | None = None
         self._variables = self._training.new_variables(dtype)

@@ -1,6 +1,7 @@
 """AP2, the "approximate power of 2" that BinaryNet's shift-based rules round factors to.
 
 Kept apart because the batch normalization and compiled updates use the same arithmetic.
+Memory: element by element, so any shape and layout.
 """
 
 from __future__ import annotations

@@ -3,7 +3,17 @@
 A sum of n such products is n - 2 d, where the signs of d pairs of factors differ: a whole number, and the sum of float
 products comes to the same, because all its partial sums are whole numbers that float32 holds (n <= 2^24). So no result
 depends on which of the two is used.
-Source: arXiv 1602.02830, section 4.1 (XNOR and popcount in place of multiply-adds).
+
+Memory; a word is uint32 up to 32 channels, else uint64, and a fully connected layer is a convolution of one pixel::
+
+    x       float32 (N, channels, rows, columns)   -> bits    (N, rows, columns, words): a pixel's channels lie together
+                                                      word w, bit b = sign of channel w * width + b; missing ones 0
+    weights float32 (filters, channels, k, k)      -> weights (k * k * words, units): row tap * words + w; units are
+                                                      contiguous: filters, with zeros up to whole sets of 4 registers
+    differing (columns of a row of the product, units): counted for 4 registers of units at a time
+    product float32 (N, filters, height, width)
+
+A thread has rows of the product. Source: arXiv 1602.02830, section 4.1 (XNOR and popcount in place of multiply-adds).
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ class Kept:
 
 
 def sources_digest(package: Path, *others: Path) -> str:
-    """Of the content of all Python files of a package, sub-folders included, and of others; hexadecimal."""
+    """The SHA-256 of all Python files of a package, those of its sub-folders included, and of others; hexadecimal."""
     sha = hashlib.sha256()
     for file in (*sorted(package.rglob("*.py")), *others):
         sha.update(hashlib.sha256(file.read_bytes()).digest())

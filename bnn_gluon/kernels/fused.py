@@ -5,8 +5,15 @@ convolution are slow: composed of them, batch normalization took longer than the
 affine map with the activation, the sums of the gradient and the gradient itself are one pass each, with sums in double
 precision. What is worked on in between, a row of one image's channel, stays in the first-level cache.
 
-Arrays are float32 (N, channels, pixels), C-contiguous; a fully connected layer has one pixel. Per-channel arrays are
-float32 (channels,). `activation` is one of the codes below; the pre-activation is (x - mean) * scale + beta,
+Memory, float32, C-contiguous; per-channel arrays (mean, scale, beta, sums) are (channels,)::
+
+    convolution (N, channels, pixels)           fully connected (N, channels, 1), taken as (N, channels)
+    image 0: | channel 0: pixel 0 1 2 ... | channel 1: ... |     image 0: | channel 0 1 2 ... 255 | 256 ... |
+    image 1: | channel 0: ...             |                      image 1: | block 0               | block 1 |
+    a thread has a channel of all images (statistics, sums)      a thread has a block of 256 channels of all images
+    or a row, one image's channel (normalize, gradient)          (statistics, sums), or an image
+
+`activation` is one of the codes below; the pre-activation is (x - mean) * scale + beta,
 recomputed in the backward pass instead of stored. `rounded` says that AP2(x - mean) stands for x - mean in the second
 factor of every sum and in the gradient, as shift-based batch normalization has it: see `bnn_gluon.batch_norm`.
 """

@@ -3,6 +3,15 @@
 MXNet keeps the output of a convolution in blocks of channels, which what follows has to bring into the plain layout:
 here, with 25 multiply-adds a value, that takes longer than the convolution. These write the plain layout, and what
 they sum stays in registers.
+
+Memory, float32, C-contiguous; lanes are the floats of a register, pitch = columns + 2 padding + 2 lanes::
+
+    x        (N, 1, rows, columns) -> padded (N, rows + 2 padding, pitch): zeros around, and 2 lanes more on the right
+    weights  (filters, 1, k, k)
+    product  (N, filters, height, width): registers go over the columns of a row, 2 at a time, for 4 filters at once
+    sums     (filters, k, k, lanes), of the gradient of the weights: added up over the lanes at the end
+
+A thread has images of the product, or a few filters of the gradient of the weights.
 """
 
 from __future__ import annotations

@@ -1,4 +1,12 @@
-"""Padding a convolution's input by copies of its outermost pixels, and the gradient of that."""
+"""Padding a convolution's input by copies of its outermost pixels, and the gradient of that.
+
+Memory, float32 (N, channels, rows, columns), C-contiguous; a thread has whole planes, each one image's channel::
+
+    x: | a b |      y, padding 1: | a a b b |
+       | c d |                    | a a b b |
+                                  | c c d d |
+                                  | c c d d |
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,13 @@
 """Max pooling on the CPU, with the two rules for the gradient of windows whose maximum is there more than once.
 
-Arrays are float32 (N, channels, rows, columns), C-contiguous; windows are `size` x `size`, stride `size`, and a
-remainder of rows and columns is dropped. The papers' windows of 2 x 2 are compiled on their own: with the size and the
+Memory, float32 (N, channels, rows, columns), C-contiguous; a thread has whole planes, each one image's channel::
+
+    x, dx: plane of rows x columns       y, dy: plane of (rows // size) x (columns // size)
+    | a b | c d | .                      | max(a b e f) | max(c d g h) |
+    | e f | g h | .                      windows are size x size, stride size;
+    ............. .                      a remainder of rows and columns (the dots) is dropped, its gradient is 0
+
+The papers' windows of 2 x 2 are compiled on their own: with the size and the
 rule known, the loops become vector code that goes as fast as memory does.
 """
 

@@ -7,6 +7,16 @@ over a kernel's columns and 32 channels, which lie side by side here, and the su
 have been added to it.
 
 MXNet's channels lie apart, so its arrays are copied to this layout and back: 3 to 16 % of the time.
+
+Memory, float32, C-contiguous; a block is 32 channels, row = k * 32::
+
+    x, of_x  (N, channels, rows, columns)  <-> blocked (N, blocks, padded rows, padded columns, 32)
+                                               k neighboring pixels are one row of k * 32 floats that lie side by side
+    of_weights (filters, channels, k, k)   <-  sums (filters, blocks, k, row)
+    weights    (filters, channels, k, k)    -> rows_of_weights (blocks, k, filters, row)
+    gradient (N, filters, height, width)    -> lists of what is not zero: `factors`, and `first`, where its row begins
+
+A thread has some filters of the gradient of the weights, or images of the gradient of the input.
 """
 
 from __future__ import annotations

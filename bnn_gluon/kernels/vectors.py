@@ -1,5 +1,10 @@
 """Loops whose sums stay in vector registers, written in LLVM's language: numba's, over arrays, keep them in memory.
 
+Memory: flat arrays of float32 or of words; a vector is REGISTER bytes that lie side by side, at any address::
+
+    pointer -> | element 0 ... count - 1 | count ... 2 count - 1 | ...       count = REGISTER / bytes of an element
+               | vector number 0         | vector number 1       |
+
 What numba's intrinsics here are made of: how wide a register is, addresses in flat arrays, vectors and their loads.
 """
 
@@ -16,7 +21,7 @@ INDEX, _I32 = ir.IntType(64), ir.IntType(32)
 
 
 def address(context: Any, builder: Any, signature: Any, arguments: Any, array: int, index: int) -> Any:
-    """Of an element of a flat array, both given by their places among an intrinsic's arguments."""
+    """The address of an element of a flat array. Array and index are given by their places among the arguments."""
     data = context.make_array(signature.args[array])(context, builder, arguments[array]).data
     return builder.gep(data, [arguments[index]])
 
@@ -61,7 +66,7 @@ def _bits(vector: ir.VectorType) -> ir.VectorType:
 
 
 def _first(builder: Any, vector: ir.VectorType, count: Any) -> Any:
-    """Which lanes of a vector are its first `count`."""
+    """A mask that is true in the first `count` lanes of a vector."""
     lanes = ir.VectorType(INDEX, vector.count)
     return builder.icmp_signed("<", ir.Constant(lanes, list(range(vector.count))), everywhere(builder, count, lanes))
 

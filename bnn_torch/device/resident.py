@@ -35,7 +35,7 @@ class Arrays:
     """
 
     def __init__(self, device: torch.device, free_bytes: Callable[[], int]) -> None:
-        """`free_bytes` says how much memory of the device can still be had."""
+        """`free_bytes` says how much memory of the device is still free."""
         self._device, self._free_bytes = device, free_bytes
         self._kept: dict[int, tuple[weakref.ref[Any], Tensor]] = {}
 

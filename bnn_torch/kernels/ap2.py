@@ -1,4 +1,7 @@
-"""AP2, the "approximate power of 2" that BinaryNet's shift-based rules round factors to."""
+"""AP2, the "approximate power of 2" that BinaryNet's shift-based rules round factors to.
+
+Memory: element by element, any shape and layout.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,14 @@
 
 They are PyTorch's, but for that of float32 weights on the CPU. There oneDNN's has about half the speed of a product of
 matrices, and its two other products of a convolution nearly all of it (docs/performance.md): so it is made of products.
+
+Memory, some images at a time, so that the unfolded input stays in the cache; channels last, contiguous::
+
+    padded   (images, height + 2 padding, width + 2 padding, channels)
+    unfolded (images, rows, columns, k, k * channels)    a view of `padded` with overlaps, copied out:
+             = matrix (images * rows * columns, k * k * channels)
+    g        (images, rows, columns, filters) = matrix (images * rows * columns, filters)
+    total    (k * k * channels, filters) += unfolded^T g
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Copies of an image's outermost pixels around it, as the input of a convolution, and their gradient.
 
 Written out, because PyTorch's own gradient of this padding sums in no fixed order on a GPU.
+
+Memory: (N, channels, rows, columns) in any layout; the padded one has rows + 2 padding and columns + 2 padding.
 """
 
 from __future__ import annotations

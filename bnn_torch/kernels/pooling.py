@@ -2,6 +2,9 @@
 
 Windows do not overlap, so a gradient can be spread by copying it over its window, and kept where the rule says: no
 sums, and the same bits every time, on a GPU too.
+
+Memory: (N, channels, rows, columns) in any layout; pooled (N, channels, rows // size, columns // size); `places` count
+row * columns + column in the plane of x.
 """
 
 from __future__ import annotations
