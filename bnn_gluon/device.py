@@ -49,8 +49,9 @@ def usable_gpu(capabilities: Iterable[str]) -> Any:
 class LinearOnGpu(Linear):
     """A linear layer whose products are made on a GPU. All that it is given, and gives, is in the host's memory."""
 
-    def __init__(self, gpu: Any, shape: LayerShape, *, add_bias: bool, edge: bool = False) -> None:
-        super().__init__(shape, add_bias=add_bias, edge=edge)
+    def __init__(self, gpu: Any, shape: LayerShape, **options: bool) -> None:
+        """`options`: those of `Linear`, but `pooled`."""
+        super().__init__(shape, **options)
         self._gpu = gpu
 
     def forward(self, x: Any) -> Any:
@@ -60,10 +61,12 @@ class LinearOnGpu(Linear):
         output = self._executor.outputs[0]
         return output.copyto(buffer(self, "_output", output.shape, gradient=False))
 
-    def backward(self, gradient: Any) -> None:
+    def backward(self, gradient: Any) -> Any | None:
+        self._set_moved_bias(gradient)
         self._executor.backward([gradient.as_in_context(self._gpu)])
         _copy({name: self._executor.grad_dict[name] for name in self._gradients}, self._gradients)
         self._fold_edges()
+        return self._x.grad
 
     def evaluate(self, x: Any) -> Any:
         values, _ = self._arguments(self._pad(x))

@@ -15,6 +15,7 @@ from benchmarks.machine import environment
 from benchmarks.machine.facts import usable_cores
 from benchmarks.machine.openmp import check_threads
 from benchmarks.recipe.networks import NETWORKS
+from bnn_gluon.kernels import choice
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings
@@ -28,6 +29,7 @@ def open(
     model: ModelSettings, input_shape: tuple[int, ...], seed: int, device: str = "cpu", threads: int | None = None
 ) -> Engine:
     """Open the engine: see `benchmarks.engine.open_engine`."""
+    choice.chosen()
     threads = threads or usable_cores()
     environment.clear_before("mxnet")
     try:

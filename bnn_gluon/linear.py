@@ -8,7 +8,7 @@ import numpy as np
 from mxnet import context, gluon, nd, symbol
 
 from benchmarks.recipe.architecture import Conv, Dense, LayerShape
-from bnn_gluon.kernels import binary_products, one_channel
+from bnn_gluon.kernels import binary_products, choice, one_channel
 from bnn_gluon.kernels.padding import fold_edge, pad_edge
 from bnn_gluon.kernels.sparse_gradients import SparseGradients, applies_to
 from bnn_gluon.memory import buffer, view
@@ -19,15 +19,33 @@ class Linear:
 
     Its output is computed with bits where all inputs and all weights are -1 or +1, with the same result, by
     `one_channel` where its input has one, else by MXNet; its gradients by MXNet, or by `one_channel`, or by
-    `sparse_gradients` where most of its output's gradient are zeros.
+    `sparse_gradients` where most of its output's gradient are zeros. With BNN_KERNELS=mxnet MXNet computes all of it.
 
     Attributes:
-        weight, bias: Gluon parameters; bias is None if the layer adds none.
+        weight, bias: Gluon parameters; bias is None if the layer has none.
     """
 
-    def __init__(self, shape: LayerShape, *, add_bias: bool, edge: bool = False, pooled: bool = False) -> None:
-        """`edge`: a convolution's input is padded with its outermost pixels, not with zeros. `pooled`: what follows its
-        output is max pooling."""
+    def __init__(
+        self,
+        shape: LayerShape,
+        *,
+        add_bias: bool,
+        moved_bias: bool = False,
+        edge: bool = False,
+        pooled: bool = False,
+        differentiates_input: bool = False,
+    ) -> None:
+        """Without values.
+
+        Args:
+            shape: of the layer.
+            add_bias: whether a bias is added to the output.
+            moved_bias: whether there is a bias that is not added, because it moves the mean of what follows instead:
+                its gradient is set.
+            edge: a convolution's input is padded with its outermost pixels, not with zeros.
+            pooled: what follows its output is max pooling.
+            differentiates_input: give inputs that have no gradient one.
+        """
         self._edge, self._padding, self._output_shape = 0, 0, shape.output_shape
         if isinstance(shape.layer, Conv):
             self._padding, channels = shape.layer.padding, shape.input_shape[0]
@@ -40,29 +58,41 @@ class Linear:
             assert isinstance(shape.layer, Dense)
             self._block = gluon.nn.Dense(shape.layer.units, in_units=shape.fan_in, use_bias=add_bias)
         self._block.hybridize(static_alloc=True, static_shape=True)
-        self.weight, self.bias = self._block.weight, self._block.bias
+        self.weight, self._added_bias = self._block.weight, self._block.bias
+        self._moved_bias = gluon.Parameter("bias", shape=shape.output_shape[:1]) if moved_bias else None
+        self.bias = self._moved_bias if moved_bias else self._added_bias
+        self._differentiates_input = differentiates_input
         self._padded: Any = None
-        self._one_channel = one_channel.applies_to(shape)
-        sparse = pooled and not add_bias and applies_to(shape)
+        self._compiled, self._fused = choice.compiled(), choice.fused_loops()
+        self._one_channel = self._compiled and one_channel.applies_to(shape)
+        sparse = self._compiled and pooled and not add_bias and applies_to(shape)
         self._sparse_gradients = SparseGradients(self._padding) if sparse else None
 
     def forward(self, x: Any) -> Any:
-        """The output in training, made over by the next; `x` must have a gradient if `backward` is to give one."""
+        """The output in training, made over by the next; `x` must have a gradient if `backward` is to give one, or
+        `differentiates_input`."""
         self._take(x)
         if not self._set_product(self._padded, self._executor.outputs[0]):
             self._executor.forward(is_train=True)
         return self._executor.outputs[0]
 
-    def backward(self, gradient: Any) -> None:
-        """Set the gradients of weights and bias, and that of the input if it has one."""
+    def backward(self, gradient: Any) -> Any | None:
+        """Set the gradients of weights and bias, and that of the input if it has one; returns the latter."""
+        self._set_moved_bias(gradient)
         if self._sparse_gradients is not None:
             self._set_sparse_gradients(gradient)
-        elif self._one_channel and self.bias is None and self._padded.grad is None:
+        elif self._one_channel and self._added_bias is None and self._padded.grad is None:
             of_weights = _values(self.weight.grad())
             one_channel.gradient_of_weights(_values(self._padded), _values(gradient), self._padding, of_weights)
         else:
             self._executor.backward([gradient])
         self._fold_edges()
+        return self._x.grad
+
+    def _set_moved_bias(self, gradient: Any) -> None:
+        if self._moved_bias is not None:
+            values = _values(gradient)
+            view(self._moved_bias.grad())[:] = self._fused.channel_sums(values.reshape(*values.shape[:2], -1))
 
     def _set_sparse_gradients(self, gradient: Any) -> None:
         assert self._sparse_gradients is not None
@@ -76,6 +106,8 @@ class Linear:
 
     def _take(self, x: Any) -> None:
         """Pad the coming input, and bind MXNet's executor to it if it is another array than the last."""
+        if self._differentiates_input and x.grad is None:
+            x.attach_grad()
         self._x, padded = x, self._pad(x)
         if padded is not self._padded:
             self._padded, self._executor = padded, self._bind(padded)
@@ -103,7 +135,7 @@ class Linear:
 
     def _arguments(self, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """Input and parameters, and the gradients that are wanted, by MXNet's names."""
-        parameters = [parameter for parameter in (self.weight, self.bias) if parameter is not None]
+        parameters = [parameter for parameter in (self.weight, self._added_bias) if parameter is not None]
         values = {"x": x} | {parameter.name: parameter.data() for parameter in parameters}
         gradients = {parameter.name: parameter.grad() for parameter in parameters}
         return values, gradients if x.grad is None else gradients | {"x": x.grad}
@@ -111,6 +143,8 @@ class Linear:
     def _set_product(self, x: Any, product: Any) -> bool:
         """Set `product` without MXNet where that can be done; tells whether it was."""
         x.wait_to_read()
+        if not self._compiled:
+            return False
         values, weights, target = _values(x), _values(self.weight.data()), _values(product)
         if weights.ndim == 2:
             found = binary_products.dense(values.reshape(len(x), -1), weights, target)
@@ -119,8 +153,8 @@ class Linear:
         if not found and self._one_channel:
             one_channel.convolution(values, weights, self._padding, target)
             found = True
-        if found and self.bias is not None:
-            target += view(self.bias.data()).reshape(-1, *(1,) * (target.ndim - 2))
+        if found and self._added_bias is not None:
+            target += view(self._added_bias.data()).reshape(-1, *(1,) * (target.ndim - 2))
         return found
 
     def _pad(self, x: Any) -> Any:
@@ -135,22 +169,3 @@ class Linear:
 
 def _values(array: nd.NDArray) -> np.ndarray:
     return view(array).reshape(array.shape)
-
-
-class Identity:
-    """What stands for the linear layer in a stage that has none: gives what it is given."""
-
-    weight, bias = None, None
-
-    def forward(self, x: Any) -> Any:
-        """A copy of x."""
-        self._x = x
-        return x.copy()
-
-    def backward(self, gradient: Any) -> None:
-        """Set the gradient of x."""
-        self._x.grad[:] = gradient
-
-    def evaluate(self, x: Any) -> Any:
-        """A copy of x."""
-        return x.copy()

@@ -1,8 +1,9 @@
-"""A stage: a linear layer with its pooling, batch normalization and activation, forward, backward and in evaluation.
+"""A stage: a linear layer with what belongs to it, as a list of parts: forward, backward and in evaluation.
 
-`linear`, or on a GPU `gpu`, computes and differentiates the linear layers; what follows them is done by `pooling` and
-`fused` in a few passes over memory. What a stage gives stands in the memory of the NDArray that the next stage reads,
-and its gradient is worked on in place.
+Parts hand NDArrays to each other, float32 (N, channels, rows, columns) or (N, units). What a part gives stands in
+memory of its own, made over by the next step, so that a part behind may read it in the backward pass; a gradient is
+worked on in place. `linear`, or on a GPU `device`, computes and differentiates the linear layers; what follows them is
+done in a few passes over memory: `kernels.fused` and `kernels.pooling`.
 
 The bias of a convolution needs no pass over memory where batch normalization takes it off again: it moves the mean. So
 sums that tie in a pooling window tie whatever the bias, as they do if it is added to the finished sums of a binary
@@ -12,31 +13,215 @@ network, which are whole numbers.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from mxnet import gluon, nd
 
+from benchmarks.engine.draws import Draws, Mask, Thresholds
+from benchmarks.engine.layers import Layer
 from benchmarks.recipe.architecture import Conv
 from bnn_gluon.activations import LINEAR_RELU, Activation, activation_of, ternarize
 from bnn_gluon.batch_norm import BATCH_NORMS, BatchNorm
 from bnn_gluon.device import LinearOnGpu
-from bnn_gluon.kernels import fused, pooling
+from bnn_gluon.kernels import choice
 from bnn_gluon.kernels.ap2 import ap2
 from bnn_gluon.kernels.fused import NO_THRESHOLDS
-from bnn_gluon.linear import Identity, Linear
+from bnn_gluon.linear import Linear
 from bnn_gluon.memory import buffer, view
 
 if TYPE_CHECKING:
-    from benchmarks.engine.layers import Layer
     from benchmarks.recipe import ModelSettings
 
+# The values, flat float32, of a mask or of thresholds that are drawn for the present step.
+Draw = Callable[[Mask | Thresholds], np.ndarray]
 
-class Pool(NamedTuple):
-    """Max pooling: side of the windows, and whether every one of tied maxima gets the gradient."""
 
-    size: int
-    every: bool
+class Part(Protocol):
+    """A part of a stage.
+
+    Attributes:
+        parameters: Gluon's, by name.
+        running: the moving averages by name, float32 (channels,).
+    """
+
+    parameters: dict[str, gluon.Parameter]
+    running: dict[str, np.ndarray]
+
+    def forward(self, x: Any, draw: Draw) -> Any:
+        """Output in training."""
+
+    def backward(self, gradient: Any) -> Any | None:
+        """From the gradient of the output, which may be overwritten, that of the input, None for images; the gradients
+        of the parameters are set."""
+
+    def evaluate(self, x: Any) -> Any:
+        """Output in evaluation; x may be overwritten, unless it is the images."""
+
+
+class Stage:
+    """A linear layer with what belongs to it.
+
+    Attributes:
+        parameters, running: those of its parts, in order.
+    """
+
+    def __init__(self, layer: Layer, draws: Draws, model: ModelSettings, gpu: Any | None = None) -> None:
+        """`gpu`: MXNet's context of a GPU, if products are to be made there."""
+        pool = [] if layer.pool is None else [Pool(layer.pool, every=model.max_pool_gradient == "all")]
+        pools_first = model.layer_order == "CPBA"
+        behind = [*_on_linear_output(layer, model), _normalized(layer, draws.thresholds, model)]
+        moves_mean = layer.biases and isinstance(layer.shape.layer, Conv) and behind[0].has_norm
+        pools_next = bool(pool) and pools_first and layer.linear_output == "none"
+        linear = _linear(layer, model, gpu, moves_mean=moves_mean, pools_next=pools_next)
+        if moves_mean:
+            behind[0].moved_by(linear.bias)
+        self._parts: list[Part] = [
+            *([] if draws.mask is None else [Dropout(draws.mask)]),
+            NamedLinear(linear, layer),
+            *behind[:-1],
+            *([] if draws.output_mask is None else [Dropout(draws.output_mask)]),
+            *(pool if pools_first else []),
+            behind[-1],
+            *([] if pools_first else pool),
+        ]
+        self.parameters = {name: value for part in self._parts for name, value in part.parameters.items()}
+        self.running = {name: value for part in self._parts for name, value in part.running.items()}
+
+    def forward(self, x: Any, draw: Draw) -> Any:
+        """The output in training; the moving averages are brought up to date."""
+        for part in self._parts:
+            x = part.forward(x, draw)
+        return x
+
+    def backward(self, gradient: Any) -> Any | None:
+        """Set the gradients of the parameters; returns that of the input, None for images."""
+        for part in reversed(self._parts):
+            if gradient is not None:
+                gradient = part.backward(gradient)
+        return gradient
+
+    def evaluate(self, x: Any) -> Any:
+        """The output in evaluation."""
+        for part in self._parts:
+            x = part.evaluate(x)
+        return x
+
+
+def _linear(layer: Layer, model: ModelSettings, gpu: Any | None, *, moves_mean: bool, pools_next: bool) -> Linear:
+    make = functools.partial(Linear, pooled=pools_next) if gpu is None else functools.partial(LinearOnGpu, gpu)
+    return make(
+        layer.shape,
+        add_bias=layer.biases and not moves_mean,
+        moved_bias=moves_mean,
+        edge=model.padding == "edge",
+        differentiates_input=layer.norm != "bn1",
+    )
+
+
+def _on_linear_output(layer: Layer, model: ModelSettings) -> list[Normalized]:
+    """The parts that `ModelSettings.linear_output` asks for."""
+    if layer.linear_output == "none":
+        return []
+    norm = None
+    if layer.linear_output == "batch_norm_relu":
+        norm = _normalization(layer, model)
+        assert norm is not None
+        norm = norm._replace(affine=True)
+    return [Normalized(layer.linear_norm, layer.channels, norm, LINEAR_RELU)]
+
+
+def _normalized(layer: Layer, thresholds: Thresholds | None, model: ModelSettings) -> Normalized:
+    """Batch normalization and activation; behind the last layer there may be neither, and values are copied."""
+    activation = activation_of(layer.activation, model.activation_gradient, model.swish_beta)
+    by_batch = model.evaluation_statistics == "batch"
+    return Normalized(
+        layer.norm, layer.channels, _normalization(layer, model), activation, thresholds, by_batch=by_batch
+    )
+
+
+def _normalization(layer: Layer, model: ModelSettings) -> Normalization | None:
+    if layer.norm_kind == "none":
+        return None
+    epsilon, alpha = np.float32(model.batch_norm_epsilon), np.float32(layer.alpha)
+    return Normalization(BATCH_NORMS[layer.norm_kind], epsilon, alpha, layer.affine)
+
+
+# -- parts -------------------------------------------------------------------------------------------------------------
+
+
+class Dropout:
+    """x times a mask, in training."""
+
+    def __init__(self, mask: Mask) -> None:
+        self.parameters: dict[str, gluon.Parameter] = {}
+        self.running: dict[str, np.ndarray] = {}
+        self._rule = mask
+
+    def forward(self, x: Any, draw: Draw) -> Any:
+        self._mask = draw(self._rule)
+        y = buffer(self, "_y", x.shape, gradient=False)
+        x.wait_to_read()
+        np.multiply(view(x), self._mask, out=view(y))
+        return y
+
+    def backward(self, gradient: Any) -> Any:
+        gradient.wait_to_read()
+        values = view(gradient)
+        np.multiply(values, self._mask, out=values)
+        return gradient
+
+    def evaluate(self, x: Any) -> Any:
+        return x
+
+
+class NamedLinear:
+    """A convolution or fully connected layer: see `linear.Linear`."""
+
+    def __init__(self, linear: Linear, layer: Layer) -> None:
+        named = {layer.weight: linear.weight, layer.bias: linear.bias}
+        self.parameters = {name: parameter for name, parameter in named.items() if parameter is not None}
+        self.running: dict[str, np.ndarray] = {}
+        self._linear = linear
+
+    def forward(self, x: Any, draw: Draw) -> Any:
+        return self._linear.forward(x)
+
+    def backward(self, gradient: Any) -> Any | None:
+        return self._linear.backward(gradient)
+
+    def evaluate(self, x: Any) -> Any:
+        return self._linear.evaluate(x)
+
+
+class Pool:
+    """Max pooling, windows of `size` x `size`; `every` one of tied maxima gets the gradient, or else the first."""
+
+    def __init__(self, size: int, *, every: bool) -> None:
+        self.parameters: dict[str, gluon.Parameter] = {}
+        self.running: dict[str, np.ndarray] = {}
+        self._size, self._every, self._loops = size, every, choice.pooling_loops()
+
+    def forward(self, x: Any, draw: Draw) -> Any:
+        self._x, self._y = x, buffer(self, "_pooled", self._shape(x), gradient=False)
+        self._loops.max_pool(_values(x), self._size, _values(self._y))
+        return self._y
+
+    def backward(self, gradient: Any) -> Any:
+        spread = buffer(self, "_spread", self._x.shape, gradient=False)
+        x, y, g = _values(self._x), _values(self._y), _values(gradient)
+        self._loops.gradient_of_max_pool(x, y, g, self._size, self._every, _values(spread))
+        return spread
+
+    def evaluate(self, x: Any) -> Any:
+        y = nd.empty(self._shape(x))
+        self._loops.max_pool(_values(x), self._size, _values(y))
+        return y
+
+    def _shape(self, x: Any) -> tuple[int, ...]:
+        n, channels, rows, columns = x.shape
+        return n, channels, rows // self._size, columns // self._size
 
 
 class Normalization(NamedTuple):
@@ -48,155 +233,122 @@ class Normalization(NamedTuple):
     affine: bool = True
 
 
-class Stage:
-    """A stage of the network.
+class Normalized:
+    """Batch normalization, if there is one, and an activation.
+
+    What the activation acts on is computed again in the backward pass, not kept.
 
     Attributes:
-        gamma, beta: Gluon parameters of the batch normalization, (channels,), if it has some.
-        bias: Gluon parameter, (channels,), if `linear` does not add one itself.
+        gamma, beta: Gluon parameters, (channels,), if it has some.
         running_mean, running_spread: moving averages, float32 (channels,), which start at 0 and 1.
     """
 
     def __init__(
         self,
-        linear: Any,
-        pool: Pool | None,
+        name: str,
+        channels: int,
         normalization: Normalization | None,
         activation: Activation,
-        channels: int,
+        thresholds: Thresholds | None = None,
         *,
-        add_bias: bool,
-        pools_last: bool = False,
+        by_batch: bool = False,
     ) -> None:
-        """`linear`: a `Linear`, or what has its three methods. `pools_last`: behind the activation, not before the
-        batch normalization."""
-        self._linear, self._activation = linear, activation
-        self._norm = normalization
-        self._pool_before = None if pools_last else pool
-        self._pool_behind = pool if pools_last else None
+        """`name`: of the batch normalization. `by_batch`: evaluation takes the statistics of the batch."""
+        self._norm, self._activation, self._thresholds, self._by_batch = normalization, activation, thresholds, by_batch
+        self._zeros, self._ones = np.zeros(channels, np.float32), np.ones(channels, np.float32)
+        self._moved_by: gluon.Parameter | None = None
+        self._loops = choice.fused_loops()
         affine = normalization is not None and normalization.affine
         self.gamma, self.beta = (
-            gluon.Parameter(name, shape=(channels,)) if affine else None for name in ("gamma", "beta")
+            gluon.Parameter(word, shape=(channels,)) if affine else None for word in ("gamma", "beta")
         )
-        self.bias = gluon.Parameter("bias", shape=(channels,)) if add_bias else None
-        self.running_mean, self.running_spread = np.zeros(channels, np.float32), np.ones(channels, np.float32)
-        self._y: Any = None  # activated
-        self._zeros, self._ones = np.zeros(channels, np.float32), np.ones(channels, np.float32)
+        self.running_mean, self.running_spread = self._zeros.copy(), self._ones.copy()
+        self.parameters = {f"{name}.gamma": self.gamma, f"{name}.beta": self.beta} if affine else {}
+        self.running: dict[str, np.ndarray] = {}
+        if normalization is not None:
+            spread = normalization.formulas.spread
+            self.running = {f"{name}.running_mean": self.running_mean, f"{name}.running_{spread}": self.running_spread}
+
+    @property
+    def has_norm(self) -> bool:
+        """Whether there is a batch normalization."""
+        return self._norm is not None
+
+    def moved_by(self, bias: gluon.Parameter) -> None:
+        """From now on the input lacks this bias, (channels,), which the mean of the batch takes off again."""
+        self._moved_by = bias
 
     # -- training ------------------------------------------------------------------------------------------------------
 
-    def forward(self, x: Any, thresholds: np.ndarray | None = None, mask: np.ndarray | None = None) -> Any:
-        """The output, for an NDArray x; the moving averages are brought up to date.
-
-        `thresholds`, flat, are those of a stochastic activation: see `activations`; the linear layer's output is
-        multiplied by `mask`, flat.
-        """
-        self._z, self._mask = self._linear.forward(x), mask
-        values = _values(self._z)
-        if mask is not None:
-            _multiply(values, mask)
-        if self._pool_before is not None:
-            values = self._pooled = _max_pool(values, self._pool_before)
-        self._normalized = values
+    def forward(self, x: Any, draw: Draw) -> Any:
+        self._x, values = x, _values(x)
         self._mean, self._scale = self._zeros, self._ones
         if self._norm is not None:
-            self._mean, variance = fused.moments(_flat(values), self._norm.formulas.rounded)
-            count = values.size // len(variance)
-            spread, self._factor, self._slope = self._norm.formulas.batch(variance, self._norm.epsilon, count)
+            self._mean, spread, self._factor, self._slope = self._statistics(values)
             self._scale = self._rounded_gamma() * self._factor
             self._average(spread)
-        shape = values.shape[: self._z.ndim]
-        y = self._y = buffer(self, "_activated", shape)
+        y = buffer(self, "_y", x.shape, gradient=False)
+        thresholds = NO_THRESHOLDS if self._thresholds is None else draw(self._thresholds)
         self._activate(values, self._mean, self._scale, self._activation.forward, _values(y), thresholds)
-        if self._pool_behind is None:
-            return y
-        self._pooled = _max_pool(_values(y), self._pool_behind)
-        output = buffer(self, "_output", self._pooled.shape)
-        _values(output)[:] = self._pooled  # a copy, which dropout may change
-        return output
+        return y
 
-    def backward(self, gradient: Any) -> None:
-        """Set the gradients of the stage's parameters and of its input; `gradient`, of its output, is overwritten."""
-        if self._pool_behind is not None:
-            gradient = self._unpool(gradient, self._y, self._pooled, self._pool_behind)
-        self._normalization_backward(_flat(self._normalized), _flat(_values(gradient)))
-        if self._pool_before is not None:
-            gradient = self._unpool(gradient, self._z, self._pooled, self._pool_before)
-        if self._mask is not None:
-            _multiply(_values(gradient), self._mask)
-        if self.bias is not None:
-            view(self.bias.grad())[:] = fused.channel_sums(_flat(_values(gradient)))
-        self._linear.backward(gradient)
-
-    def _normalization_backward(self, x: np.ndarray, g: np.ndarray) -> None:
-        """Replace g, the gradient of the activated output, by that of x; gradients of gamma and beta are set."""
+    def backward(self, gradient: Any) -> Any:
+        x, g = _flat(_values(self._x)), _flat(_values(gradient))
         rounded = self._norm is not None and self._norm.formulas.rounded
         code, steepness = self._activation.slope, self._activation.steepness
-        sum_g, sum_gc = fused.gradient_sums(x, g, self._mean, self._scale, self._shift(), code, rounded, steepness)
+        sum_g, sum_gc = self._loops.gradient_sums(
+            x, g, self._mean, self._scale, self._shift(), code, rounded, steepness
+        )
         if self._norm is None:
-            return
+            return gradient
         count = x.shape[0] * x.shape[2]
         slope = (self._rounded_gamma() * self._slope * sum_gc / count).astype(np.float32)
-        fused.gradient_of_input(x, g, self._mean, self._scale, (sum_g / count).astype(np.float32), slope, rounded)
+        mean_g = (sum_g / count).astype(np.float32)
+        self._loops.gradient_of_input(x, g, self._mean, self._scale, mean_g, slope, rounded)
         if self.gamma is not None and self.beta is not None:
             view(self.gamma.grad())[:] = sum_gc * self._factor
             view(self.beta.grad())[:] = sum_g
+        return gradient
 
-    def _unpool(self, gradient: Any, unpooled: Any, pooled: np.ndarray, pool: Pool) -> Any:
-        """The gradient of what was pooled."""
-        spread = buffer(self, "_unpooled_gradient", unpooled.shape)
-        pooling.gradient_of_max_pool(_values(unpooled), pooled, _values(gradient), *pool, _values(spread))
-        return spread
+    def _statistics(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The mean of the batch, and the three results of `BatchNorm.batch`."""
+        assert self._norm is not None
+        mean, variance = self._loops.moments(_flat(values), self._norm.formulas.rounded)
+        count = values.size // len(variance)
+        return mean, *self._norm.formulas.batch(variance, self._norm.epsilon, count)
 
     def _average(self, spread: np.ndarray) -> None:
         """average <- (1 - alpha) average + alpha * batch value."""
         assert self._norm is not None
         alpha = self._norm.alpha
-        mean = self._mean if self.bias is None else self._mean + view(self.bias.data())
+        mean = self._mean if self._moved_by is None else self._mean + view(self._moved_by.data())
         for average, batch in ((self.running_mean, mean), (self.running_spread, spread)):
             average[:] = (np.float32(1) - alpha) * average + alpha * batch
 
     # -- evaluation ----------------------------------------------------------------------------------------------------
 
-    def evaluate(self, x: Any, *, by_batch: bool = False) -> Any:
-        """The output in evaluation mode, by the moving averages or by the statistics of the batch."""
-        y = self._linear.evaluate(x)
-        values = _values(y)
-        if self._pool_before is not None:
-            values = _max_pool(values, self._pool_before)
-            y = nd.empty(values.shape)
-        mean, scale = self._statistics(values, by_batch)
-        self._activate(values, mean, scale, self._activation.evaluation, _values(y))
-        if self._pool_behind is not None:
-            return nd.array(_max_pool(_values(y), self._pool_behind))
-        return y
-
-    def _statistics(self, values: np.ndarray, by_batch: bool) -> tuple[np.ndarray, np.ndarray]:
-        """What is taken off the values, and what the rest is multiplied by."""
-        if self._norm is None:
-            return self._zeros, self._ones
-        formulas, epsilon = self._norm.formulas, self._norm.epsilon
-        if by_batch:
-            mean, variance = fused.moments(_flat(values), formulas.rounded)
-            _, factor, _ = formulas.batch(variance, epsilon, values.size // len(variance))
-            return mean, self._rounded_gamma() * factor
-        mean = self.running_mean if self.bias is None else self.running_mean - view(self.bias.data())
-        return mean, formulas.scale(self._gamma(), self.running_spread, epsilon)
+    def evaluate(self, x: Any) -> Any:
+        values = _values(x)
+        mean, scale = self._zeros, self._ones
+        if self._norm is not None and self._by_batch:
+            mean, _, factor, _ = self._statistics(values)
+            scale = self._rounded_gamma() * factor
+        elif self._norm is not None:
+            mean = self.running_mean
+            if self._moved_by is not None:
+                mean = mean - view(self._moved_by.data())
+            scale = self._norm.formulas.scale(self._gamma(), self.running_spread, self._norm.epsilon)
+        self._activate(values, mean, scale, self._activation.evaluation, values, NO_THRESHOLDS)
+        return x
 
     # -- both ----------------------------------------------------------------------------------------------------------
 
     def _activate(
-        self,
-        x: np.ndarray,
-        mean: np.ndarray,
-        scale: np.ndarray,
-        activation: int,
-        y: np.ndarray,
-        thresholds: np.ndarray | None = None,
+        self, x: np.ndarray, mean: np.ndarray, scale: np.ndarray, activation: int, y: np.ndarray, thresholds: np.ndarray
     ) -> None:
         """Set y to the activation of (x - mean) * scale + beta."""
-        steepness, thresholds = self._activation.steepness, NO_THRESHOLDS if thresholds is None else thresholds
-        fused.normalize(_flat(x), mean, scale, self._shift(), activation, _flat(y), thresholds, steepness)
+        steepness = self._activation.steepness
+        self._loops.normalize(_flat(x), mean, scale, self._shift(), activation, _flat(y), thresholds, steepness)
         if self._activation.ternary:
             ternarize(y)
 
@@ -210,83 +362,9 @@ class Stage:
         assert self._norm is not None
         return ap2(self._gamma()) if self._norm.formulas.rounded else self._gamma()
 
-    # -- names ---------------------------------------------------------------------------------------------------------
-
-    def parameters(self, layer: str, norm: str) -> dict[str, gluon.Parameter]:
-        """Gluon's parameters by the names of a linear layer and a batch normalization."""
-        named = {
-            f"{layer}.weight": self._linear.weight,
-            f"{layer}.bias": self._linear.bias if self.bias is None else self.bias,
-            f"{norm}.gamma": self.gamma,
-            f"{norm}.beta": self.beta,
-        }
-        return {name: parameter for name, parameter in named.items() if parameter is not None}
-
-    def running(self, norm: str) -> dict[str, np.ndarray]:
-        """The moving averages by the name of a batch normalization."""
-        if self._norm is None:
-            return {}
-        names = f"{norm}.running_mean", f"{norm}.running_{self._norm.formulas.spread}"
-        return dict(zip(names, (self.running_mean, self.running_spread), strict=True))
-
-
-class Named(NamedTuple):
-    """A stage with the names of its linear layer and of its batch normalization."""
-
-    stage: Stage
-    layer: str
-    norm: str
-
-
-def stages_of(layer: Layer, model: ModelSettings, gpu: Any | None = None) -> list[Named]:
-    """The stages of a recipe's layer: one, or two if its output passes a ReLU before all else.
-
-    `gpu`: MXNet's context of a GPU, if products are to be made there.
-    """
-    norm = None
-    if layer.norm_kind != "none":
-        epsilon, alpha = np.float32(model.batch_norm_epsilon), np.float32(layer.alpha)
-        norm = Normalization(BATCH_NORMS[layer.norm_kind], epsilon, alpha, layer.affine)
-    first = norm if layer.linear_output == "none" else None
-    if layer.linear_output == "batch_norm_relu":
-        assert norm is not None
-        first = norm._replace(affine=True)
-    moves_mean = layer.biases and first is not None and isinstance(layer.shape.layer, Conv)
-    pool = None if layer.pool is None else Pool(layer.pool, every=model.max_pool_gradient == "all")
-    pools_last = model.layer_order == "CBAP"
-    pools_next = pool is not None and not pools_last and layer.linear_output == "none"
-    linear_class = functools.partial(Linear, pooled=pools_next) if gpu is None else functools.partial(LinearOnGpu, gpu)
-    linear = linear_class(layer.shape, add_bias=layer.biases and not moves_mean, edge=model.padding == "edge")
-    activated = functools.partial(
-        Stage,
-        pool=pool,
-        normalization=norm,
-        activation=activation_of(layer.activation, model.activation_gradient, model.swish_beta),
-        channels=layer.channels,
-        pools_last=pools_last,
-    )
-    if layer.linear_output == "none":
-        return [Named(activated(linear, add_bias=moves_mean), layer.name, layer.norm)]
-    relu = Stage(linear, None, first, LINEAR_RELU, layer.channels, add_bias=moves_mean)
-    return [
-        Named(relu, layer.name, layer.linear_norm),
-        Named(activated(Identity(), add_bias=False), layer.name, layer.norm),
-    ]
-
-
-def _max_pool(values: np.ndarray, pool: Pool) -> np.ndarray:
-    n, channels, rows, columns = values.shape
-    pooled = np.empty((n, channels, rows // pool.size, columns // pool.size), np.float32)
-    pooling.max_pool(values, pool.size, pooled)
-    return pooled
-
-
-def _multiply(values: np.ndarray, mask: np.ndarray) -> None:
-    np.multiply(values, mask.reshape(values.shape), out=values)
-
 
 def _values(array: Any) -> np.ndarray:
-    """What an NDArray (N, channels) or (N, channels, rows, columns) holds, as a view with all four axes."""
+    """The values of an NDArray (N, channels) or (N, channels, rows, columns), as a view with all four axes."""
     array.wait_to_read()
     return view(array).reshape(array.shape + (1,) * (4 - array.ndim))
 

@@ -1,4 +1,4 @@
-"""The engine for the networks of this house's layers: quantized weights, and activations and losses of every recipe.
+"""The Engine class for the networks that a recipe describes layer by layer, with quantized weights.
 
 Import this module only once the number of threads is set: see `bnn_gluon.engine.open`.
 """
@@ -19,11 +19,12 @@ from benchmarks.engine.updates import clip_limits, frozen, lr_scales, penalties
 from bnn_gluon import quantize
 from bnn_gluon.losses import loss_and_gradient
 from bnn_gluon.memory import view
-from bnn_gluon.network import Drawn, Network
+from bnn_gluon.network import Network
 from bnn_gluon.trainer_base import BaseEngine, UpdateSettings
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings
+    from bnn_gluon import stages
     from bnn_gluon.quantize import Draw
 
 
@@ -41,7 +42,7 @@ class GluonEngine(BaseEngine):
     ) -> None:
         """`gpu`: MXNet's context of a GPU, if products are to be made there."""
         layers = self._layers = layers_of(model, input_shape)
-        self._network = Network(layers, model, gpu)
+        self._network = Network(layers, draws_of(layers, model), model, gpu)
         real = {
             layer.weight: np.empty(math.prod(layer.weight_shape), np.float32) for layer in layers if layer.quantized
         }
@@ -56,7 +57,7 @@ class GluonEngine(BaseEngine):
         self._limits = weight_limits(layers, model)
         self._evaluation_kinds = evaluation_kinds(layers, model)
         self._key = (np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32 & 0xFFFFFFFF))
-        self._draws, self._draw_buffers = draws_of(layers, model), dict[int, np.ndarray]()
+        self._draw_buffers: dict[int, np.ndarray] = {}
         self.load_parameters(initial_values(layers, model, seed))
 
     # -- parameters and state ------------------------------------------------------------------------------------------
@@ -103,18 +104,16 @@ class GluonEngine(BaseEngine):
         """Which random draw it is: tensor number, step, and the seed's two halves."""
         return np.uint32(tensor), np.uint32(step), *self._key
 
-    def _drawn(self, batch: int) -> list[Drawn]:
-        """What is drawn for the coming step, layer by layer; made over by the next."""
+    def _drawn(self, batch: int) -> stages.Draw:
+        """A function that gives the draws of the coming step. The next step reuses their memory."""
         drawn: dict[int, np.ndarray] = {}  # by tensor: layers may share a mask
 
-        def values_of(draw: Mask | Thresholds | None) -> np.ndarray | None:
-            if draw is None:
-                return None
+        def values_of(draw: Mask | Thresholds) -> np.ndarray:
             if draw.tensor not in drawn:
                 drawn[draw.tensor] = self._draw_values(draw, batch)
             return drawn[draw.tensor]
 
-        return [Drawn(*map(values_of, draws)) for draws in self._draws]
+        return values_of
 
     def _draw_values(self, draw: Mask | Thresholds, batch: int) -> np.ndarray:
         size = batch * math.prod(draw.shape)

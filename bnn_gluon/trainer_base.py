@@ -1,4 +1,4 @@
-"""What both engines of this package share: parameters by name, the update, epochs, the optimizer's state.
+"""The base of `trainer.GluonEngine` and `zoo.ZooEngine`: parameters by name, the update, epochs, the optimizer's state.
 
 Import this module only once the number of threads is set: see `bnn_gluon.engine.open`.
 """
@@ -20,6 +20,7 @@ from benchmarks.engine.updates import Penalty, rule_of, update_of
 from benchmarks.machine import environment
 from benchmarks.machine.facts import Gpu, cpu_model, nvidia_gpus
 from benchmarks.machine.waiting import waiting
+from bnn_gluon.kernels import choice
 from bnn_gluon.memory import view
 from bnn_gluon.update import NO_LIMIT, UPDATES, add_penalty
 
@@ -65,6 +66,7 @@ class BaseEngine(ABC):
         """
         self._model, self._threads, self._gpu, self._shapes = model, threads, gpu, dict(shapes)
         self._waiting = waiting(threads)
+        self._chosen_kernels = [] if choice.compiled() else [f"{choice.VARIABLE}={choice.chosen()}"]
         self._differentiated, self._real, self._settings = differentiated, real, settings
         self._rule, self._update = rule_of(model), update_of(model, UPDATES)
         self._moments = {
@@ -116,7 +118,7 @@ class BaseEngine(ABC):
             "threads": self._threads,
             "precision": "float32",
             "versions": {"mxnet": mxnet.__version__} | {n: importlib.metadata.version(n) for n in ("numpy", "numba")},
-            "features": sorted(name for name in features if features.is_enabled(name)),
+            "features": sorted([*(name for name in features if features.is_enabled(name)), *self._chosen_kernels]),
             "driver": None if gpu is None else gpu.driver,
             "determinism": {
                 "bit_exact_resume": True if gpu is None else "on the same GPU and driver",

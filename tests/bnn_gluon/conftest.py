@@ -21,19 +21,17 @@ def mx():
     return mxnet
 
 
-class Normalized:
-    """A stage that only normalizes, and how its input's gradient is had."""
+class OnlyNormalized:
+    """A stage that only normalizes, with values of its parameters."""
 
     def __init__(self, mx: Any, kind: str, gamma: np.ndarray, beta: np.ndarray, epsilon: float, alpha: float) -> None:
         from bnn_gluon.activations import Activation
         from bnn_gluon.batch_norm import BATCH_NORMS
         from bnn_gluon.kernels.fused import NONE
-        from bnn_gluon.linear import Identity
-        from bnn_gluon.stages import Normalization, Stage
+        from bnn_gluon.stages import Normalization, Normalized
 
         norm = Normalization(BATCH_NORMS[kind], np.float32(epsilon), np.float32(alpha))
-        nothing = Activation(NONE, NONE, NONE)
-        self.mx, self.stage = mx, Stage(Identity(), None, norm, nothing, gamma.size, add_bias=False)
+        self.mx, self.stage = mx, Normalized("bn1", gamma.size, norm, Activation(NONE, NONE, NONE))
         for parameter, value in ((self.stage.gamma, gamma), (self.stage.beta, beta)):
             parameter.initialize()
             parameter.set_data(mx.nd.array(value.ravel()))
@@ -41,11 +39,9 @@ class Normalized:
 
     def train(self, x: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Output, and gradients of x, gamma and beta; g is that of the output."""
-        given = self.mx.nd.array(x)
-        given.attach_grad()
-        y = self.stage.forward(given).asnumpy()
-        self.stage.backward(self.mx.nd.array(g))
-        return y, given.grad.asnumpy(), self.stage.gamma.grad().asnumpy(), self.stage.beta.grad().asnumpy()
+        y = self.stage.forward(self.mx.nd.array(x), None).asnumpy()
+        gradient = self.stage.backward(self.mx.nd.array(g)).asnumpy()
+        return y, gradient, self.stage.gamma.grad().asnumpy(), self.stage.beta.grad().asnumpy()
 
     def evaluate(self, x: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
         """Output with these moving averages."""
@@ -54,6 +50,6 @@ class Normalized:
 
 
 @pytest.fixture(scope="session")
-def normalized(mx) -> Callable[..., Normalized]:
+def normalized(mx) -> Callable[..., OnlyNormalized]:
     """normalized(kind, gamma, beta, epsilon, alpha): a stage that only normalizes."""
-    return lambda *arguments: Normalized(mx, *arguments)
+    return lambda *arguments: OnlyNormalized(mx, *arguments)

@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.recipe.architecture import Conv, LayerShape
+from benchmarks.engine.draws import draws_of
+from benchmarks.engine.layers import layers_of
+from benchmarks.recipe import load_recipe
 
 
-def stage_of(mx, bias: np.ndarray, weight: np.ndarray, *, every: bool = False):
-    from bnn_gluon.activations import Activation
-    from bnn_gluon.batch_norm import BATCH_NORMS
-    from bnn_gluon.kernels.fused import RELU
-    from bnn_gluon.linear import Linear
-    from bnn_gluon.stages import Normalization, Pool, Stage
+class BiasedStage:
+    """A convolution of 3 x 3, pooling, batch normalization and ReLU, whose bias moves the mean."""
 
-    filters, channels = weight.shape[:2]
-    linear = Linear(LayerShape(Conv(filters, 3), (channels, 8, 8), (filters, 8, 8)), add_bias=False)
-    norm = Normalization(BATCH_NORMS["lasagne"], np.float32(1e-4), np.float32(0.1))
-    stage = Stage(linear, Pool(2, every), norm, Activation(RELU, RELU, RELU), filters, add_bias=True)
-    for parameter, value in ((linear.weight, weight), (stage.bias, bias), (stage.gamma, None), (stage.beta, None)):
-        parameter.initialize(mx.init.One() if parameter is stage.gamma else mx.init.Zero())
-        if value is not None:
-            parameter.set_data(mx.nd.array(value))
-    mx.nd.waitall()
-    return stage
+    def __init__(self, mx, bias: np.ndarray, weight: np.ndarray, *, every: bool = False) -> None:
+        from bnn_gluon.stages import Stage
+
+        recipe = load_recipe(
+            "binaryconnect-mnist",
+            [
+                *("model.architecture=4C3-MP2-10FC", "model.batch_norm=lasagne", "model.batch_norm_alpha=0.1"),
+                f"model.max_pool_gradient={'all' if every else 'first'}",
+            ],
+        )
+        layers = layers_of(recipe.model, (weight.shape[1], 8, 8))
+        stage = Stage(layers[0], draws_of(layers, recipe.model)[0]._replace(mask=None), recipe.model)
+        values = {"conv1.weight": weight, "conv1.bias": bias, "bn1.gamma": np.ones(4), "bn1.beta": np.zeros(4)}
+        for name, parameter in stage.parameters.items():
+            parameter.initialize()
+            parameter.set_data(mx.nd.array(values[name]))
+        mx.nd.waitall()
+        self.stage, self.bias = stage, stage.parameters["conv1.bias"]
+        self.running_mean, self.running_spread = stage.running.values()
+
+    def forward(self, x):
+        return self.stage.forward(x, None)
 
 
 def random_case():
@@ -34,7 +44,7 @@ def random_case():
 
 def test_a_bias_moves_the_moving_mean_and_nothing_else(mx):
     _, weight, x, bias = random_case()
-    plain, biased = stage_of(mx, np.zeros(4), weight), stage_of(mx, bias, weight)
+    plain, biased = BiasedStage(mx, np.zeros(4), weight), BiasedStage(mx, bias, weight)
     given = mx.nd.array(x)
     np.testing.assert_array_equal(plain.forward(given).asnumpy(), biased.forward(given).asnumpy())
     np.testing.assert_allclose(biased.running_mean - plain.running_mean, 0.1 * bias, rtol=1e-5, atol=1e-6)
@@ -43,26 +53,26 @@ def test_a_bias_moves_the_moving_mean_and_nothing_else(mx):
 
 def test_evaluation_adds_the_bias(mx):
     _, weight, x, bias = random_case()
-    plain, biased = stage_of(mx, np.zeros(4), weight), stage_of(mx, bias, weight)
+    plain, biased = BiasedStage(mx, np.zeros(4), weight), BiasedStage(mx, bias, weight)
     plain.running_mean[:], biased.running_mean[:] = 0.5, 0.5 + bias
     given = mx.nd.array(x)
-    np.testing.assert_allclose(biased.evaluate(given).asnumpy(), plain.evaluate(given).asnumpy(), atol=1e-5)
+    np.testing.assert_allclose(biased.stage.evaluate(given).asnumpy(), plain.stage.evaluate(given).asnumpy(), atol=1e-5)
 
 
 def test_gradient_of_the_bias_is_nothing_but_rounding(mx):
     generator, weight, x, bias = random_case()
-    stage = stage_of(mx, bias, weight)
+    stage = BiasedStage(mx, bias, weight)
     shape = stage.forward(mx.nd.array(x)).shape
-    stage.backward(mx.nd.array(generator.normal(size=shape)))
+    stage.stage.backward(mx.nd.array(generator.normal(size=shape)))
     assert np.abs(stage.bias.grad().asnumpy()).max() < 1e-5
 
 
 def test_gradient_of_the_bias_where_every_tied_maximum_gets_the_gradient(mx):
     """The sum over the windows of their gradient times the number of their ties."""
     generator, weight, x, bias = random_case()
-    stage = stage_of(mx, bias, weight, every=True)
+    stage = BiasedStage(mx, bias, weight, every=True)
     g = generator.normal(size=stage.forward(mx.nd.array(x)).shape).astype(np.float32)
-    stage.backward(mx.nd.array(g))
+    stage.stage.backward(mx.nd.array(g))
 
     sums = mx.nd.Convolution(mx.nd.array(x), mx.nd.array(weight), kernel=(3, 3), pad=(1, 1), num_filter=4, no_bias=True)
     windows = (
