@@ -1,7 +1,7 @@
 """Whether the layers are computed by this package's compiled loops, or by MXNet's and NumPy's operations instead.
 
 `BNN_KERNELS=mxnet` in the environment chooses the latter: the linear layers are MXNet's alone, pooling, batch
-normalization and activations are NumPy's (`in_numpy`). That is many times slower, and sums are rounded in another
+normalization and activations are NumPy's (`in_numpy`). It may be several times slower, and rounds sums in another
 order. It is an oracle for tests, and a way out where the compiled loops fail. Random draws, quantized weights and
 updates stay compiled: they are plain loops of numba's.
 """
