@@ -9,13 +9,14 @@ import numpy as np
 
 from benchmarks.engine.layers import layers_of, weight_limits
 from benchmarks.recipe.layerwise import layer_weights
+from benchmarks.recipe.words import WORDS
 from results.weights import LARGEST, pack, packed_length
 
 if TYPE_CHECKING:
     from benchmarks.recipe import Recipe
 
 # Weights of which evaluation with binary weights sees the sign alone; of "ternary" and "real" ones it sees more.
-_BY_SIGN = ("deterministic", "stochastic")
+_BY_SIGN = [word.name for word in WORDS["model.weights"] if word.by_sign]
 
 
 def publishable(recipe: Recipe, parameters: Mapping[str, np.ndarray]) -> bytes | None:

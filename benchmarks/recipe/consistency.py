@@ -7,16 +7,13 @@ from collections.abc import Iterator
 
 import msgspec
 
-from benchmarks.errors import RecipeError
 from benchmarks.recipe.architecture import Dense, layer_shapes, parse_architecture
 from benchmarks.recipe.expected import nearest
 from benchmarks.recipe.layerwise import layer_activations, layer_linear_outputs, layer_weights, linear_layers, spread
 from benchmarks.recipe.networks import IMAGE_SHAPE, NETWORKS
 from benchmarks.recipe.settings import CLASSES, DATASETS, ModelSettings, Settings, setting_text
+from benchmarks.recipe.words import names_of
 
-WEIGHTS = ("deterministic", "real", "stochastic", "ternary")
-ACTIVATIONS = ("binary_sigmoid", "binary_tanh", "relu", "sign", "stochastic_sign", "ternary")
-LINEAR_OUTPUTS = ("none", "relu", "batch_norm_relu")
 # The settings that each decay of the learning rate takes, and no other.
 DECAYS = {
     "exponential": {"lr_final"},
@@ -38,19 +35,14 @@ _NETWORK_SETTINGS = {
 _OPEN = {"architecture", "batch_norm_alpha", "batch_norm_epsilon", "momentum", "nesterov", "weight_decay"}
 
 
-def check_consistency(settings: Settings) -> None:
-    """Raise RecipeError for settings that do not go together, naming all that do not."""
-    if problems := consistency_problems(settings):
-        raise RecipeError("; ".join(problems))
-
-
 def consistency_problems(settings: Settings) -> list[str]:
     """What does not go together, a line each."""
-    problems = [*_architecture_problems(settings)]
-    layers = [] if problems else [*_layer_problems(settings.model)]
-    problems += [*_training_problems(settings), *layers, *_network_problems(settings), *_data_problems(settings)]
-    # The words of layers must be right before they can be compared with other settings.
-    return problems or [*_model_problems(settings.model), *_evaluation_problems(settings)]
+    network = [*_architecture_problems(settings)]
+    network += [] if network else [*_layer_problems(settings.model), *_network_problems(settings)]
+    problems = [*_training_problems(settings), *network, *_data_problems(settings)]
+    if network:  # The words of layers must be right before they can be compared with other settings.
+        return problems
+    return [*problems, *_model_problems(settings.model), *_evaluation_problems(settings)]
 
 
 def _architecture_problems(settings: Settings) -> Iterator[str]:
@@ -86,14 +78,15 @@ def _training_problems(settings: Settings) -> Iterator[str]:
 def _layer_problems(model: ModelSettings) -> Iterator[str]:
     """Words and rates that are given layer by layer."""
     layers = linear_layers(model)
-    yield from _word_problems("weights", model.weights, WEIGHTS, len(layers), "linear layer")
-    yield from _word_problems("activation", model.activation, ACTIVATIONS, len(layers) - 1, "hidden layer")
-    yield from _word_problems("linear_output", model.linear_output, LINEAR_OUTPUTS, len(layers) - 1, "hidden layer")
+    yield from _word_problems("weights", model.weights, len(layers), "linear layer")
+    yield from _word_problems("activation", model.activation, len(layers) - 1, "hidden layer")
+    yield from _word_problems("linear_output", model.linear_output, len(layers) - 1, "hidden layer")
     yield from _rate_problems(model, sum(isinstance(layer, Dense) for layer in layers))
 
 
-def _word_problems(name: str, text: str, known: tuple[str, ...], layers: int, kind: str) -> Iterator[str]:
+def _word_problems(name: str, text: str, layers: int, kind: str) -> Iterator[str]:
     """Words that are not known, and more or fewer of them than there are layers."""
+    known = names_of(f"model.{name}")
     expected = f"expected {' or '.join(known)}, or one for each {kind} as in '2x{known[0]}-{known[1]}'"
     try:
         words = spread(text, layers) or [text]

@@ -14,6 +14,7 @@ from benchmarks.recipe.architecture import LayerShape, MaxPool, layer_shapes, pa
 from benchmarks.recipe.layerwise import layer_batch_norms, layer_weights
 from benchmarks.recipe.loading import DATASETS, ModelSettings, Recipe
 from benchmarks.recipe.networks import NETWORKS, network
+from benchmarks.recipe.words import words_of
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,7 +105,10 @@ def count_parameters(shapes: Sequence[LayerShape], model: ModelSettings) -> Para
     kinds: Counter[str] = Counter()
     for shape, kind in zip(linear, layer_weights(model), strict=True):
         kinds[kind] += shape.weights
-    binary, ternary = kinds["deterministic"] + kinds["stochastic"], kinds["ternary"]
+    of_bits: Counter[int | None] = Counter()
+    for kind, count in kinds.items():
+        of_bits[words_of("model.weights")[kind].bits] += count
+    binary, ternary = of_bits[1], of_bits[2]
     return Parameters(
         weights=kinds.total(),
         biases=biases,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -14,8 +14,13 @@ SHOWN = 60  # characters of a value that is not what was expected
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """ ": did you mean ...?" if some known name is near, else nothing."""
-    matches = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    matches = nearest_names(name, known)
     return f": did you mean {' or '.join(matches)}?" if matches else ""
+
+
+def nearest_names(name: str, known: Iterable[str]) -> list[str]:
+    """Up to three known names that are near, the nearest first."""
+    return difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
 
 
 def nearest_word(value: object, field_type: Any) -> str:
@@ -51,9 +56,18 @@ def describe(field_type: Any) -> str:
 
 
 def kinds(field_type: Any) -> tuple[Any, ...]:
-    """The types that a field takes, by msgspec's description of them."""
-    info = msgspec.inspect.type_info(field_type)
-    return info.types if isinstance(info, msgspec.inspect.UnionType) else (info,)
+    """The types that a field takes, by msgspec's description of them, without what is said about the field."""
+    return tuple(_kinds(msgspec.inspect.type_info(field_type)))
+
+
+def _kinds(info: Any) -> Iterator[Any]:
+    if isinstance(info, msgspec.inspect.Metadata):
+        yield from _kinds(info.type)
+    elif isinstance(info, msgspec.inspect.UnionType):
+        for part in info.types:
+            yield from _kinds(part)
+    else:
+        yield info
 
 
 def _describe_kind(info: Any) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -19,8 +20,8 @@ import msgspec
 from benchmarks.errors import RecipeError
 from benchmarks.paths import CATALOG
 from benchmarks.recipe import catalog_file
-from benchmarks.recipe.consistency import check_consistency
-from benchmarks.recipe.expected import convert, describe, kinds, nearest, nearest_word
+from benchmarks.recipe.consistency import consistency_problems
+from benchmarks.recipe.expected import convert, describe, kinds, nearest, nearest_names, nearest_word
 from benchmarks.recipe.paper import Paper, PublishedErrors, Target
 from benchmarks.recipe.settings import (
     CLASSES,
@@ -32,6 +33,8 @@ from benchmarks.recipe.settings import (
     TrainSettings,
     flatten,
 )
+from benchmarks.recipe.words import WORDS
+from results.escape import for_terminal
 from results.record.canonical import digest
 
 __all__ = [
@@ -39,6 +42,16 @@ __all__ = [
     "PublishedErrors", "Recipe", "Settings", "Summary", "Target", "TrainSettings", "apply_overrides", "benchmark_ids",
     "catalog_folder", "flatten", "load_recipe", "read_catalog_file", "recipe_from_settings", "summaries",
 ]  # fmt: skip
+
+
+class SettingsError(RecipeError):
+    """Overrides that cannot be; `problems` are all that were found, and the message has a line for each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+        lines = list(map(for_terminal, problems))
+        self.args = (lines[0] if len(lines) == 1 else "\n  ".join([f"{len(lines)} problems", *lines]),)
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -220,6 +233,7 @@ def apply_overrides(recipe: Recipe, overrides: Iterable[str | tuple[str, str]]) 
         RecipeError: as `load_recipe`.
     """
     settings, options, problems = recipe.settings, dict(recipe.overrides), list[str]()
+    refused, accepted = set[str](), set[str]()  # keys of settings; of an unknown one that is near, which was meant
     for override in overrides:
         text, source = (override, "--set") if isinstance(override, str) else override
         key, equals, value = text.partition("=")
@@ -229,10 +243,13 @@ def apply_overrides(recipe: Recipe, overrides: Iterable[str | tuple[str, str]]) 
             settings = _replace(settings, key.strip(), value.strip())
         except RecipeError as error:
             problems.append(str(error))
+            refused.update(nearest_names(key.strip(), flatten(settings))[:1])
+        else:
+            accepted.add(key.strip())
         options[key.strip()] = source
+    problems += _others(consistency_problems(settings), refused, accepted)
     if problems:
-        raise RecipeError("; ".join(problems))
-    check_consistency(settings)
+        raise SettingsError([f"{text}{_where_explained(text, recipe.id)}" for text in problems])
     return msgspec.structs.replace(recipe, settings=settings, overrides=options)
 
 
@@ -245,8 +262,9 @@ def recipe_from_settings(benchmark: str, settings: Mapping[str, Any], overrides:
     recipe = load_recipe(benchmark)
     try:
         resolved = msgspec.convert(settings, Settings)
-        check_consistency(resolved)
-    except (msgspec.ValidationError, RecipeError) as error:
+        if problems := consistency_problems(resolved):
+            raise ValueError("; ".join(problems))
+    except (msgspec.ValidationError, ValueError) as error:
         raise RecipeError(f"{benchmark}: stored settings do not fit this version: {error}") from error
     return msgspec.structs.replace(recipe, settings=resolved, overrides=dict(overrides))
 
@@ -269,6 +287,20 @@ def _read_summary(path: Path) -> Summary:
         [head.id, head.title, path.parent.name, paper.name, paper.title, paper.authors, paper.url, paper.code]
     )
     return Summary(head.id, head.title, paper.name, head.dataset, head.target, searched)
+
+
+def _others(problems: list[str], refused: set[str], accepted: set[str]) -> list[str]:
+    """Problems that are there whatever the refused overrides would have been: none of these settings is named."""
+    word = re.compile(r"[a-z]+\.[a-z_]+")
+    return [text for text in problems if not (set(word.findall(text)) & (refused - accepted))]
+
+
+def _where_explained(problem: str, benchmark: str) -> str:
+    """Behind a problem with the words of a setting: the command that says what they mean."""
+    key = problem.partition("=")[0]
+    if key not in WORDS:
+        return ""
+    return f"; `python cli.py show {benchmark} --explain {key}` says what each word means"
 
 
 def _replace(settings: Settings, key: str, text: str) -> Settings:

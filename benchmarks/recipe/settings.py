@@ -1,4 +1,4 @@
-"""All settings that can change a measured number: their types, and what exactly each of their words means.
+"""All settings that can change a measured number: their types, and what each means; words.py has their words.
 
 Engines, protocol and data room implement what is defined here; what no single field can refuse is refused by
 benchmarks/recipe/consistency.py.
@@ -6,15 +6,37 @@ benchmarks/recipe/consistency.py.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import msgspec
+
+from benchmarks.recipe.words import names_of
+
+if TYPE_CHECKING:
+    from typing import Annotated as OneOf
+else:
+
+    class OneOf:
+        """OneOf[str, names_of("model.loss")]: at run time a Literal of that setting's words; type checkers see a str.
+
+        It must be a Literal: msgspec then gives back the very object that is the default, and by that it knows which
+        settings are left out of a digest.
+        """
+
+        def __class_getitem__(cls, item: tuple[type, tuple[str, ...]]) -> Any:
+            return Literal[item[1]]
+
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=10_000_000)]  # a typing slip must not eat the memory
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NonNegative = Annotated[float, msgspec.Meta(ge=0)]
 Fraction = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 Rate = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+_A_LAYER = 'a word for all, or one for each, joined by "-" and repeated by "<n>x" as in "real-7xdeterministic-real"'
+
+
+def _said(description: str) -> msgspec.Meta:
+    return msgspec.Meta(description=description)
 
 
 class DatasetFacts(NamedTuple):
@@ -41,41 +63,35 @@ class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 
 
 class DataSettings(_Settings, frozen=True):
-    """Which images are trained on, and what is done to them first.
+    """Which images are trained on, and what is done to them first."""
 
-    valid_images: 0: there are none, and all training images of the published split can be trained on.
-    split: "published", or "random": the validation images are drawn from all training images as a function of the run's
-        seed; the others, in the order of the file, are trained on.
-    labels: "true"; "random": uniform, drawn once as a function of the run's seed, for training, validation and test
-        images; "random_train_valid": for training and validation images only.
-    inputs: "images", or "noise": the pixels of the training images, after preprocessing, are replaced by N(0, variance
-        .1), drawn once as a function of the run's seed; validation and test images stay.
-    augmentation: "none"; "flip_edge_crop", "flip_zero_crop": every image, whenever it is used, is mirrored left to
-        right with probability 1/2, then padded by 4 pixels on each side, which repeat its edge or are 0 after
-        preprocessing, then cropped to its size at a uniformly drawn place.
-    augmented: the training images, or the validation images too ("train_valid").
-    subset: "all", or of SVHN the digits of `train` alone, none of `extra` ("train_digits").
-    """
-
-    dataset: Literal["mnist", "mnist-small", "cifar10", "cifar10-small", "svhn"]
-    preprocessing: Literal[
-        "centered", "unit", "signed", "gcn_zca", "gcn_lcn_red", "gcn_lcn", "standardized", "torch7_zca", "torch7_lcn"
+    dataset: Annotated[OneOf[str, names_of("data.dataset")], _said("The images and their labels.")]
+    preprocessing: Annotated[
+        OneOf[str, names_of("data.preprocessing")], _said("What is done to the pixels before anything else.")
     ]
-    train_images: Count
-    valid_images: Annotated[int, msgspec.Meta(ge=0)]
-    split: Literal["published", "random"] = "published"
-    labels: Literal["true", "random", "random_train_valid"] = "true"
-    inputs: Literal["images", "noise"] = "images"
-    augmentation: Literal["none", "flip_edge_crop", "flip_zero_crop"] = "none"
-    augmented: Literal["train", "train_valid"] = "train"
-    subset: Literal["all", "train_digits"] = "all"
+    train_images: Annotated[Count, _said("Images that are trained on.")]
+    valid_images: Annotated[
+        int,
+        msgspec.Meta(ge=0),
+        _said(
+            "Images that validate. 0: there are none, and all training images of the published split can be trained on."
+        ),
+    ]
+    split: Annotated[OneOf[str, names_of("data.split")], _said("Which of the images validate.")] = "published"
+    labels: Annotated[OneOf[str, names_of("data.labels")], _said("Where the labels are from.")] = "true"
+    inputs: Annotated[OneOf[str, names_of("data.inputs")], _said("What the training images are.")] = "images"
+    augmentation: Annotated[
+        OneOf[str, names_of("data.augmentation")], _said("How images are changed at random whenever they are used.")
+    ] = "none"
+    augmented: Annotated[OneOf[str, names_of("data.augmented")], _said("Which images are augmented.")] = "train"
+    subset: Annotated[OneOf[str, names_of("data.subset")], _said("Which part of the training images is used.")] = "all"
 
 
 class ModelSettings(_Settings, frozen=True, kw_only=True):
     """The network and its training rule: all that an engine needs to know.
 
-    Texts "a word, or one a layer" give one word for all layers, or one for each joined by "-" and repeated by "<n>x":
-    "real-7xdeterministic-real". benchmarks/recipe/layerwise.py reads them.
+    Each field says what it means; words.py says it of each word. Both together: docs/settings.md, or
+    `python cli.py show ID --explain KEY`.
 
     **Forward.** x is a layer's input, z its output, in this order (linear: convolution or fully connected layer)::
 
@@ -85,162 +101,171 @@ class ModelSettings(_Settings, frozen=True, kw_only=True):
     Directly behind a hidden linear layer there is what `linear_output` says, if anything.
     Behind the last layer there is the normalization that `output_batch_norm` says, and no activation.
 
-    architecture: benchmarks/recipe/architecture.py has the notation. Or the name of one of GluonCV's networks, see
-        benchmarks/recipe/networks.py: its layers, their order, biases and pooling are its own, and every setting that
-        says something else is refused; "torch" batch normalization moves the running variance towards the batch's
-        biased one, as MXNet does on the CPU: at the published batch size it is at most 1/8192 smaller.
-    padding: what an unmarked convolution adds around its input, "zeros" or copies of the outermost pixels ("edge").
-    biases: whether linear layers have any.
-    weights: a word, or one a linear layer: how training makes the weights that the forward pass uses, w_q, out of the
-        real-valued w. "real": w_q = w. "deterministic": +H if w > 0, -H if w < 0, and at 0, also if w vanishes beside H
-        in float32, what `zero_weight` says.
-        "stochastic": +H with probability clip((w/H + 1)/2, 0, 1), else -H, drawn in each step. "ternary": H times +1 if
-        w > t, -1 if w < -t, else 0, with t = .7 mean|w| over the layer's weights.
-    evaluation_weights: those of evaluation, of layers that are not real: "binary": w_q as by "deterministic", of a
-        ternary layer as in training; "real": w; "stochastic": as in training, drawn for each evaluated batch as a
-        function of the seed and the batch's number alone, so that evaluating twice gives the same.
-    linear_output: a word, or one a hidden layer: what is done to a linear layer's output before all else. "none";
-        "relu", whose derivative at 0 is 0; "batch_norm_relu": a batch normalization of its own, of the kind of
-        `batch_norm`, then the same.
-    weight_limit: H; with "half_glorot" half the limit of Glorot's initialization, layer by layer. No meaning (and left
-        out) if all layers are real.
-    clipped: after each update the w of layers that are not real are clipped to +-H; "all": so are biases, gamma and
-        beta of these layers.
-    activation: a word, or one a hidden layer. "relu", "binary_tanh" and "binary_sigmoid" (+-1 and 0/1, straight-through
-        behind the hard tanh or sigmoid), "stochastic_sign" (in evaluation Torch's sign, 0 at 0); "sign" and "ternary"
-        act on y = f(x), f said by `activation_gradient`: "sign" gives +1 if y > 0, else -1, also at 0; "ternary" +1 if
-        y > t, -1 if y < -t, else 0, with t = .4 mean|y| over the whole tensor, all images of the batch included, in
-        evaluation too (see `evaluation_batch_size`).
-    activation_gradient: of "sign" and "ternary"; the gradient with respect to x is f'(x):
-        "hardtanh": f = clip(x, -1, 1); f' = 1 if |x| < 1, else 0.
-        "identity": f = x; f' = 1.
-        "bireal": with c = clip(x, -1, 1), f = 2c - c|c|; f' = 2 - 2|x| if |x| < 1, else 0.
-        "swish": with b = swish_beta and s = 1 / (1 + exp(-bx)), f = 2s (1 + bx (1 - s)) - 1, but x where that gives 0;
-            f' = 2bs (1 - s) (2 + bx (1 - 2s)). f is odd and has the sign of x.
-    batch_norm, output_batch_norm: of the hidden layers, and behind the last if another. "torch":
-        gamma (z - mean) / sqrt(variance + epsilon) + beta, by the batch's mean and biased variance in training; the
-        running mean and the running unbiased variance move by alpha towards the batch's. "torch_no_affine": the same
-        without gamma and beta. "none": nothing, and no parameters. alpha and epsilon are 0 (left out) without any.
-    max_pool_gradient: whether the first of tied maxima in a window gets the gradient, or every one.
-
-    **Dropout**, in training only. dropout_input, dropout_hidden: rate in front of the first and of each other linear
-        layer. dropout_dense: rate in front of each fully connected layer instead. dropout_dense_output: a rate, or one
-        a fully connected layer (the last included), on z before its batch normalization.
-    dropout_kind: "rescaled": kept with probability 1 - rate and divided by it. "normal_threshold": the mask is
-        (n < p) / p with n ~ N(0, 1) and p = 1 - rate, so that at rate .5 69.1 % are kept and the mean grows by 1.383;
-        within a step, inputs of equal shape have the same mask.
-
-    **Loss**, of scores (N, classes): "squared_hinge": mean over images and classes of max(0, 1 - ts)^2, t = +1 of the
-        image's class, else -1; "squared_hinge_sum": its sum over classes, mean over images; "cross_entropy": mean over
-        images of -log softmax(s) of the image's class.
-    loss_divisor: "batch_size": the loss is divided by the batch size of the epoch, that of a last smaller batch too.
-
     **Update** of each parameter p that is trained, in this order; g is the gradient, for weights with respect to w_q:
+    l2_dense, binary_regularization, weight_decay, optimizer, lr_scale (the step is scaled), clipped. The loss that is
+    reported has no penalty in it.
 
-        1. l2_dense: g += 2 l2_dense w, of fully connected layers' weights.
-        2. binary_regularization: g -= 2 binary_regularization w_q, of weights of layers that are not real: the penalty
-           is sum(1 - w^2), but the original's backward pass finds w_q where w was.
-        3. weight_decay: g += weight_decay p, of weights, biases, gamma and beta alike.
-        4. optimizer: "sgd": v = momentum v + g; p -= lr v, with nesterov p -= lr (g + momentum v). "torch_adam":
-           m = .9m + .1g, v = .999v + .001g^2, p -= lr/(1 - .9^t) m / (sqrt(v / (1 - .999^t)) + 1e-8). "adam":
-           Lasagne's, p -= lr sqrt(1 - .999^t) / (1 - .9^t) m / (sqrt(v) + 1e-8). "shift_adamax": with powers of two.
-        5. lr_scale: the step is scaled, layer by layer.
-        6. clipped.
-
-        The loss that is reported has no penalty in it. trained_layers: "all_but_output": weights and biases of the last
-        linear layer stay at their initial values and are not clipped, though binarized if they are not real.
-
-    initialization: "lasagne": w uniform within +-H, or Glorot's limit if real; biases 0. "torch": that, biases
-        uniform within +-1/sqrt(fan_in), gamma of a "torch" normalization uniform in [0, 1). "xavier_normal": w ~ N(0,
-        2 / (fan_in + fan_out)), biases uniform within +-1/sqrt(fan_in). "he_normal": w ~ N(0, 2 / fan_in), biases 0.
-        "standard_normal": w ~ N(0, 1), biases 0. The second number is the variance; gamma is 1 and beta 0 if not said;
-        nothing is clipped before the first update.
-    evaluation_statistics: of batch normalization in evaluation: the running ones, or those of the evaluated "batch"
-        (see `evaluation_batch_size`), by which the running ones are not moved.
-
-    "torch" names what Torch7 does otherwise: in `lr_scale` too, that biases are scaled as weights are, and gamma too,
-    or that the scale is rounded to a power of two (AP2).
+    **Initialization.** Gamma is 1 and beta 0 if not said; nothing is clipped before the first update.
     """
 
-    architecture: str
-    activation: str
-    weights: str
-    evaluation_weights: Literal["binary", "real", "stochastic"]
-    weight_limit: Positive | Literal["half_glorot"] = 0.0
-    lr_scale: Literal["glorot", "none", "torch_glorot", "torch_glorot_ap2"]
-    batch_norm: Literal["binaryconnect", "lasagne", "shift", "torch", "none"]
-    batch_norm_alpha: Fraction = 0.0
-    batch_norm_epsilon: Positive = 0.0
-    loss: Literal["squared_hinge", "squared_hinge_sum", "cross_entropy"]
-    optimizer: Literal["adam", "sgd", "shift_adamax", "torch_adam"]
-    dropout_input: Rate = 0.0
-    dropout_hidden: Rate = 0.0
-    max_pool_gradient: Literal["first", "all"] = "first"
-    clipped: Literal["weights", "all"] = "weights"
-    output_batch_norm: Literal["torch", "torch_no_affine", "none"] | None = None
-    output_batch_norm_alpha: Fraction | None = None
-    initialization: Literal["lasagne", "torch", "xavier_normal", "he_normal", "standard_normal"] = "lasagne"
-    zero_weight: Literal["plus", "minus"] = "plus"
-    activation_gradient: Literal["hardtanh", "identity", "bireal", "swish"] = "hardtanh"
-    swish_beta: Positive | None = None
-    layer_order: Literal["CPBA", "CBAP"] = "CPBA"
-    padding: Literal["zeros", "edge"] = "zeros"
-    biases: bool = True
-    loss_divisor: Literal["none", "batch_size"] = "none"
-    momentum: Rate = 0.0
-    nesterov: bool = False
-    weight_decay: NonNegative = 0.0
-    binary_regularization: NonNegative = 0.0
-    l2_dense: NonNegative = 0.0
-    trained_layers: Literal["all", "all_but_output"] = "all"
-    dropout_kind: Literal["rescaled", "normal_threshold"] = "rescaled"
-    dropout_dense: Rate = 0.0
-    dropout_dense_output: str = "0"
-    evaluation_statistics: Literal["running", "batch"] = "running"
-    linear_output: str = "none"
+    architecture: Annotated[
+        str,
+        _said(
+            "The layers, in the notation of benchmarks/recipe/architecture.py, or the name of one of GluonCV's"
+            " networks, see benchmarks/recipe/networks.py: its layers, their order, biases and pooling are its own, and"
+            ' every setting that says something else is refused. There, "torch" batch normalization moves the running'
+            " variance towards the batch's biased one, as MXNet does on the CPU: at the published batch size it is at"
+            " most 1/8192 smaller."
+        ),
+    ]
+    activation: Annotated[str, _said(f"The activation behind the hidden layers: {_A_LAYER}.")]
+    weights: Annotated[
+        str,
+        _said(
+            "How training makes the weights that a linear layer's forward pass uses, w_q, out of the real-valued w:"
+            f" {_A_LAYER}."
+        ),
+    ]
+    evaluation_weights: Annotated[
+        OneOf[str, names_of("model.evaluation_weights")], _said("w_q in evaluation, of layers that are not real.")
+    ]
+    weight_limit: Annotated[
+        Positive | OneOf[str, names_of("model.weight_limit")],
+        _said("H, the size of quantized weights. No meaning (and left out) if all layers are real."),
+    ] = 0.0
+    lr_scale: Annotated[
+        OneOf[str, names_of("model.lr_scale")],
+        _said("How the step is scaled, layer by layer, of layers that are not real."),
+    ]
+    batch_norm: Annotated[
+        OneOf[str, names_of("model.batch_norm")],
+        _said("The batch normalization of the hidden layers, and of the output if `output_batch_norm` is null."),
+    ]
+    batch_norm_alpha: Annotated[
+        Fraction, _said("By how much running statistics move towards a batch's. 0 (left out) without normalization.")
+    ] = 0.0
+    batch_norm_epsilon: Annotated[
+        Positive, _said("What keeps batch normalization from dividing by 0. 0 (left out) without normalization.")
+    ] = 0.0
+    loss: Annotated[OneOf[str, names_of("model.loss")], _said("What is minimized, of scores s (N, classes).")]
+    optimizer: Annotated[
+        OneOf[str, names_of("model.optimizer")], _said("How a parameter p follows from its gradient g.")
+    ]
+    dropout_input: Annotated[Rate, _said("Dropout rate in front of the first linear layer, in training only.")] = 0.0
+    dropout_hidden: Annotated[Rate, _said("Dropout rate in front of each other linear layer, in training only.")] = 0.0
+    max_pool_gradient: Annotated[
+        OneOf[str, names_of("model.max_pool_gradient")], _said("Which of tied maxima in a window gets the gradient.")
+    ] = "first"
+    clipped: Annotated[
+        OneOf[str, names_of("model.clipped")],
+        _said("What is clipped to +-H after each update, of layers that are not real."),
+    ] = "weights"
+    output_batch_norm: Annotated[
+        OneOf[str, names_of("model.output_batch_norm")] | None,
+        _said("The batch normalization behind the last layer. null: that of `batch_norm`."),
+    ] = None
+    output_batch_norm_alpha: Annotated[
+        Fraction | None, _said("As `batch_norm_alpha`, behind the last layer. null: the same.")
+    ] = None
+    initialization: Annotated[
+        OneOf[str, names_of("model.initialization")], _said("Parameters before the first step.")
+    ] = "lasagne"
+    zero_weight: Annotated[OneOf[str, names_of("model.zero_weight")], _said("What a weight of 0 is binarized to.")] = (
+        "plus"
+    )
+    activation_gradient: Annotated[
+        OneOf[str, names_of("model.activation_gradient")],
+        _said('f of "sign" and "ternary" activations, and the gradient with respect to x, f\'(x).'),
+    ] = "hardtanh"
+    swish_beta: Annotated[Positive | None, _said('b of `activation_gradient` "swish", and only of that.')] = None
+    layer_order: Annotated[
+        OneOf[str, names_of("model.layer_order")], _said("What follows on a linear layer, in this order.")
+    ] = "CPBA"
+    padding: Annotated[
+        OneOf[str, names_of("model.padding")], _said("What an unmarked convolution adds around its input.")
+    ] = "zeros"
+    biases: Annotated[bool, _said("Whether linear layers have biases.")] = True
+    loss_divisor: Annotated[
+        OneOf[str, names_of("model.loss_divisor")], _said("What the loss is divided by as well.")
+    ] = "none"
+    momentum: Annotated[Rate, _said('Momentum of `optimizer` "sgd".')] = 0.0
+    nesterov: Annotated[bool, _said("Whether the momentum is Nesterov's.")] = False
+    weight_decay: Annotated[NonNegative, _said("g += weight_decay p, of weights, biases, gamma and beta alike.")] = 0.0
+    binary_regularization: Annotated[
+        NonNegative,
+        _said(
+            "g -= 2 binary_regularization w_q, of weights of layers that are not real: the penalty is sum(1 - w^2), but"
+            " the original's backward pass finds w_q where w was."
+        ),
+    ] = 0.0
+    l2_dense: Annotated[NonNegative, _said("g += 2 l2_dense w, of fully connected layers' weights.")] = 0.0
+    trained_layers: Annotated[
+        OneOf[str, names_of("model.trained_layers")], _said("Which linear layers are updated.")
+    ] = "all"
+    dropout_kind: Annotated[OneOf[str, names_of("model.dropout_kind")], _said("How dropout draws its mask.")] = (
+        "rescaled"
+    )
+    dropout_dense: Annotated[
+        Rate, _said("Dropout rate in front of each fully connected layer, instead of dropout_input and dropout_hidden.")
+    ] = 0.0
+    dropout_dense_output: Annotated[
+        str,
+        _said(
+            "Dropout rate on z before its batch normalization: a rate, or one a fully connected layer (the last"
+            ' included), as in "2x0.5-0".'
+        ),
+    ] = "0"
+    evaluation_statistics: Annotated[
+        OneOf[str, names_of("model.evaluation_statistics")], _said("Statistics of batch normalization in evaluation.")
+    ] = "running"
+    linear_output: Annotated[
+        str, _said(f"What is done to the output of hidden linear layers before all else: {_A_LAYER}.")
+    ] = "none"
 
 
 class TrainSettings(_Settings, frozen=True, kw_only=True):
-    """How long and how fast.
+    """How long and how fast."""
 
-    The learning rate starts at `lr_start`. With `lr_decay` "exponential" it is multiplied after each epoch so that it
-    would be `lr_final` after the last one; with "halving" it is halved after every `lr_halving_epochs` epochs; with
-    "steps" it is multiplied by `lr_factor` before each epoch (counted from 1) of `lr_milestones`, those after the last
-    having no effect; with "constant" it stays.
-
-    shuffle: the order of an epoch's images. "cumulative": the last one's, shuffled again; "fresh": a new permutation
-        of the images as they are stored; "none": as they are stored, in every epoch.
-    """
-
-    epochs: Count
-    batch_size: Count
-    lr_start: Positive
-    lr_final: Positive | None = None
-    lr_decay: Literal["exponential", "halving", "steps", "constant"]
-    lr_halving_epochs: Count | None = None
-    lr_milestones: tuple[Count, ...] | None = None
-    lr_factor: Fraction | None = None
-    shuffle: Literal["cumulative", "fresh", "none"]
+    epochs: Annotated[Count, _said("How often the training images are passed.")]
+    batch_size: Annotated[Count, _said("Images of a minibatch.")]
+    lr_start: Annotated[Positive, _said("Learning rate of the first epoch.")]
+    lr_final: Annotated[Positive | None, _said('What an "exponential" decay would end with after the last epoch.')] = (
+        None
+    )
+    lr_decay: Annotated[OneOf[str, names_of("train.lr_decay")], _said("How the learning rate goes on.")]
+    lr_halving_epochs: Annotated[Count | None, _said('Epochs after which a "halving" decay halves.')] = None
+    lr_milestones: Annotated[
+        tuple[Count, ...] | None, _said('Epochs (counted from 1) before which a "steps" decay multiplies.')
+    ] = None
+    lr_factor: Annotated[Fraction | None, _said('What a "steps" decay multiplies by.')] = None
+    shuffle: Annotated[OneOf[str, names_of("train.shuffle")], _said("The order of an epoch's images.")]
 
 
 class ProtocolSettings(_Settings, frozen=True):
-    """Which epoch's test error is the result, and what becomes of images that do not fill a last batch.
+    """Which epoch's test error is the result, and what becomes of images that do not fill a last batch."""
 
-    selection: the epoch of the fewest validation errors, of several the last ("best_validation") or the first
-        ("first_best_validation"); or the "last" of all.
-    remainder: of the training images, in an epoch: "dropped", or trained on as a smaller batch ("kept").
-    counted_test_images: the verdict counts all test images, or only those of whole batches of `batch_size`.
-    evaluates_training: after every epoch also the training images are evaluated, and errors are counted by class, of
-        training and test images.
-    evaluation_batch_size: images evaluated at a time, a last smaller batch included; given exactly where scores depend
-        on it: evaluation_statistics "batch" and activation "ternary".
-    """
-
-    selection: Literal["best_validation", "first_best_validation", "last"]
-    remainder: Literal["dropped", "kept"]
-    counted_test_images: Literal["all", "whole_batches"] = "all"
-    evaluates_training: bool = False
-    evaluation_batch_size: Count | None = None
+    selection: Annotated[OneOf[str, names_of("protocol.selection")], _said("The epoch whose test error is the result.")]
+    remainder: Annotated[
+        OneOf[str, names_of("protocol.remainder")],
+        _said("What becomes of training images that do not fill a last batch."),
+    ]
+    counted_test_images: Annotated[
+        OneOf[str, names_of("protocol.counted_test_images")], _said("Which test images the verdict counts.")
+    ] = "all"
+    evaluates_training: Annotated[
+        bool,
+        _said(
+            "Whether after every epoch also the training images are evaluated, and errors are counted by class, of"
+            " training and test images."
+        ),
+    ] = False
+    evaluation_batch_size: Annotated[
+        Count | None,
+        _said(
+            "Images evaluated at a time, a last smaller batch included; given exactly where scores depend on it:"
+            ' evaluation_statistics "batch" and activation "ternary".'
+        ),
+    ] = None
 
 
 class Settings(_Settings, frozen=True):

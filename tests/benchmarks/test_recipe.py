@@ -426,3 +426,30 @@ def test_memorization():
     # The penalty of the original never acted.
     assert settings_changed("memorization-svhn-l2", "memorization-svhn-random-labels") == {}
     assert settings_changed("memorization-svhn-l2-acting", "memorization-svhn-l2") == {"model.l2_dense": 0.0005}
+
+
+def test_everything_that_is_wrong_with_overrides_is_said_at_once_a_line_each():
+    overrides = ["train.epochs=x", "model.wights=real", "model.weights=quaternary", "train.batch_size=60000"]
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("binaryconnect-mnist", overrides)
+    first, *lines = str(caught.value).splitlines()
+    assert first == "4 problems"
+    assert [line.strip().partition(":")[0] for line in lines] == [
+        "train.epochs=x", "unknown setting 'model.wights'", "data.train_images=50000", "model.weights=quaternary",
+    ]  # fmt: skip
+    assert "did you mean model.weights" in lines[1]
+    assert lines[3].endswith(
+        "`python cli.py show binaryconnect-mnist --explain model.weights` says what each word means"
+    )
+
+
+def test_what_a_refused_override_would_have_mended_is_not_said():
+    overrides = ["model.activation_gradient=bireal", "model.activation=sgn"]
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("binaryconnect-mnist", overrides)
+    assert str(caught.value).startswith("model.activation=sgn: 'sgn' is not known")
+    overrides = ["model.momentum=0.9", "model.optimizer=sdg"]
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("binaryconnect-mnist", overrides)
+    assert str(caught.value).startswith("model.optimizer=sdg: expected")
+    assert len(str(caught.value).splitlines()) == 1

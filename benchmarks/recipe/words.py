@@ -1,0 +1,416 @@
+"""Every word that a setting takes: its meaning, its formula, where it is from. The one place that knows them.
+
+Types of settings, checks, costs, published weights, `explain` and the engines' tests take the words from here. To add
+one costs an entry here and a function in each engine; for a setting that no engine computes, the entry and the function
+that the room concerned has.
+
+Symbols: w is a real-valued weight and H its `weight_limit`; x is a layer's input, z its output, s the scores, g a
+gradient, p a parameter, t the number of the update from 1.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Word(NamedTuple):
+    """A word.
+
+    Attributes:
+        name: as a catalog file has it.
+        meaning: a plain sentence.
+        formula: of the forward pass.
+        gradient: what the backward pass takes for the derivative.
+        source: the paper, or file and name in its code; empty where the word is a choice of this harness.
+        bits: that a weight takes once it is quantized; None where that means nothing.
+        by_sign: whether evaluation with binary weights sees of a weight its sign alone.
+    """
+
+    name: str
+    meaning: str
+    formula: str = ""
+    gradient: str = ""
+    source: str = ""
+    bits: int | None = None
+    by_sign: bool = False
+
+
+_LASAGNE = "Lasagne, lasagne/"
+_RWTH = "RWTH-IDS/efficient-binary-neural-networks@0c76a5e, "
+_BINARYNET = "itayhubara/BinaryNet, "
+_CHAWLA = "akshaychawla/Binary-Neural-Networks@4fc39ad, "
+_STRAIGHT = "the gradient with respect to w_q is applied to w (straight-through estimator)"
+
+WORDS: dict[str, tuple[Word, ...]] = {
+    "data.dataset": (
+        Word("mnist", "Handwritten digits, 28x28 pixels: 60,000 training and 10,000 test images."),
+        Word("mnist-small", "A small part of MNIST, for tests, with 200 test images."),
+        Word("cifar10", "Color photographs of ten classes, 32x32 pixels: 50,000 training and 10,000 test images."),
+        Word("cifar10-small", "A small part of CIFAR-10, for tests, with 200 test images."),
+        Word("svhn", "Street View House Numbers, 32x32 pixels in color: 26,032 test images."),
+    ),
+    "data.preprocessing": (
+        Word(
+            "centered", "MNIST less the mean of each pixel, test images less that of the test images.",
+            "x / 255 - mean", source="pylearn2, MNIST(center=True)",
+        ),
+        Word("unit", "Pixels are scaled to [0, 1].", "x / 255"),
+        Word("signed", "Pixels are scaled to [-1, 1].", "2 x / 255 - 1", source="BinaryNet, cifar10.py"),
+        Word(
+            "gcn_zca", "Global contrast normalization, then ZCA whitening.",
+            source="pylearn2@fe9beee, pylearn2/scripts/datasets/make_cifar10_gcn_whitened.py",
+        ),
+        Word(
+            "gcn_lcn_red", "Global contrast normalization of the image, then local contrast normalization of red.",
+            source="pylearn2 since c71be4b, LeCunLCN.transform",
+        ),
+        Word(
+            "gcn_lcn", "Global contrast normalization, then local contrast normalization of every channel.",
+            source="pylearn2@fe9beee, pylearn2/datasets/preprocessing.py, lecun_lcn",
+        ),
+        Word(
+            "standardized", "Less the mean, divided by the standard deviation, of all pixels of the training split.",
+            "(x - mean) / std", source=_BINARYNET + "Data.lua; DataProvider.torch, Container.lua",
+        ),
+        Word(
+            "torch7_zca", "Scaled to [0, 1], then whitened twice, both fitted to the training images alone.",
+            source=_BINARYNET + "Data.lua; nicholas-leonard/dp, preprocess/zca.lua; koraykv/unsup, whitening.lua",
+        ),
+        Word(
+            "torch7_lcn", "Global contrast normalization by the deviation, then local contrast normalization.",
+            source=_BINARYNET + "Data.lua; nicholas-leonard/dp, preprocess/gcn.lua and preprocess/lecunlcn.lua",
+        ),
+    ),
+    "data.split": (
+        Word("published", "The validation images are those that the published code takes."),
+        Word(
+            "random", "The validation images are drawn from all training images as a function of the run's seed; the"
+            " others, in the order of the file, are trained on.",
+        ),
+    ),
+    "data.labels": (
+        Word("true", "Labels are those of the data set."),
+        Word(
+            "random", "Labels are uniform, drawn once as a function of the run's seed, for training, validation and"
+            " test images.",
+        ),
+        Word("random_train_valid", "As \"random\", for training and validation images only."),
+    ),
+    "data.inputs": (
+        Word("images", "The images of the data set."),
+        Word(
+            "noise", "The pixels of the training images, after preprocessing, are replaced by noise, drawn once as a"
+            " function of the run's seed; validation and test images stay.", "N(0, variance .1)",
+        ),
+    ),
+    "data.augmentation": (
+        Word("none", "Images are used as they are."),
+        Word(
+            "flip_edge_crop", "Every image, whenever it is used, is mirrored left to right with probability 1/2, then"
+            " padded by 4 pixels on each side, which repeat its edge, then cropped to its size at a uniformly drawn"
+            " place.",
+            source=_RWTH + "util.py, load_raw_data",
+        ),
+        Word("flip_zero_crop", "As \"flip_edge_crop\", but the added pixels are 0 after preprocessing."),
+    ),
+    "data.augmented": (
+        Word("train", "Training images are augmented."),
+        Word("train_valid", "The validation images are augmented too.", source=_RWTH + "util.py, load_raw_data"),
+    ),
+    "data.subset": (
+        Word("all", "All images that the data set has for training."),
+        Word("train_digits", "Of SVHN the digits of `train` alone, none of `extra`."),
+    ),
+    "model.weights": (
+        Word("real", "The forward pass uses the real-valued weights.", "w_q = w", bits=32),
+        Word(
+            "deterministic", "The sign of the weight times H; at 0, also if w vanishes beside H in float32, what"
+            " `zero_weight` says.", "w_q = +H if w > 0, -H if w < 0", _STRAIGHT,
+            "arXiv 1511.00363, BinaryConnect, binary_connect.py, binarization", bits=1, by_sign=True,
+        ),
+        Word(
+            "stochastic", "Drawn in each step with a probability that grows with the weight.",
+            "w_q = +H with probability clip((w/H + 1)/2, 0, 1), else -H", _STRAIGHT,
+            "arXiv 1511.00363, BinaryConnect, binary_connect.py, binarization", bits=1, by_sign=True,
+        ),
+        Word(
+            "ternary", "The sign of the weight times H, 0 for small weights.",
+            "w_q = H * (+1 if w > t, -1 if w < -t, else 0), t = .7 mean|w| over the layer's weights", _STRAIGHT,
+            _RWTH + "ternary_modules.py, twn", bits=2,
+        ),
+    ),
+    "model.evaluation_weights": (
+        Word("binary", "w_q as by \"deterministic\"; a layer whose word is not \"stochastic\" is as in training."),
+        Word("real", "The real-valued weights.", "w_q = w"),
+        Word(
+            "stochastic", "As in training, drawn for each evaluated batch as a function of the seed and the batch's"
+            " number alone, so that evaluating twice gives the same.",
+        ),
+    ),
+    "model.weight_limit": (
+        Word(
+            "half_glorot", "Half the limit of Glorot's uniform initialization, layer by layer.",
+            "H = sqrt(6 / (fan_in + fan_out)) / 2", source="BinaryConnect@0e27148, binary_connect.py",
+        ),
+    ),
+    "model.lr_scale": (
+        Word(
+            "glorot", "The step of the weights is scaled by twice the inverse of Glorot's limit.",
+            "1 / sqrt(1.5 / (fan_in + fan_out))", source="BinaryConnect, binary_connect.py, W_LR_scale",
+        ),
+        Word("none", "One learning rate for all."),
+        Word(
+            "torch_glorot", "As \"glorot\", of biases too; of gamma the scale of n channels.",
+            "weights, biases: 1 / sqrt(1.5 / (fan_in + fan_out)); gamma: 1 / sqrt(1.5 / n)",
+            source=_BINARYNET + "Models/BinaryNet_MNIST_Model.lua",
+        ),
+        Word(
+            "torch_glorot_ap2", "As \"glorot\", of biases too, rounded to a power of two; gamma has none.",
+            "AP2(1 / sqrt(1.5 / (fan_in + fan_out)))",
+            source=_BINARYNET + "Models/BinaryNet_Cifar10_Model.lua and BinaryNet_SVHN_Model.lua",
+        ),
+    ),
+    "model.batch_norm": (
+        Word(
+            "binaryconnect", "Epsilon is added to the standard deviation, which is averaged without it.",
+            "gamma (z - mean) / (std + epsilon) + beta", "that of the formula, through mean and std",
+            "BinaryConnect, batch_norm.py",
+        ),
+        Word(
+            "lasagne", "The inverse standard deviation is averaged.",
+            "gamma (z - mean) / sqrt(variance + epsilon) + beta", "that of the formula, through mean and variance",
+            _LASAGNE + "layers/normalization.py, BatchNormLayer, of January 2016",
+        ),
+        Word(
+            "shift", "All that an input is multiplied by is a power of two; c = z - mean.",
+            "v = mean(c AP2(c)); AP2(gamma) AP2(1 / sqrt(v + epsilon)) c + beta",
+            "with s = AP2(1 / sqrt(v + epsilon)): AP2(gamma) s (g - mean(g) - s^2 AP2(c) mean(AP2(c) g))",
+            _BINARYNET + "BatchNormalizationShiftPow2.lua and SpatialBatchNormalizationShiftPow2.lua",
+        ),
+        Word(
+            "torch", "By the batch's mean and biased variance in training; the running mean and the running unbiased"
+            " variance move by alpha towards the batch's.", "gamma (z - mean) / sqrt(variance + epsilon) + beta",
+            "that of the formula, through mean and variance",
+            "torch/nn, BatchNormalization.lua and lib/THNN/generic/BatchNormalization.c",
+        ),
+        Word("none", "Nothing, and no parameters."),
+    ),
+    "model.output_batch_norm": (
+        Word(
+            "torch", "As `batch_norm` \"torch\".", "gamma (z - mean) / sqrt(variance + epsilon) + beta",
+            source="torch/nn, BatchNormalization.lua",
+        ),
+        Word(
+            "torch_no_affine", "As \"torch\", without gamma and beta.", "(z - mean) / sqrt(variance + epsilon)",
+            source="torch/nn, BatchNormalization.lua, affine = false",
+        ),
+        Word("none", "Nothing, and no parameters."),
+    ),
+    "model.loss": (
+        Word(
+            "squared_hinge",
+            "The squared hinge loss, mean over images and classes; t = +1 of the image's class, else -1.",
+            "mean(max(0, 1 - t s)^2)", "-2 t max(0, 1 - t s) / (images * classes)",
+            "BinaryConnect, mnist.py: T.mean(T.sqr(T.maximum(0.,1.-target*train_output)))",
+        ),
+        Word(
+            "squared_hinge_sum",
+            "The squared hinge loss, its sum over classes, mean over images; t = +1 of the image's class,"
+            " else -1.",
+            "sum(max(0, 1 - t s)^2) / images", "-2 t max(0, 1 - t s) / images", _RWTH + "util.py, SquareHingeLoss",
+        ),
+        Word(
+            "cross_entropy", "The cross entropy of the softmax and the image's class, mean over images.",
+            "mean(-log softmax(s))", "(softmax(s) - one_hot) / images",
+        ),
+    ),
+    "model.optimizer": (
+        Word(
+            "sgd", "Gradient descent, with a momentum if there is one.",
+            "v = momentum v + g; p -= lr v, with nesterov p -= lr (g + momentum v)",
+            source=_LASAGNE + "updates.py, sgd; PyTorch, torch.optim.SGD",
+        ),
+        Word(
+            "adam", "Lasagne's Adam, where epsilon is not bias-corrected; m = .9m + .1g, v = .999v + .001g^2.",
+            "p -= lr sqrt(1 - .999^t) / (1 - .9^t) m / (sqrt(v) + 1e-8)",
+            source=_LASAGNE + "updates.py, adam; arXiv 1412.6980, section 2",
+        ),
+        Word(
+            "torch_adam", "Adam as published; m = .9m + .1g, v = .999v + .001g^2.",
+            "p -= lr / (1 - .9^t) m / (sqrt(v / (1 - .999^t)) + 1e-8)",
+            source="PyTorch, torch.optim.Adam; arXiv 1412.6980, algorithm 1",
+        ),
+        Word(
+            "shift_adamax", "AdaMax whose divisions are shifts, with powers of two; m = .9m + .1g.",
+            "v = AP2(max(.999 v, |g|)) + 2^-27; p -= AP2(lr / (1 - .9^t)) m / v",
+            source=_BINARYNET + "adaMax_binary_clip_shift.lua; arXiv 1602.02830, shift based AdaMax",
+        ),
+    ),
+    "model.activation": (
+        Word("relu", "The rectifier.", "max(0, x)", "1 if x > 0, 1/2 if x = 0, else 0"),
+        Word(
+            "binary_tanh",
+            "+1 or -1; (x + 1) / 2 is rounded in float32, half away from zero, so that -2.98e-8 <= x < 0 gives"
+            " +1 too.", "+1 if x >= 0, else -1", "1 if |x| <= 1, else 0",
+            "arXiv 1602.02830, section 1.3; BinaryNet, binary_net.py, binary_tanh_unit",
+        ),
+        Word(
+            "binary_sigmoid", "1 or 0, rounded as \"binary_tanh\".", "1 if x >= 0, else 0", "1/2 if |x| <= 1, else 0",
+            "arXiv 1602.02830, section 1.3; BinaryNet, binary_net.py, binary_sigmoid_unit",
+        ),
+        Word(
+            "stochastic_sign", "+1 or -1, drawn in each step; in evaluation Torch's sign, 0 at 0.",
+            "+1 with probability clip((x + 1) / 2, 0, 1), else -1", "1 if |x| <= 1, else 0",
+            "arXiv 1602.02830, equation 2; " + _BINARYNET + "BinarizedNeurons.lua behind nn.HardTanh",
+        ),
+        Word(
+            "sign", "The sign of y = f(x), f said by `activation_gradient`.", "+1 if y > 0, else -1, also at 0",
+            "f'(x), see activation_gradient", _RWTH + "binary_modules.py",
+        ),
+        Word(
+            "ternary", "Acts on y = f(x), f said by `activation_gradient`; t is taken over the whole tensor, all images"
+            " of the batch included, in evaluation too (see `evaluation_batch_size`).",
+            "+1 if y > t, -1 if y < -t, else 0, t = .4 mean|y|", "f'(x), see activation_gradient",
+            _RWTH + "binary_modules.py, ternarize of activations (\"tbn\")",
+        ),
+    ),
+    "model.activation_gradient": (
+        Word("hardtanh", "Straight-through inside [-1, 1].", "f = clip(x, -1, 1)", "1 if |x| < 1, else 0"),
+        Word("identity", "Straight-through everywhere.", "f = x", "1"),
+        Word(
+            "bireal", "A piecewise quadratic, with c = clip(x, -1, 1).", "f = 2c - c|c|",
+            "2 - 2|x| if |x| < 1, else 0", _RWTH + "main.py: --gradient-estimator bireal",
+        ),
+        Word(
+            "swish", "With b = swish_beta and s = 1 / (1 + exp(-bx)); f is odd and has the sign of x.",
+            "f = 2s (1 + bx (1 - s)) - 1, but x where that gives 0", "2bs (1 - s) (2 + bx (1 - 2s))",
+            _RWTH + "main.py: --gradient-estimator swish",
+        ),
+    ),
+    "model.linear_output": (
+        Word("none", "Nothing."),
+        Word("relu", "The rectifier.", "max(0, z)", "1 if z > 0, else 0"),
+        Word(
+            "batch_norm_relu", "A batch normalization of its own, of the kind of `batch_norm`, then the rectifier.",
+            "max(0, batch_norm(z))", source=_RWTH + "lenet.py, apply_xnor_layer and apply_relu",
+        ),
+    ),
+    "model.max_pool_gradient": (
+        Word("first", "The first of tied maxima in a window gets the gradient."),
+        Word("all", "Every one of tied maxima in a window gets the gradient."),
+    ),
+    "model.clipped": (
+        Word("weights", "After each update the w of layers that are not real are clipped.", "clip(w, -H, H)"),
+        Word(
+            "all", "So are biases, gamma and beta of these layers.",
+            source=_BINARYNET + "adaMax_binary_clip_shift.lua",
+        ),
+    ),
+    "model.initialization": (
+        Word(
+            "lasagne", "w uniform within +-H, or Glorot's limit if real; biases 0.", "U(-H, H)",
+            source="BinaryConnect, binary_connect.py; " + _LASAGNE + "init.py, GlorotUniform",
+        ),
+        Word(
+            "torch", "As \"lasagne\"; biases uniform within +-1/sqrt(fan_in), gamma of a \"torch\" normalization"
+            " uniform in [0, 1).", "U(-H, H)",
+            source=_BINARYNET + "reset() of BinaryLinear.lua and cudnnBinarySpatialConvolution.lua",
+        ),
+        Word(
+            "xavier_normal", "Normal weights; biases uniform within +-1/sqrt(fan_in).",
+            "w ~ N(0, variance 2 / (fan_in + fan_out))", source=_RWTH + "lenet.py, nn.init.xavier_normal_",
+        ),
+        Word(
+            "he_normal", "Normal weights; biases 0.", "w ~ N(0, variance 2 / fan_in)",
+            source=_CHAWLA + "layers.py: he_normal",
+        ),
+        Word(
+            "standard_normal", "Normal weights; biases 0.", "w ~ N(0, variance 1)", source=_CHAWLA + "layers.py: Dense"
+        ),
+    ),
+    "model.zero_weight": (
+        Word("plus", "A weight that is 0, or vanishes beside H in float32, is binarized to +H."),
+        Word("minus", "A weight that is 0, or vanishes beside H in float32, is binarized to -H."),
+    ),
+    "model.layer_order": (
+        Word("CPBA", "Max pooling, batch norm, activation behind a linear layer."),
+        Word("CBAP", "Batch norm, activation, max pooling behind a linear layer."),
+    ),
+    "model.padding": (
+        Word("zeros", "An unmarked convolution adds zeros around its input."),
+        Word(
+            "edge", "An unmarked convolution adds copies of the outermost pixels around its input.",
+            source=_RWTH + "binary_modules.py, BinaryConv2d_pad: F.pad(mode='replicate')",
+        ),
+    ),
+    "model.loss_divisor": (
+        Word("none", "The loss is as it is."),
+        Word("batch_size", "The loss is divided by the batch size of the epoch, that of a last smaller batch too."),
+    ),
+    "model.trained_layers": (
+        Word("all", "All layers are trained."),
+        Word(
+            "all_but_output", "Weights and biases of the last linear layer stay at their initial values and are not"
+            " clipped, though binarized if they are not real.", source=_CHAWLA + "mnist_baseline.py",
+        ),
+    ),
+    "model.dropout_kind": (
+        Word(
+            "rescaled", "Kept with probability 1 - rate and divided by it.", "mask = (u < 1 - rate) / (1 - rate)",
+            source=_LASAGNE + "layers/noise.py, DropoutLayer with rescale=True",
+        ),
+        Word(
+            "normal_threshold", "With n ~ N(0, 1) and p = 1 - rate, so that at rate .5 69.1 % are kept and the mean"
+            " grows by 1.383; within a step, inputs of equal shape have the same mask.", "mask = (n < p) / p",
+            source=_CHAWLA + "layers.py, Dropout",
+        ),
+    ),
+    "model.evaluation_statistics": (
+        Word("running", "Batch normalization in evaluation uses the running statistics."),
+        Word(
+            "batch", "It uses those of the evaluated batch (see `evaluation_batch_size`), by which the running ones are"
+            " not moved.",
+        ),
+    ),
+    "train.lr_decay": (
+        Word(
+            "exponential", "Multiplied after each epoch so that it would be `lr_final` after the last one.",
+            "lr *= (lr_final / lr_start)^(1 / epochs)",
+        ),
+        Word("halving", "Halved after every `lr_halving_epochs` epochs."),
+        Word(
+            "steps", "Multiplied by `lr_factor` before each epoch (counted from 1) of `lr_milestones`, those after the"
+            " last having no effect.",
+        ),
+        Word("constant", "It stays."),
+    ),
+    "train.shuffle": (
+        Word("cumulative", "The order of the last epoch, shuffled again."),
+        Word("fresh", "In every epoch a new permutation of the images as they are stored."),
+        Word("none", "The images as they are stored, in every epoch."),
+    ),
+    "protocol.selection": (
+        Word("best_validation", "The epoch of the fewest validation errors, of several the last."),
+        Word("first_best_validation", "The epoch of the fewest validation errors, of several the first."),
+        Word("last", "The last epoch."),
+    ),
+    "protocol.remainder": (
+        Word("dropped", "Training images that do not fill a last batch are not trained on in that epoch."),
+        Word("kept", "They are trained on as a smaller batch."),
+    ),
+    "protocol.counted_test_images": (
+        Word("all", "The verdict counts all test images."),
+        Word("whole_batches", "The verdict counts only the test images of whole batches of `batch_size`.",
+            source="BinaryConnect, binary_connect.py, val_epoch"),
+    ),
+}  # fmt: skip
+
+
+def words_of(key: str) -> dict[str, Word]:
+    """The words of a setting, "model.weights", by name."""
+    return {word.name: word for word in WORDS[key]}
+
+
+def names_of(key: str) -> tuple[str, ...]:
+    """The words of a setting in the order that messages list them."""
+    return tuple(sorted(words_of(key)))
