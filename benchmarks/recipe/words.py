@@ -83,17 +83,11 @@ WORDS: dict[str, tuple[Word, ...]] = {
     ),
     "data.split": (
         Word("published", "The validation images are those that the published code takes."),
-        Word(
-            "random", "The validation images are drawn from all training images as a function of the run's seed; the"
-            " others, in the order of the file, are trained on.",
-        ),
+        Word("random", "Drawn from all training images by the run's seed; the others are trained on, in file order."),
     ),
     "data.labels": (
         Word("true", "Labels are those of the data set."),
-        Word(
-            "random", "Labels are uniform, drawn once as a function of the run's seed, for training, validation and"
-            " test images.",
-        ),
+        Word("random", "Uniform, drawn once by the run's seed, for training, validation and test images."),
         Word("random_train_valid", "As \"random\", for training and validation images only."),
     ),
     "data.inputs": (
@@ -108,8 +102,7 @@ WORDS: dict[str, tuple[Word, ...]] = {
         Word(
             "flip_edge_crop", "Every image, whenever it is used, is mirrored left to right with probability 1/2, then"
             " padded by 4 pixels on each side, which repeat its edge, then cropped to its size at a uniformly drawn"
-            " place.",
-            source=_RWTH + "util.py, load_raw_data",
+            " place.", source=_RWTH + "util.py, load_raw_data",
         ),
         Word("flip_zero_crop", "As \"flip_edge_crop\", but the added pixels are 0 after preprocessing."),
     ),
@@ -142,10 +135,7 @@ WORDS: dict[str, tuple[Word, ...]] = {
     "model.evaluation_weights": (
         Word("binary", "w_q as by \"deterministic\"; a layer whose word is not \"stochastic\" is as in training."),
         Word("real", "The real-valued weights.", "w_q = w"),
-        Word(
-            "stochastic", "As in training, drawn for each evaluated batch as a function of the seed and the batch's"
-            " number alone, so that evaluating twice gives the same.",
-        ),
+        Word("stochastic", "As in training, drawn by the seed and the number of the evaluated batch alone."),
     ),
     "model.weight_limit": (
         Word(
@@ -196,10 +186,7 @@ WORDS: dict[str, tuple[Word, ...]] = {
         Word("none", "Nothing, and no parameters."),
     ),
     "model.output_batch_norm": (
-        Word(
-            "torch", "As `batch_norm` \"torch\".", "gamma (z - mean) / sqrt(variance + epsilon) + beta",
-            source="torch/nn, BatchNormalization.lua",
-        ),
+        Word("torch", "As `batch_norm` \"torch\"."),
         Word(
             "torch_no_affine", "As \"torch\", without gamma and beta.", "(z - mean) / sqrt(variance + epsilon)",
             source="torch/nn, BatchNormalization.lua, affine = false",
@@ -302,8 +289,7 @@ WORDS: dict[str, tuple[Word, ...]] = {
     "model.clipped": (
         Word("weights", "After each update the w of layers that are not real are clipped.", "clip(w, -H, H)"),
         Word(
-            "all", "So are biases, gamma and beta of these layers.",
-            source=_BINARYNET + "adaMax_binary_clip_shift.lua",
+            "all", "So are biases, gamma and beta of these layers.", source=_BINARYNET + "adaMax_binary_clip_shift.lua",
         ),
     ),
     "model.initialization": (
@@ -366,11 +352,8 @@ WORDS: dict[str, tuple[Word, ...]] = {
         ),
     ),
     "model.evaluation_statistics": (
-        Word("running", "Batch normalization in evaluation uses the running statistics."),
-        Word(
-            "batch", "It uses those of the evaluated batch (see `evaluation_batch_size`), by which the running ones are"
-            " not moved.",
-        ),
+        Word("running", "The running ones."),
+        Word("batch", "Those of the evaluated batch (see `evaluation_batch_size`); the running ones are not moved."),
     ),
     "train.lr_decay": (
         Word(
