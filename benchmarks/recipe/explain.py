@@ -17,7 +17,8 @@ from benchmarks.recipe.expected import describe, nearest_names
 from benchmarks.recipe.layerwise import layer_activations, layer_linear_outputs, layer_weights
 from benchmarks.recipe.loading import benchmark_ids, load_recipe
 from benchmarks.recipe.settings import Settings, setting_text
-from benchmarks.recipe.words import WORDS, Word, names_of
+from benchmarks.recipe.word import Word
+from benchmarks.recipe.words import WORDS, names_of
 
 LAYERWISE = {
     "model.weights": layer_weights,

@@ -1,8 +1,7 @@
 """Every word that a setting takes: its meaning, its formula, where it is from. The one place that knows them.
 
 Types of settings, checks, costs, published weights, `explain` and the engines' tests take the words from here. To add
-one costs an entry here and a function in each engine; for a setting that no engine computes, the entry and the function
-that the room concerned has.
+one costs an entry here and a function in each engine; those of settings that no engine computes are in run_words.py.
 
 Symbols: w is a real-valued weight and H its `weight_limit`; x is a layer's input, z its output, s the scores, g a
 gradient, p a parameter, t the number of the update from 1.
@@ -10,110 +9,12 @@ gradient, p a parameter, t the number of the update from 1.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from benchmarks.recipe.run_words import RUN_WORDS
+from benchmarks.recipe.word import BINARYNET, CHAWLA, LASAGNE, RWTH, Word
 
-
-class Word(NamedTuple):
-    """A word.
-
-    Attributes:
-        name: as a catalog file has it.
-        meaning: a plain sentence.
-        formula: of the forward pass.
-        gradient: what the backward pass takes for the derivative.
-        source: the paper, or file and name in its code; empty where the word is a choice of this harness.
-        bits: that a weight takes once it is quantized; None where that means nothing.
-        by_sign: whether evaluation with binary weights sees of a weight its sign alone.
-    """
-
-    name: str
-    meaning: str
-    formula: str = ""
-    gradient: str = ""
-    source: str = ""
-    bits: int | None = None
-    by_sign: bool = False
-
-
-_LASAGNE = "Lasagne, lasagne/"
-_RWTH = "RWTH-IDS/efficient-binary-neural-networks@0c76a5e, "
-_BINARYNET = "itayhubara/BinaryNet, "
-_CHAWLA = "akshaychawla/Binary-Neural-Networks@4fc39ad, "
 _STRAIGHT = "the gradient with respect to w_q is applied to w (straight-through estimator)"
 
-WORDS: dict[str, tuple[Word, ...]] = {
-    "data.dataset": (
-        Word("mnist", "Handwritten digits, 28x28 pixels: 60,000 training and 10,000 test images."),
-        Word("mnist-small", "A small part of MNIST, for tests, with 200 test images."),
-        Word("cifar10", "Color photographs of ten classes, 32x32 pixels: 50,000 training and 10,000 test images."),
-        Word("cifar10-small", "A small part of CIFAR-10, for tests, with 200 test images."),
-        Word("svhn", "Street View House Numbers, 32x32 pixels in color: 26,032 test images."),
-    ),
-    "data.preprocessing": (
-        Word(
-            "centered", "MNIST less the mean of each pixel, test images less that of the test images.",
-            "x / 255 - mean", source="pylearn2, MNIST(center=True)",
-        ),
-        Word("unit", "Pixels are scaled to [0, 1].", "x / 255"),
-        Word("signed", "Pixels are scaled to [-1, 1].", "2 x / 255 - 1", source="BinaryNet, cifar10.py"),
-        Word(
-            "gcn_zca", "Global contrast normalization, then ZCA whitening.",
-            source="pylearn2@fe9beee, pylearn2/scripts/datasets/make_cifar10_gcn_whitened.py",
-        ),
-        Word(
-            "gcn_lcn_red", "Global contrast normalization of the image, then local contrast normalization of red.",
-            source="pylearn2 since c71be4b, LeCunLCN.transform",
-        ),
-        Word(
-            "gcn_lcn", "Global contrast normalization, then local contrast normalization of every channel.",
-            source="pylearn2@fe9beee, pylearn2/datasets/preprocessing.py, lecun_lcn",
-        ),
-        Word(
-            "standardized", "Less the mean, divided by the standard deviation, of all pixels of the training split.",
-            "(x - mean) / std", source=_BINARYNET + "Data.lua; DataProvider.torch, Container.lua",
-        ),
-        Word(
-            "torch7_zca", "Scaled to [0, 1], then whitened twice, both fitted to the training images alone.",
-            source=_BINARYNET + "Data.lua; nicholas-leonard/dp, preprocess/zca.lua; koraykv/unsup, whitening.lua",
-        ),
-        Word(
-            "torch7_lcn", "Global contrast normalization by the deviation, then local contrast normalization.",
-            source=_BINARYNET + "Data.lua; nicholas-leonard/dp, preprocess/gcn.lua and preprocess/lecunlcn.lua",
-        ),
-    ),
-    "data.split": (
-        Word("published", "The validation images are those that the published code takes."),
-        Word("random", "Drawn from all training images by the run's seed; the others are trained on, in file order."),
-    ),
-    "data.labels": (
-        Word("true", "Labels are those of the data set."),
-        Word("random", "Uniform, drawn once by the run's seed, for training, validation and test images."),
-        Word("random_train_valid", "As \"random\", for training and validation images only."),
-    ),
-    "data.inputs": (
-        Word("images", "The images of the data set."),
-        Word(
-            "noise", "The pixels of the training images, after preprocessing, are replaced by noise, drawn once as a"
-            " function of the run's seed; validation and test images stay.", "N(0, variance .1)",
-        ),
-    ),
-    "data.augmentation": (
-        Word("none", "Images are used as they are."),
-        Word(
-            "flip_edge_crop", "Every image, whenever it is used, is mirrored left to right with probability 1/2, then"
-            " padded by 4 pixels on each side, which repeat its edge, then cropped to its size at a uniformly drawn"
-            " place.", source=_RWTH + "util.py, load_raw_data",
-        ),
-        Word("flip_zero_crop", "As \"flip_edge_crop\", but the added pixels are 0 after preprocessing."),
-    ),
-    "data.augmented": (
-        Word("train", "Training images are augmented."),
-        Word("train_valid", "The validation images are augmented too.", source=_RWTH + "util.py, load_raw_data"),
-    ),
-    "data.subset": (
-        Word("all", "All images that the data set has for training."),
-        Word("train_digits", "Of SVHN the digits of `train` alone, none of `extra`."),
-    ),
+MODEL_WORDS: dict[str, tuple[Word, ...]] = {
     "model.weights": (
         Word("real", "The forward pass uses the real-valued weights.", "w_q = w", bits=32),
         Word(
@@ -129,7 +30,7 @@ WORDS: dict[str, tuple[Word, ...]] = {
         Word(
             "ternary", "The sign of the weight times H, 0 for small weights.",
             "w_q = H * (+1 if w > t, -1 if w < -t, else 0), t = .7 mean|w| over the layer's weights", _STRAIGHT,
-            _RWTH + "ternary_modules.py, twn", bits=2,
+            RWTH + "ternary_modules.py, twn", bits=2,
         ),
     ),
     "model.evaluation_weights": (
@@ -152,12 +53,12 @@ WORDS: dict[str, tuple[Word, ...]] = {
         Word(
             "torch_glorot", "As \"glorot\", of biases too; of gamma the scale of n channels.",
             "weights, biases: 1 / sqrt(1.5 / (fan_in + fan_out)); gamma: 1 / sqrt(1.5 / n)",
-            source=_BINARYNET + "Models/BinaryNet_MNIST_Model.lua",
+            source=BINARYNET + "Models/BinaryNet_MNIST_Model.lua",
         ),
         Word(
             "torch_glorot_ap2", "As \"glorot\", of biases too, rounded to a power of two; gamma has none.",
             "AP2(1 / sqrt(1.5 / (fan_in + fan_out)))",
-            source=_BINARYNET + "Models/BinaryNet_Cifar10_Model.lua and BinaryNet_SVHN_Model.lua",
+            source=BINARYNET + "Models/BinaryNet_Cifar10_Model.lua and BinaryNet_SVHN_Model.lua",
         ),
     ),
     "model.batch_norm": (
@@ -169,13 +70,13 @@ WORDS: dict[str, tuple[Word, ...]] = {
         Word(
             "lasagne", "The inverse standard deviation is averaged.",
             "gamma (z - mean) / sqrt(variance + epsilon) + beta", "that of the formula, through mean and variance",
-            _LASAGNE + "layers/normalization.py, BatchNormLayer, of January 2016",
+            LASAGNE + "layers/normalization.py, BatchNormLayer, of January 2016",
         ),
         Word(
             "shift", "All that an input is multiplied by is a power of two; c = z - mean.",
             "v = mean(c AP2(c)); AP2(gamma) AP2(1 / sqrt(v + epsilon)) c + beta",
             "with s = AP2(1 / sqrt(v + epsilon)): AP2(gamma) s (g - mean(g) - s^2 AP2(c) mean(AP2(c) g))",
-            _BINARYNET + "BatchNormalizationShiftPow2.lua and SpatialBatchNormalizationShiftPow2.lua",
+            BINARYNET + "BatchNormalizationShiftPow2.lua and SpatialBatchNormalizationShiftPow2.lua",
         ),
         Word(
             "torch", "By the batch's mean and biased variance in training; the running mean and the running unbiased"
@@ -204,7 +105,7 @@ WORDS: dict[str, tuple[Word, ...]] = {
             "squared_hinge_sum",
             "The squared hinge loss, its sum over classes, mean over images; t = +1 of the image's class,"
             " else -1.",
-            "sum(max(0, 1 - t s)^2) / images", "-2 t max(0, 1 - t s) / images", _RWTH + "util.py, SquareHingeLoss",
+            "sum(max(0, 1 - t s)^2) / images", "-2 t max(0, 1 - t s) / images", RWTH + "util.py, SquareHingeLoss",
         ),
         Word(
             "cross_entropy", "The cross entropy of the softmax and the image's class, mean over images.",
@@ -215,12 +116,12 @@ WORDS: dict[str, tuple[Word, ...]] = {
         Word(
             "sgd", "Gradient descent, with a momentum if there is one.",
             "v = momentum v + g; p -= lr v, with nesterov p -= lr (g + momentum v)",
-            source=_LASAGNE + "updates.py, sgd; PyTorch, torch.optim.SGD",
+            source=LASAGNE + "updates.py, sgd; PyTorch, torch.optim.SGD",
         ),
         Word(
             "adam", "Lasagne's Adam, where epsilon is not bias-corrected; m = .9m + .1g, v = .999v + .001g^2.",
             "p -= lr sqrt(1 - .999^t) / (1 - .9^t) m / (sqrt(v) + 1e-8)",
-            source=_LASAGNE + "updates.py, adam; arXiv 1412.6980, section 2",
+            source=LASAGNE + "updates.py, adam; arXiv 1412.6980, section 2",
         ),
         Word(
             "torch_adam", "Adam as published; m = .9m + .1g, v = .999v + .001g^2.",
@@ -230,7 +131,7 @@ WORDS: dict[str, tuple[Word, ...]] = {
         Word(
             "shift_adamax", "AdaMax whose divisions are shifts, with powers of two; m = .9m + .1g.",
             "v = AP2(max(.999 v, |g|)) + 2^-27; p -= AP2(lr / (1 - .9^t)) m / v",
-            source=_BINARYNET + "adaMax_binary_clip_shift.lua; arXiv 1602.02830, shift based AdaMax",
+            source=BINARYNET + "adaMax_binary_clip_shift.lua; arXiv 1602.02830, shift based AdaMax",
         ),
     ),
     "model.activation": (
@@ -248,17 +149,17 @@ WORDS: dict[str, tuple[Word, ...]] = {
         Word(
             "stochastic_sign", "+1 or -1, drawn in each step; in evaluation Torch's sign, 0 at 0.",
             "+1 with probability clip((x + 1) / 2, 0, 1), else -1", "1 if |x| <= 1, else 0",
-            "arXiv 1602.02830, equation 2; " + _BINARYNET + "BinarizedNeurons.lua behind nn.HardTanh",
+            "arXiv 1602.02830, equation 2; " + BINARYNET + "BinarizedNeurons.lua behind nn.HardTanh",
         ),
         Word(
             "sign", "The sign of y = f(x), f said by `activation_gradient`.", "+1 if y > 0, else -1, also at 0",
-            "f'(x), see activation_gradient", _RWTH + "binary_modules.py",
+            "f'(x), see activation_gradient", RWTH + "binary_modules.py",
         ),
         Word(
             "ternary", "Acts on y = f(x), f said by `activation_gradient`; t is taken over the whole tensor, all images"
             " of the batch included, in evaluation too (see `evaluation_batch_size`).",
             "+1 if y > t, -1 if y < -t, else 0, t = .4 mean|y|", "f'(x), see activation_gradient",
-            _RWTH + "binary_modules.py, ternarize of activations (\"tbn\")",
+            RWTH + "binary_modules.py, ternarize of activations (\"tbn\")",
         ),
     ),
     "model.activation_gradient": (
@@ -266,12 +167,12 @@ WORDS: dict[str, tuple[Word, ...]] = {
         Word("identity", "Straight-through everywhere.", "f = x", "1"),
         Word(
             "bireal", "A piecewise quadratic, with c = clip(x, -1, 1).", "f = 2c - c|c|",
-            "2 - 2|x| if |x| < 1, else 0", _RWTH + "main.py: --gradient-estimator bireal",
+            "2 - 2|x| if |x| < 1, else 0", RWTH + "main.py: --gradient-estimator bireal",
         ),
         Word(
             "swish", "With b = swish_beta and s = 1 / (1 + exp(-bx)); f is odd and has the sign of x.",
             "f = 2s (1 + bx (1 - s)) - 1, but x where that gives 0", "2bs (1 - s) (2 + bx (1 - 2s))",
-            _RWTH + "main.py: --gradient-estimator swish",
+            RWTH + "main.py: --gradient-estimator swish",
         ),
     ),
     "model.linear_output": (
@@ -279,7 +180,7 @@ WORDS: dict[str, tuple[Word, ...]] = {
         Word("relu", "The rectifier.", "max(0, z)", "1 if z > 0, else 0"),
         Word(
             "batch_norm_relu", "A batch normalization of its own, of the kind of `batch_norm`, then the rectifier.",
-            "max(0, batch_norm(z))", source=_RWTH + "lenet.py, apply_xnor_layer and apply_relu",
+            "max(0, batch_norm(z))", source=RWTH + "lenet.py, apply_xnor_layer and apply_relu",
         ),
     ),
     "model.max_pool_gradient": (
@@ -289,29 +190,29 @@ WORDS: dict[str, tuple[Word, ...]] = {
     "model.clipped": (
         Word("weights", "After each update the w of layers that are not real are clipped.", "clip(w, -H, H)"),
         Word(
-            "all", "So are biases, gamma and beta of these layers.", source=_BINARYNET + "adaMax_binary_clip_shift.lua",
+            "all", "So are biases, gamma and beta of these layers.", source=BINARYNET + "adaMax_binary_clip_shift.lua",
         ),
     ),
     "model.initialization": (
         Word(
             "lasagne", "w uniform within +-H, or Glorot's limit if real; biases 0.", "U(-H, H)",
-            source="BinaryConnect, binary_connect.py; " + _LASAGNE + "init.py, GlorotUniform",
+            source="BinaryConnect, binary_connect.py; " + LASAGNE + "init.py, GlorotUniform",
         ),
         Word(
             "torch", "As \"lasagne\"; biases uniform within +-1/sqrt(fan_in), gamma of a \"torch\" normalization"
             " uniform in [0, 1).", "U(-H, H)",
-            source=_BINARYNET + "reset() of BinaryLinear.lua and cudnnBinarySpatialConvolution.lua",
+            source=BINARYNET + "reset() of BinaryLinear.lua and cudnnBinarySpatialConvolution.lua",
         ),
         Word(
             "xavier_normal", "Normal weights; biases uniform within +-1/sqrt(fan_in).",
-            "w ~ N(0, variance 2 / (fan_in + fan_out))", source=_RWTH + "lenet.py, nn.init.xavier_normal_",
+            "w ~ N(0, variance 2 / (fan_in + fan_out))", source=RWTH + "lenet.py, nn.init.xavier_normal_",
         ),
         Word(
             "he_normal", "Normal weights; biases 0.", "w ~ N(0, variance 2 / fan_in)",
-            source=_CHAWLA + "layers.py: he_normal",
+            source=CHAWLA + "layers.py: he_normal",
         ),
         Word(
-            "standard_normal", "Normal weights; biases 0.", "w ~ N(0, variance 1)", source=_CHAWLA + "layers.py: Dense"
+            "standard_normal", "Normal weights; biases 0.", "w ~ N(0, variance 1)", source=CHAWLA + "layers.py: Dense"
         ),
     ),
     "model.zero_weight": (
@@ -326,7 +227,7 @@ WORDS: dict[str, tuple[Word, ...]] = {
         Word("zeros", "An unmarked convolution adds zeros around its input."),
         Word(
             "edge", "An unmarked convolution adds copies of the outermost pixels around its input.",
-            source=_RWTH + "binary_modules.py, BinaryConv2d_pad: F.pad(mode='replicate')",
+            source=RWTH + "binary_modules.py, BinaryConv2d_pad: F.pad(mode='replicate')",
         ),
     ),
     "model.loss_divisor": (
@@ -337,56 +238,26 @@ WORDS: dict[str, tuple[Word, ...]] = {
         Word("all", "All layers are trained."),
         Word(
             "all_but_output", "Weights and biases of the last linear layer stay at their initial values and are not"
-            " clipped, though binarized if they are not real.", source=_CHAWLA + "mnist_baseline.py",
+            " clipped, though binarized if they are not real.", source=CHAWLA + "mnist_baseline.py",
         ),
     ),
     "model.dropout_kind": (
         Word(
             "rescaled", "Kept with probability 1 - rate and divided by it.", "mask = (u < 1 - rate) / (1 - rate)",
-            source=_LASAGNE + "layers/noise.py, DropoutLayer with rescale=True",
+            source=LASAGNE + "layers/noise.py, DropoutLayer with rescale=True",
         ),
         Word(
             "normal_threshold", "With n ~ N(0, 1) and p = 1 - rate, so that at rate .5 69.1 % are kept and the mean"
             " grows by 1.383; within a step, inputs of equal shape have the same mask.", "mask = (n < p) / p",
-            source=_CHAWLA + "layers.py, Dropout",
+            source=CHAWLA + "layers.py, Dropout",
         ),
     ),
     "model.evaluation_statistics": (
         Word("running", "The running ones."),
         Word("batch", "Those of the evaluated batch (see `evaluation_batch_size`); the running ones are not moved."),
     ),
-    "train.lr_decay": (
-        Word(
-            "exponential", "Multiplied after each epoch so that it would be `lr_final` after the last one.",
-            "lr *= (lr_final / lr_start)^(1 / epochs)",
-        ),
-        Word("halving", "Halved after every `lr_halving_epochs` epochs."),
-        Word(
-            "steps", "Multiplied by `lr_factor` before each epoch (counted from 1) of `lr_milestones`, those after the"
-            " last having no effect.",
-        ),
-        Word("constant", "It stays."),
-    ),
-    "train.shuffle": (
-        Word("cumulative", "The order of the last epoch, shuffled again."),
-        Word("fresh", "In every epoch a new permutation of the images as they are stored."),
-        Word("none", "The images as they are stored, in every epoch."),
-    ),
-    "protocol.selection": (
-        Word("best_validation", "The epoch of the fewest validation errors, of several the last."),
-        Word("first_best_validation", "The epoch of the fewest validation errors, of several the first."),
-        Word("last", "The last epoch."),
-    ),
-    "protocol.remainder": (
-        Word("dropped", "Training images that do not fill a last batch are not trained on in that epoch."),
-        Word("kept", "They are trained on as a smaller batch."),
-    ),
-    "protocol.counted_test_images": (
-        Word("all", "The verdict counts all test images."),
-        Word("whole_batches", "The verdict counts only the test images of whole batches of `batch_size`.",
-            source="BinaryConnect, binary_connect.py, val_epoch"),
-    ),
 }  # fmt: skip
+WORDS = RUN_WORDS | MODEL_WORDS
 
 
 def words_of(key: str) -> dict[str, Word]:

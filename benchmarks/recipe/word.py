@@ -1,0 +1,32 @@
+"""What is said of a word that a setting takes, and the places that many are from."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+LASAGNE = "Lasagne, lasagne/"
+RWTH = "RWTH-IDS/efficient-binary-neural-networks@0c76a5e, "
+BINARYNET = "itayhubara/BinaryNet, "
+CHAWLA = "akshaychawla/Binary-Neural-Networks@4fc39ad, "
+
+
+class Word(NamedTuple):
+    """A word.
+
+    Attributes:
+        name: as a catalog file has it.
+        meaning: a plain sentence.
+        formula: of the forward pass.
+        gradient: what the backward pass takes for the derivative.
+        source: the paper, or file and name in its code; empty where the word is a choice of this harness.
+        bits: that a weight takes once it is quantized; None where that means nothing.
+        by_sign: whether evaluation with binary weights sees of a weight its sign alone.
+    """
+
+    name: str
+    meaning: str
+    formula: str = ""
+    gradient: str = ""
+    source: str = ""
+    bits: int | None = None
+    by_sign: bool = False
