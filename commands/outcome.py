@@ -10,7 +10,7 @@ from benchmarks.hints import as_typed
 from commands.output import echo
 
 if TYPE_CHECKING:
-    from benchmarks.run.runner import Outcome
+    from benchmarks.run.reporting import Outcome
     from benchmarks.verdict import Verdict
     from results.record import Record
 

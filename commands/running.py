@@ -21,7 +21,7 @@ from commands.output import console, print_json
 
 if TYPE_CHECKING:
     from benchmarks.queue.job import Job
-    from benchmarks.run.runner import Outcome
+    from benchmarks.run.reporting import Outcome
 
 
 def settle_code() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 
 from benchmarks.hints import as_typed
-from benchmarks.recipe import flatten
+from benchmarks.recipe import Recipe, flatten
 from benchmarks.recipe.settings import setting_text
 from commands.options import chosen_recipe, json_option, recipe_options
 from commands.output import print_json
@@ -17,14 +17,19 @@ from commands.output import print_json
 @click.command("show")
 @click.argument("benchmark", metavar="ID")
 @recipe_options
+@click.option("--explain", metavar="KEY", help="Say instead what a setting and each of its words mean.")
 @json_option
 def command(
-    benchmark: str, overrides: Sequence[str], epochs: str | None, limit_train: str | None, as_json: bool
-) -> None:
+    benchmark: str, overrides: Sequence[str], epochs: str | None, limit_train: str | None, explain: str | None,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Show a benchmark: its settings, each with its source, its target, its cost, and what would run."""
     from benchmarks.recipe.cost import cost
 
     recipe = chosen_recipe(benchmark, overrides, epochs, limit_train)
+    if explain is not None:
+        _print_explanation(recipe, explain, as_json)
+        return
     if as_json:
         print_json({
             "id": recipe.id, "title": recipe.title, "paper": recipe.paper, "target": recipe.target, "digest":
@@ -66,3 +71,17 @@ def command(
     )
     changes = "".join(f" --set {shlex.quote(f'{d.key}={setting_text(d.value)}')}" for d in recipe.differences)
     click.echo(as_typed(f"it would run: python cli.py reproduce {recipe.id}{changes}"))
+
+
+def _print_explanation(recipe: Recipe, key: str, as_json: bool) -> None:
+    from benchmarks.recipe import explain
+    from benchmarks.recipe.words import WORDS
+
+    setting, values = explain.find(key), flatten(recipe.settings)
+    value = setting_text(values[setting.key])
+    if as_json:
+        words = [word._asdict() for word in WORDS.get(setting.key, ())]
+        print_json(setting._asdict() | {"value": value, "words": words})
+        return
+    click.echo(explain.explain(key))
+    click.echo(f"\nin {recipe.id}: {value}  [{recipe.sources.get(setting.key, 'default')}]")

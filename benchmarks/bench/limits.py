@@ -43,14 +43,14 @@ def _blas_threads() -> int:
 BLAS_THREADS = _blas_threads()  # now: opening an engine sets OMP_NUM_THREADS, too late for NumPy
 
 
-class _Limits(Protocol):
+class Limits(Protocol):
     """What is measured in every round beside the engine."""
 
     def measure(self) -> tuple[float, float, float]:
         """Speed of square products and of the dense layers' products, GFLOP/s, and of copying, GB/s."""
 
 
-class _Machine:
+class MachineLimits:
     """What this machine can do, measured with NumPy on the CPU."""
 
     def __init__(self, recipe: Recipe, threads: int) -> None:
@@ -73,14 +73,14 @@ class _Machine:
 
     def _dense_products(self, shapes: Sequence[LayerShape], batch_size: int) -> list[tuple[NDArray[Any], NDArray[Any]]]:
         """The matrix products of a training step in the fully connected layers, as pairs of factors."""
-        return [(self._matrix(m, k), self._matrix(k, n)) for m, k, n in _dense_shapes(shapes, batch_size)]
+        return [(self._matrix(m, k), self._matrix(k, n)) for m, k, n in dense_shapes(shapes, batch_size)]
 
     def _copy(self) -> None:
         for _ in self._pool.map(np.copyto, self._target, self._source):
             pass
 
 
-def _dense_shapes(shapes: Sequence[LayerShape], batch_size: int) -> list[tuple[int, int, int]]:
+def dense_shapes(shapes: Sequence[LayerShape], batch_size: int) -> list[tuple[int, int, int]]:
     """The matrix products of a training step in the fully connected layers: rows, inner size and columns of each."""
     products = []
     for position, shape in enumerate(shapes):

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.bench.blocks import SEED, Blocks, Trainer
-from benchmarks.bench.limits import BLAS_THREADS, _dense_shapes, _Limits, _Machine, _rested_ms
+from benchmarks.bench.limits import BLAS_THREADS, Limits, MachineLimits, _rested_ms, dense_shapes
 from benchmarks.bench.model import BenchResult, FullRun, Round, Speed, Spread, Together, Work
 from benchmarks.bench.processes import Options, TrainingProcesses, training_processes
 from benchmarks.bench.yardstick import check_known
@@ -52,7 +52,6 @@ def bench(
     """Measure an engine on a recipe's network, on random data.
 
     Args:
-        recipe: whose model, batch size and image shape are used.
         engine_name, device, threads: as `open_engine`; all usable cores if threads is None.
         repeats: rounds, at least 1.
         steps: training steps in a round's block, at least 1; it evaluates three times as many images.
@@ -65,14 +64,8 @@ def bench(
             baseline or a recipe that it would not train.
     """
     threads = threads or usable_cores()
-    if compare_baseline and engine_name not in BASELINES:
-        raise EngineError(f"engine {engine_name!r} has no baseline to compare with: expected {' or '.join(BASELINES)}")
-    if compare_baseline and recipe.model.architecture in NETWORKS:
-        raise EngineError(
-            f"{recipe.model.architecture} has no baseline to compare with: it is made of Gluon's own layers"
-        )
     if compare_baseline:
-        check_known(engine_name, recipe.model)
+        _check_baseline(engine_name, recipe)
     opening = time.perf_counter()
     engine = open_engine(engine_name, recipe.model, recipe.image_shape, SEED, device, threads, precision, compile)
     warming_up = time.perf_counter()
@@ -80,25 +73,10 @@ def bench(
     blocks.warm_up(engine)
     engine.scores(blocks.images[:EVALUATION_BATCH], EVALUATION_BATCH)
     warm, peak_memory = time.perf_counter(), peak_memory_mib()
-
-    trainers: dict[str, Trainer] = {}
-    if compare_baseline:
-        plain = importlib.import_module(BASELINES[engine_name]).PlainEngine
-        if engine_name == "torch":
-            trainers["baseline"] = plain(recipe.model, recipe.image_shape, SEED, device, precision)
-            if compile_option(engine) == "on":
-                trainers["compiled"] = plain(recipe.model, recipe.image_shape, SEED, device, precision, compiled=True)
-        else:
-            trainers["baseline"] = plain(recipe.model, recipe.image_shape, SEED)
-        for trainer in trainers.values():
-            blocks.warm_up(trainer)
-    machine: _Limits = _Machine(recipe, threads)
-    device_memory = None
-    if (engine_name, device) in LIMITS:
-        module = importlib.import_module(LIMITS[engine_name, device])
-        device_memory = module.peak_memory_mib()
-        products = _dense_shapes(recipe_shapes(recipe), recipe.train.batch_size)
-        machine = module.DeviceLimits(precision, products)
+    trainers = _baselines(engine, engine_name, recipe, device, precision) if compare_baseline else {}
+    for trainer in trainers.values():
+        blocks.warm_up(trainer)
+    machine, device_memory = _limits(recipe, engine_name, device, threads, precision)
     options = Options(engine_name, device, max(1, threads // at_once), precision, compile)
     with training_processes(recipe, steps, options, at_once if at_once > 1 else 0) as others:
         rounds = [_round(machine, blocks, engine, trainers, others) for _ in range(repeats)]
@@ -114,18 +92,45 @@ def bench(
         open_seconds=warming_up - opening,
         warm_up_seconds=warm - warming_up,
         peak_memory_mib=peak_memory,
-        sgemm_square=Spread.of(r.sgemm_square for r in rounds),
-        sgemm_network=Spread.of(r.sgemm_network for r in rounds),
-        copy=Spread.of(r.copy for r in rounds),
-        rounds=rounds,
         device_memory_mib=device_memory,
         together=_together(recipe.train.batch_size, others, rounds) if others.runs else None,
         **_figures(recipe, rounds),
     )
 
 
+def _limits(recipe: Recipe, engine_name: str, device: str, threads: int, precision: str) -> tuple[Limits, float | None]:
+    """What measures the limits of the device, and the device's memory that is in use now, in MiB, if it has its own."""
+    if (engine_name, device) not in LIMITS:
+        return MachineLimits(recipe, threads), None
+    module = importlib.import_module(LIMITS[engine_name, device])
+    device_memory = module.peak_memory_mib()
+    products = dense_shapes(recipe_shapes(recipe), recipe.train.batch_size)
+    return module.DeviceLimits(precision, products), device_memory
+
+
+def _check_baseline(engine_name: str, recipe: Recipe) -> None:
+    if engine_name not in BASELINES:
+        raise EngineError(f"engine {engine_name!r} has no baseline to compare with: expected {' or '.join(BASELINES)}")
+    if recipe.model.architecture in NETWORKS:
+        raise EngineError(
+            f"{recipe.model.architecture} has no baseline to compare with: it is made of Gluon's own layers"
+        )
+    check_known(engine_name, recipe.model)
+
+
+def _baselines(engine: Engine, engine_name: str, recipe: Recipe, device: str, precision: str) -> dict[str, Trainer]:
+    """The framework as its layers come; with torch also compiled, where the engine is."""
+    plain = importlib.import_module(BASELINES[engine_name]).PlainEngine
+    if engine_name != "torch":
+        return {"baseline": plain(recipe.model, recipe.image_shape, SEED)}
+    found = {"baseline": plain(recipe.model, recipe.image_shape, SEED, device, precision)}
+    if compile_option(engine) == "on":
+        found["compiled"] = plain(recipe.model, recipe.image_shape, SEED, device, precision, compiled=True)
+    return found
+
+
 def _round(
-    machine: _Limits, blocks: Blocks, engine: Engine, baselines: Mapping[str, Trainer], others: TrainingProcesses
+    machine: Limits, blocks: Blocks, engine: Engine, baselines: Mapping[str, Trainer], others: TrainingProcesses
 ) -> Round:
     square, network, copied = machine.measure()
     return Round(
@@ -165,7 +170,10 @@ def _figures(recipe: Recipe, rounds: Sequence[Round]) -> dict[str, Any]:
         others[name] = _speed(step, times, rounds) if times else None
         ratios = [ms / r.training_ms for ms, r in zip(times, rounds, strict=bool(times))]
         others[speedup] = Spread.of(ratios) if ratios else None
+    limits = {name: Spread.of(getattr(r, name) for r in rounds) for name in ("sgemm_square", "sgemm_network", "copy")}
     return {
+        **limits,
+        "rounds": rounds,
         "cost": counted,
         "training": training,
         "evaluation": evaluation,

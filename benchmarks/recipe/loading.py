@@ -32,6 +32,7 @@ from benchmarks.recipe.settings import (
     Settings,
     TrainSettings,
     flatten,
+    named_settings,
 )
 from benchmarks.recipe.words import WORDS
 from results.escape import for_terminal
@@ -64,7 +65,11 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
-    """One benchmark, with the settings of this run. `version` is the catalog entry's: see catalog_versions."""
+    """One benchmark, with the settings of this run.
+
+    `version` is the catalog entry's: see versions.py. `stated` are the settings that the catalog, or the stored
+    settings of an earlier run, name: "model.weights".
+    """
 
     id: str
     title: str
@@ -75,6 +80,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     sources: dict[str, str]
     overrides: dict[str, str] = {}
     version: int = 1
+    stated: frozenset[str] = frozenset()
 
     @property
     def data(self) -> DataSettings:
@@ -100,17 +106,17 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def digest(self) -> str:
         """SHA-256 (hexadecimal) of every setting that can change the number."""
-        return digest(msgspec.to_builtins(self.settings))
+        return digest(named_settings(self.settings, self.stated))
 
     @property
     def published_digest(self) -> str:
         """As `digest`, of the published settings."""
-        return digest(msgspec.to_builtins(self.published))
+        return digest(named_settings(self.published, self.stated))
 
     @property
     def defaults(self) -> list[str]:
         """Settings at the value that stands for their absence: those that the digest leaves out."""
-        named = msgspec.to_builtins(self.settings)
+        named = named_settings(self.settings, self.stated)
         return [key for key in flatten(self.settings) if key.partition(".")[2] not in named[key.partition(".")[0]]]
 
     @property
@@ -266,7 +272,8 @@ def recipe_from_settings(benchmark: str, settings: Mapping[str, Any], overrides:
             raise ValueError("; ".join(problems))
     except (msgspec.ValidationError, ValueError) as error:
         raise RecipeError(f"{benchmark}: stored settings do not fit this version: {error}") from error
-    return msgspec.structs.replace(recipe, settings=resolved, overrides=dict(overrides))
+    stated = frozenset(f"{group}.{key}" for group, values in settings.items() for key in values)
+    return msgspec.structs.replace(recipe, settings=resolved, overrides=dict(overrides), stated=stated)
 
 
 def read_catalog_file(path: Path) -> Recipe:
@@ -277,7 +284,8 @@ def read_catalog_file(path: Path) -> Recipe:
     """
     entry = catalog_file.read(path)
     about = {field: getattr(entry, field) for field in ("id", "title", "paper", "target", "version", "sources")}
-    return Recipe(**about, published=entry.settings, settings=entry.settings)
+    stated = frozenset(entry.sources)
+    return Recipe(**about, published=entry.settings, settings=entry.settings, stated=stated)
 
 
 def _read_summary(path: Path) -> Summary:

@@ -6,6 +6,7 @@ benchmarks/recipe/consistency.py.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import msgspec
@@ -293,6 +294,25 @@ def full_settings(settings: Settings) -> dict[str, dict[str, Any]]:
         group: {name: msgspec.to_builtins(getattr(part, name)) for name in part.__struct_fields__}
         for group, part in groups.items()
     }
+
+
+def named_settings(settings: Settings, stated: Container[str]) -> dict[str, dict[str, Any]]:
+    """The settings that a digest is over, by group, as plain values: without those at their defaults.
+
+    A float at its default is there if it is `stated` ("model.dropout_hidden"), in the catalog or in an older record: so
+    the first digests were made, by a comparison of objects, and so they stay. By values alone, whatever object holds
+    them: a recipe that was pickled has the same digest.
+    """
+    named: dict[str, dict[str, Any]] = {}
+    for group in settings.__struct_fields__:
+        part = getattr(settings, group)
+        named[group] = {}
+        for field in msgspec.structs.fields(part):
+            value = getattr(part, field.name)
+            is_kept = isinstance(value, float) and f"{group}.{field.name}" in stated
+            if is_kept or type(value) is not type(field.default) or value != field.default:
+                named[group][field.name] = msgspec.to_builtins(value)
+    return named
 
 
 def setting_text(value: Any) -> str:

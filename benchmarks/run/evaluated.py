@@ -145,7 +145,7 @@ def write_wrong_images(evaluated: Evaluated, path: Path) -> None:
     write_atomically(path, text.getvalue().encode())
 
 
-def _differences(recorded: Mapping[str, Any] | None, found: Mapping[str, Any]) -> list[str]:
+def differences(recorded: Mapping[str, Any] | None, found: Mapping[str, Any]) -> list[str]:
     """In which of COMPUTED_BY they differ, a phrase each; what was not recorded then is no difference."""
     if recorded is None:
         return ["it is not known by which engine"]

@@ -25,7 +25,7 @@ from benchmarks.errors import EngineError, RunError
 from benchmarks.machine.facts import nvidia_gpus, usable_cores
 from benchmarks.recipe import Recipe, apply_overrides, benchmark_ids, recipe_from_settings
 from benchmarks.run.data import digests, is_computed_on_the_machine, load_data, other_data
-from benchmarks.run.evaluated import Evaluated, Recorded, _differences
+from benchmarks.run.evaluated import Evaluated, Recorded, differences
 from benchmarks.run.folder import RunFolder
 from benchmarks.run.protocol import Evaluation, evaluate
 from benchmarks.run.runner import load_recorded_weights
@@ -347,5 +347,5 @@ def _evaluated(
         computed_by=computed_by,
         recorded_error=None if recorded is None else recorded.error,
         differing_images=differing,
-        otherwise=[] if recorded is None else _differences(recorded.engine, computed_by) + (otherwise or []),
+        otherwise=[] if recorded is None else differences(recorded.engine, computed_by) + (otherwise or []),
     )

@@ -22,7 +22,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
-import hashlib
 import json
 import os
 import shlex
@@ -38,7 +37,7 @@ import numpy as np
 from benchmarks.errors import RunError
 from benchmarks.run.protocol import Progress
 from benchmarks.run.seals import SealError, check_archive, open_arrays, open_json, seal_arrays, seal_json, sha256
-from benchmarks.run.state import FORMAT, UNSEALED, Checkpoint, Manifest, SittingLog, _Sittings
+from benchmarks.run.state import FORMAT, UNSEALED, Checkpoint, Manifest, SittingLog, Sittings
 from results.errors import RegistryError, StorageError
 from results.files import write_atomically
 from results.record import Record, declared_epoch, from_bytes, seal_problems, to_bytes
@@ -293,7 +292,7 @@ class RunFolder:
     def save_sittings(self, sittings: list[SittingLog]) -> None:
         """Write down all sittings of the run."""
         write_atomically(
-            self.path / "sittings.json", seal_json(_as_text(_Sittings(run=self._identity[1], sittings=sittings)))
+            self.path / "sittings.json", seal_json(_as_text(Sittings(run=self._identity[1], sittings=sittings)))
         )
 
     def sittings(self, checkpoint: Checkpoint | None) -> list[SittingLog]:
@@ -321,7 +320,7 @@ class RunFolder:
             digest, text = open_json(path.read_bytes())
             if digest is None:
                 raise SealError("it has no seal (sha256)")
-            found = msgspec.json.decode(text, type=_Sittings)
+            found = msgspec.json.decode(text, type=Sittings)
             if found.run != self._identity[1]:
                 raise SealError("it is of another run")
         except FileNotFoundError:
@@ -377,40 +376,6 @@ def read_sealed_record(path: Path) -> Record:
     if any(seal_problems(data, record.id, str(path))):
         raise RegistryError(f"{path}: it is not what its id, {record.id}, was given to", "id")
     return record
-
-
-def find_run(root: Path, text: str) -> RunFolder:
-    """The run that a user names: the folder's path, "<benchmark>/<folder>", or a beginning of <folder> that fits one
-    run.
-
-    Raises:
-        RunError: none fits, or several.
-    """
-    for path in (Path(text), root / text):
-        if (path / "run.json").exists():
-            return RunFolder(path.resolve())
-    runs = sorted(path.parent for path in root.glob("*/*/run.json"))
-    exact = [path for path in runs if path.name == text]  # it may be the beginning of another, as X of X-2
-    matches = exact or [path for path in runs if path.name.startswith(text)]
-    matches = matches or [path for path in runs if path.parent.name == text]
-    if len(matches) == 1:
-        return RunFolder(matches[0])
-    if not matches:
-        raise RunError(
-            f"no run {text!r} in {root}: expected a run's folder or name; `python cli.py reproduce ID` starts one"
-        )
-    names = ", ".join(RunFolder(path).name for path in matches[-5:])
-    raise RunError(f"{len(matches)} runs fit {text!r}: name one of {names}")
-
-
-def weights_digest(parameters: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 (hexadecimal) over name, shape and little-endian float32 bytes of every parameter, sorted by name."""
-    sha = hashlib.sha256()
-    for name in sorted(parameters):
-        value = np.ascontiguousarray(parameters[name], "<f4")
-        sha.update(f"{name} {value.shape}\n".encode())
-        sha.update(value.data)
-    return sha.hexdigest()
 
 
 def _weights_name(epoch: int) -> str:

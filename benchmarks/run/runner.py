@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
 
-import msgspec
 import numpy as np
 
 from benchmarks.engine import Engine, compile_option, open_engine
 from benchmarks.engine.publication import publishable
 from benchmarks.errors import RunError
 from benchmarks.machine.facts import peak_memory_mib, usable_cores
-from benchmarks.recipe import CLASSES, Recipe, recipe_from_settings
-from benchmarks.recipe.settings import flatten, full_settings, setting_text
+from benchmarks.recipe import Recipe, recipe_from_settings
+from benchmarks.recipe.settings import flatten, named_settings, setting_text
 from benchmarks.run.data import digests, load_data, other_data
-from benchmarks.run.folder import RunFolder, read_sealed_record, weights_digest
+from benchmarks.run.digest import weights_digest
+from benchmarks.run.epochs import epoch_ends, rows_of
+from benchmarks.run.folder import RunFolder, read_sealed_record
 from benchmarks.run.protocol import DivergenceError, Progress, evaluate, train
 from benchmarks.run.provenance import changed_files, check_unchanged, code_at_start
-from benchmarks.run.published_curve import CurveComparison, compare_curves, published_curve
-from benchmarks.run.sittings import _as_json, _changes, _new_sitting
+from benchmarks.run.published_curve import compare_curves, published_curve
+from benchmarks.run.recording import make_record
+from benchmarks.run.reporting import Outcome, Reporter
+from benchmarks.run.sittings import changes_since, engine_as_json, new_sitting
 from benchmarks.run.state import Checkpoint, Manifest, SittingLog
 from benchmarks.run.tensorboard_log import TensorBoardLog
 from benchmarks.verdict import judge_run
-from benchmarks.version import harness_version
-from data_prep import Dataset, Split
-from results import record as schema
+from data_prep import Dataset
 from results.errors import StorageError
 from results.record import Record, checks
 from results.registry import add as add_to_registry
@@ -39,7 +36,7 @@ from results.registry import registered_path
 from results.registry import write as write_to_registry
 from results.views.plots import learning_curve
 from results.views.reference import ReferenceCurve
-from results.weights import described, unpack
+from results.weights import unpack
 
 # A checkpoint is written after an epoch if writing the last one took at most this share of the time since then: a run
 # is slowed down by no more. A small network writes in milliseconds, and stores every epoch that takes a second. A large
@@ -48,37 +45,6 @@ LARGEST_SHARE = 0.05
 LONGEST = 60.0  # seconds
 # How often the present sitting's time is written down within epochs: as much of it may be missing after a kill.
 SITTING_SECONDS = 10.0
-
-
-class Reporter(Protocol):
-    """Who is told how a run goes."""
-
-    def run_started(
-        self, folder: RunFolder, recipe: Recipe, engine: dict[str, Any], epochs_done: int, reference: ReferenceCurve
-    ) -> None:
-        """Data and engine are ready; `epochs_done` is above 0 if the run goes on; `reference` is of earlier runs."""
-
-    def batch_done(self, batches: int, loss: float) -> None:
-        """So many batches of the present epoch are done."""
-
-    def epoch_done(self, row: dict[str, Any], declared_epoch: int) -> None:
-        """One entry of the curve, and which epoch would be declared now."""
-
-    def diverged(self, message: str) -> None:
-        """The run is over because a loss or a parameter is no finite number."""
-
-    def note(self, message: str) -> None:
-        """One line that a user should know, and that stops nothing."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A run's record, where it was registered if it was, and how its curve lies to the authors' if they publish it."""
-
-    folder: RunFolder
-    record: Record
-    registered: Path | None
-    comparison: CurveComparison | None = None
 
 
 def reproduce(
@@ -108,7 +74,7 @@ def reproduce(
         runs_root,
         Manifest(
             benchmark=recipe.id,
-            settings=msgspec.to_builtins(recipe.settings),
+            settings=named_settings(recipe.settings, recipe.stated),
             overrides=recipe.overrides,
             seed=seed,
             engine=engine,
@@ -163,7 +129,7 @@ def _going_on_after_storage_errors(folder: RunFolder) -> Iterator[None]:
 
 def _refuse_changes(folder: RunFolder, before: SittingLog, engine: Engine) -> None:
     """Raises RunError if another code, version or machine would go on with a run."""
-    if changes := _changes(before, _as_json(engine.describe()), code_at_start()):
+    if changes := changes_since(before, engine_as_json(engine.describe()), code_at_start()):
         raise RunError(
             f"run {folder.name} would go on with other {', '.join(changes)}: to allow it, and have its record tell it,"
             f" `python cli.py resume {folder.name} --allow-change`"
@@ -278,7 +244,11 @@ class _Run:
         finally:
             self._plot(checkpoint.progress)
         weights, unpublished = self._published_weights(checkpoint) if outcome == "finished" else (None, "")
-        record = self._record(checkpoint, outcome, weights, unpublished)
+        if (
+            checkpoint.sittings[-1].engine is None
+        ):  # a run that an earlier version trained to its end, and did not record
+            checkpoint.sittings[-1].engine = engine_as_json(self.engine.describe())
+        record = make_record(self.recipe, self.data, self.seed, self.folder, checkpoint, outcome, weights, unpublished)
         self.folder.save_record(record)
         if self._board is not None:
             verdict = judge_run(record, self.recipe.target)
@@ -289,11 +259,11 @@ class _Run:
 
     def _train(self, checkpoint: Checkpoint) -> str:
         progress = checkpoint.progress
-        past = list(zip(_epoch_ends(checkpoint), _rows(progress), strict=True))
+        past = list(zip(epoch_ends(checkpoint), rows_of(progress), strict=True))
         code = code_at_start()
         if code.diff_sha256 is not None:
             self.folder.save_code(code.diff_sha256, changed_files(code))
-        checkpoint.sittings.append(_new_sitting(progress.epoch + 1, self.engine.describe(), code))
+        checkpoint.sittings.append(new_sitting(progress.epoch + 1, self.engine.describe(), code))
         self._note_sitting(checkpoint)
         reference = self._reference_curve()
         self.reporter.run_started(self.folder, self.recipe, self.engine.describe(), progress.epoch, reference)
@@ -409,7 +379,7 @@ class _Run:
             f" than in epoch {epoch} (error {again.error:.3f} %, was {progress.curve['test_error'][epoch - 1]:.3f} %)"
         )
         evaluated_by = next(s.engine for s in checkpoint.sittings if s.first_epoch <= epoch <= s.last_epoch)
-        if evaluated_by == _as_json(self.engine.describe()):
+        if evaluated_by == engine_as_json(self.engine.describe()):
             raise RunError(
                 f"run {self.folder.name}: {found}, on the same engine and machine: nothing is recorded;"
                 f" `python cli.py doctor` examines them, `python cli.py resume {self.folder.name}` tries again"
@@ -417,76 +387,3 @@ class _Run:
         reason = f"{found}, by another machine or other versions"
         self.reporter.note(f"the weights are not published: {reason}")
         return None, reason
-
-    def _record(self, checkpoint: Checkpoint, outcome: str, weights: bytes | None, unpublished: str) -> Record:
-        progress, recipe = checkpoint.progress, self.recipe
-        declared, last = progress.declared_epoch(recipe), checkpoint.sittings[-1]
-        if last.engine is None:  # a run that an earlier version trained to its end, and did not record
-            last.engine = _as_json(self.engine.describe())
-        content = {
-            "harness": harness_version(),
-            "benchmark": recipe.id,
-            "paper": recipe.paper.name,
-            "recipe": {
-                "digest": recipe.digest,
-                "version": recipe.version,
-                "settings": full_settings(recipe.settings),
-                "defaults": recipe.defaults,
-                "scoring": recipe.scoring,
-                "differences": recipe.differences,
-            },
-            "target": self._target(),
-            "sittings": checkpoint.sittings,
-            "data": {split.name: self._split(split) for split in (self.data.train, self.data.valid, self.data.test)},
-            "seed": self.seed,
-            "curve": progress.as_curve(),
-            "test_correct": None if progress.test_correct is None else schema.pack_bits(progress.test_correct),
-            "weights_sha256": weights_digest(self.folder.load_weights(declared)) if declared else None,
-            "times": {"train_seconds": progress.train_seconds, "evaluate_seconds": progress.evaluate_seconds},
-            "peak_memory_mib": checkpoint.peak_memory_mib,
-            "outcome": outcome,
-        }
-        if weights is not None:
-            content["published_weights"] = described(weights)
-        if unpublished:
-            content["unpublished_reason"] = unpublished
-        return schema.seal(msgspec.convert(msgspec.to_builtins(content), Record))
-
-    def _counted_images(self) -> int:
-        return schema.counted_images(msgspec.to_builtins(self.recipe.settings), len(self.data.test.labels))
-
-    def _target(self) -> dict[str, Any]:
-        target = self.recipe.target
-        return {
-            "test_error": None if target is None else target.percent,
-            "decimals": 2 if target is None else target.decimals,
-            "test_images": self._counted_images(),
-            "source": "" if target is None else target.source,
-            "kind": "read" if target is None else target.provenance,
-        }
-
-    def _split(self, split: Split) -> dict[str, Any]:
-        facts = {
-            "dataset": self.data.name,
-            "preprocessing": self.data.preprocessing,
-            "images": len(split.labels),
-            "digest": split.digest,
-        }
-        if self.recipe.protocol.evaluates_training and split is not self.data.valid:
-            facts["class_images"] = np.bincount(split.labels, minlength=CLASSES).tolist()
-        return facts
-
-
-def _rows(progress: Progress) -> list[dict[str, Any]]:
-    """The curve epoch by epoch."""
-    return [dict(zip(progress.curve, values, strict=True)) for values in zip(*progress.curve.values(), strict=True)]
-
-
-def _epoch_ends(checkpoint: Checkpoint) -> list[float]:
-    """About when each epoch ended, in seconds since 1970: a sitting's epochs one after another from its start."""
-    ends: list[float] = []
-    for sitting in checkpoint.sittings:
-        seconds = checkpoint.progress.curve["seconds"][sitting.first_epoch - 1 : sitting.last_epoch]
-        start = datetime.fromisoformat(sitting.started).timestamp()
-        ends += itertools.islice(itertools.accumulate(seconds, initial=start), 1, None)
-    return ends

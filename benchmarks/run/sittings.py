@@ -13,7 +13,8 @@ from benchmarks.run.state import SittingLog
 from results.record.canonical import leaves
 
 
-def _new_sitting(first_epoch: int, engine: dict[str, object], code: Code) -> SittingLog:
+def new_sitting(first_epoch: int, engine: dict[str, object], code: Code) -> SittingLog:
+    """A sitting that begins now, with this epoch, on this machine; `engine` as the engine describes itself."""
     return SittingLog(
         commit=code.commit,
         dirty=code.dirty,
@@ -22,19 +23,19 @@ def _new_sitting(first_epoch: int, engine: dict[str, object], code: Code) -> Sit
         last_epoch=first_epoch - 1,
         seconds=0.0,
         started=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        engine=_as_json(engine),
+        engine=engine_as_json(engine),
         code_sha256=code.computing_sha256,
         machine={"processor": cpu_model(), "cores": usable_cores(), "memory_mib": memory_mib()},
     )
 
 
-def _as_json(engine: dict[str, object]) -> dict[str, Any]:
+def engine_as_json(engine: dict[str, object]) -> dict[str, Any]:
     """An engine's description as it is read back."""
     as_json: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(engine))
     return as_json
 
 
-def _changes(before: SittingLog, engine: dict[str, Any], code: Code) -> list[str]:
+def changes_since(before: SittingLog, engine: dict[str, Any], code: Code) -> list[str]:
     """What would compute a run otherwise than its last sitting did, in words; what that did not say is not compared."""
     changed = []
     if before.code_sha256 is None:

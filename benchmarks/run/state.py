@@ -49,7 +49,7 @@ class SittingLog(msgspec.Struct, kw_only=True):
     machine: dict[str, Any] | None = None
 
 
-class _Sittings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Sittings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """sittings.json: the digest of the run's run.json, and all sittings of the run."""
 
     run: str

@@ -64,7 +64,7 @@ def _of_group(text: str, group: Group, registry: Path) -> list[Record]:
 
 
 def _single(text: str, registry: Path, runs_root: Path) -> Record:
-    from benchmarks.run.folder import find_run
+    from benchmarks.run.finding import find_run
 
     if (Path(text) / "run.json").exists() or (runs_root / text / "run.json").exists():
         record = find_run(runs_root, text).record()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+
 import msgspec
 import pytest
 import yaml
@@ -453,3 +455,17 @@ def test_what_a_refused_override_would_have_mended_is_not_said():
         load_recipe("binaryconnect-mnist", overrides)
     assert str(caught.value).startswith("model.optimizer=sdg: expected")
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("id", ["binaryconnect-mnist", "chawla-mlp-mnist-binary", "memorization-svhn-l2"])
+def test_the_digest_is_of_values_not_of_objects(id):
+    recipe = load_recipe(id)
+    copied = pickle.loads(pickle.dumps(recipe))  # noqa: S301
+    assert copied == recipe
+    assert (copied.digest, copied.published_digest) == (recipe.digest, recipe.digest)
+    assert copied.defaults == recipe.defaults
+
+
+def test_a_default_that_is_said_is_as_one_that_is_not():
+    said = load_recipe("binaryconnect-mnist", ["model.dropout_hidden=0.0"])
+    assert said.digest == load_recipe("binaryconnect-mnist").digest

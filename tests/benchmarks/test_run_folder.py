@@ -23,7 +23,8 @@ import pytest
 
 from benchmarks.errors import RunError
 from benchmarks.run import folder as run_folder
-from benchmarks.run.folder import RunFolder, find_run
+from benchmarks.run.finding import find_run
+from benchmarks.run.folder import RunFolder
 from benchmarks.run.protocol import Progress
 from benchmarks.run.seals import open_json, seal_json
 from benchmarks.run.state import Checkpoint, Manifest, SittingLog
