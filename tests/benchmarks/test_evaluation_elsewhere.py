@@ -16,7 +16,8 @@ from benchmarks.engine import DEVICES
 from benchmarks.errors import EngineError, RunError
 from benchmarks.machine.facts import usable_cores
 from benchmarks.recipe import load_recipe
-from benchmarks.run import evaluation, runner
+from benchmarks.run import data as run_data
+from benchmarks.run import evaluated, evaluation
 from benchmarks.run import folder as run_folder
 from benchmarks.run.evaluated import Evaluated, accepted_images
 from benchmarks.run.evaluation import Asked, evaluate_published, evaluate_run
@@ -138,8 +139,8 @@ def test_what_computes_otherwise_is_named(change, phrases):
         "name": "gluon", "device": "cpu", "device_name": "a processor", "threads": 1, "precision": "float32",
         "versions": {"numpy": "1"}, "driver": None, "features": [], "determinism": {"switch": True},
     }  # fmt: skip
-    assert evaluation._differences(recorded, recorded | change) == phrases
-    assert evaluation._differences(None, recorded) == ["it is not known by which engine"]
+    assert evaluated.differences(recorded, recorded | change) == phrases
+    assert evaluated.differences(None, recorded) == ["it is not known by which engine"]
 
 
 def test_a_gpu_that_the_engine_cannot_use_is_left(bench, opened, monkeypatch):  # noqa: F811
@@ -167,7 +168,7 @@ def with_manifest(folder: RunFolder, **changes: Any) -> None:
 
 def test_which_data_another_machine_may_make_otherwise():
     expected = {"binaryconnect-mnist": False, "binaryconnect-cifar10": True, "binarynet-cifar10": False}
-    assert {name: runner.is_computed_on_the_machine(load_recipe(name)) for name in expected} == expected
+    assert {name: run_data.is_computed_on_the_machine(load_recipe(name)) for name in expected} == expected
 
 
 def test_data_of_other_bits_are_evaluated_and_never_trained_on(bench, opened, monkeypatch):  # noqa: F811
@@ -181,7 +182,7 @@ def test_data_of_other_bits_are_evaluated_and_never_trained_on(bench, opened, mo
             RunError, match=r"began with other data: found digests test \w{16}, not 0{16}: name the fold"
         ):
             command()
-    for module in (evaluation, runner):
+    for module in (evaluation, run_data):
         monkeypatch.setattr(module, "is_computed_on_the_machine", lambda recipe: True)
     with pytest.raises(
         RunError,

@@ -419,16 +419,16 @@ def test_code_that_does_not_compute_is_no_change(bench, monkeypatch):
 
 def test_a_sitting_of_an_earlier_version_is_compared_by_its_commit(bench, whole, monkeypatch):
     """It noted no files and no machine; what is not known is not compared, and the record leaves it open."""
-    new_sitting = runner._new_sitting
+    new_sitting = runner.new_sitting
 
     def noted_less(*arguments: Any) -> Any:
         sitting = new_sitting(*arguments)
         sitting.code_sha256 = sitting.machine = sitting.engine = None
         return sitting
 
-    monkeypatch.setattr(runner, "_new_sitting", noted_less)
+    monkeypatch.setattr(runner, "new_sitting", noted_less)
     bench.killed_in(3)
-    monkeypatch.setattr(runner, "_new_sitting", new_sitting)
+    monkeypatch.setattr(runner, "new_sitting", new_sitting)
     code = code_at_start()
     monkeypatch.setattr(runner, "code_at_start", lambda: dataclasses.replace(code, commit="1" * 40))
     with pytest.raises(RunError, match=r"other code \(commit \w{7,12}, here 111111111111\)"):
