@@ -17,7 +17,7 @@ from benchmarks.errors import EngineError, RunError
 from benchmarks.machine.facts import usable_cores
 from benchmarks.recipe import load_recipe
 from benchmarks.run import data as run_data
-from benchmarks.run import evaluated, evaluation
+from benchmarks.run import evaluated, evaluation, runner
 from benchmarks.run import folder as run_folder
 from benchmarks.run.evaluated import Evaluated, accepted_images
 from benchmarks.run.evaluation import Asked, evaluate_published, evaluate_run
