@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from benchmarks.recipe import Summary, summaries
+from benchmarks.recipe import Summary, benchmark_ids, catalog_folder, summaries
 from commands.output import echo, fail
 
 if TYPE_CHECKING:
@@ -79,6 +79,12 @@ def _table_benchmark(summary: Summary) -> Benchmark:
         target = summary.target
         entry |= {"target": target.percent, "decimals": target.decimals, "kind": target.provenance}
     return entry
+
+
+def catalog_links() -> dict[str, str]:
+    """The catalog's file of each benchmark, as the README links it."""
+    names = {name: catalog_folder(name).name for name in benchmark_ids()}
+    return {name: f"benchmarks/catalog/{folder}/{name}.yaml" for name, folder in names.items()}
 
 
 def print_row(benchmark: str, registry: Path) -> None:

@@ -11,7 +11,7 @@ import click
 from commands.history import print_history
 from commands.options import registry_option
 from commands.output import console
-from commands.registry import check_registry, records_of, table_rows
+from commands.registry import catalog_links, check_registry, records_of, table_rows
 
 if TYPE_CHECKING:
     from results.views.rows import Row
@@ -79,7 +79,7 @@ def _write_table(recorded: Sequence[Row], registry: Path) -> None:
 
     readme = registry.parent.parent / "README.md"
     if readme.exists():
-        write_section(readme, to_markdown(recorded))
+        write_section(readme, to_markdown(recorded, catalog_links()))
     else:
         click.echo(f"note: there is no {readme} to write the table to: only table.csv is written", err=True)
     write_csv(recorded, registry.parent / "table.csv")

@@ -10,7 +10,7 @@ import click
 from benchmarks.recipe import benchmark_ids
 from commands.options import data_option, json_option, registry_option
 from commands.output import print_json
-from commands.registry import check_registry, table_rows
+from commands.registry import catalog_links, check_registry, table_rows
 from results.errors import RegistryError
 
 
@@ -35,7 +35,7 @@ def command(ctx: click.Context, reevaluate: bool, registry: Path, data_root: Pat
         table = table_rows(verified.entries, registry, all_benchmarks=False)
         problems = [
             *check_csv(table, registry.parent / "table.csv"),
-            *check_section(table, registry.parent.parent / "README.md"),
+            *check_section(table, registry.parent.parent / "README.md", catalog_links()),
         ]
     if reevaluate:
         from benchmarks.run.evaluation import reevaluate as evaluate_again

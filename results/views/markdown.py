@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from results.errors import RegistryError, StorageError
 from results.escape import for_markdown
@@ -16,11 +17,25 @@ from results.views.rows import Row
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 
-def to_markdown(table: Sequence[Row]) -> str:
-    """The table for the README, with a note on how to read it."""
+def to_markdown(table: Sequence[Row], entries: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The table for the README, with a note on how to read it.
+
+    Args:
+        entries: of the benchmarks of the catalog the file that has every setting with its source, as the README would
+            link it. Their rows link it, and the records that they are derived from.
+    """
     lines = [HEADINGS.values(), ("--:" if column in NUMBERS else "---" for column in HEADINGS)]
-    lines += [map(for_markdown, cells_of(row).values()) for row in table]
+    lines += [_cells(row, entries.get(row.benchmark)) for row in table]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + f"\n\n{NOTE}\n"
+
+
+def _cells(row: Row, entry: str | None) -> list[str]:
+    cells = {column: for_markdown(cell) for column, cell in cells_of(row).items()}
+    if entry is not None:  # a name of the catalog is no text of a record, and so it may be a part of a link
+        cells["benchmark"] = f"[{cells['benchmark']}]({entry})"
+        if row.runs or row.diverged:
+            cells["runs"] = f"[{cells['runs']}](results/runs/{row.benchmark})"
+    return list(cells.values())
 
 
 def replace_section(text: str, markdown: str) -> str:
@@ -51,13 +66,13 @@ def write_section(path: Path, markdown: str) -> None:
         write_atomically(file, replaced.encode(), stat.S_IMODE(file.stat().st_mode))
 
 
-def check_section(table: Sequence[Row], path: Path) -> list[Problem]:
+def check_section(table: Sequence[Row], path: Path, entries: Mapping[str, str] = MappingProxyType({})) -> list[Problem]:
     """Whether the results in `path` (README.md) are this table; nothing where there is no such file."""
     if not path.exists():
         return []
     try:
         text = _read_text(path)
-        wrong = replace_section(text, to_markdown(table)) != text
+        wrong = replace_section(text, to_markdown(table, entries)) != text
     except RegistryError as error:
         return [Problem(path, "results", str(error))]
     mend = "does not follow from the records; `python cli.py table --write` mends it"

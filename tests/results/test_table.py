@@ -260,3 +260,11 @@ def test_of_a_registered_group_the_row_is_its_own_runs_with_its_verdict() -> Non
     later = group._replace(time="2025-01-01T00:00:00Z")
     row = table([first, second, other], later)  # none of its runs is there: what there was before is shown
     assert (row.runs, row.repetitions, row.verdict) == (3, 0, "reproduced (provisional)")
+
+
+def test_a_row_of_the_readme_leads_to_its_records_and_to_the_catalog():
+    found = rows([make_record()], [UNRUN])
+    linked = to_markdown(found, {"binaryconnect-mnist": "benchmarks/catalog/binaryconnect/binaryconnect-mnist.yaml"})
+    assert "| [binaryconnect-mnist](benchmarks/catalog/binaryconnect/binaryconnect-mnist.yaml) |" in linked
+    assert "| [1](results/runs/binaryconnect-mnist) |" in linked
+    assert "| binarynet-svhn |" in linked
