@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 def with_derived(record: Record, verdict: Verdict) -> dict[str, Any]:
     """A record as --json prints it: with what is derived from it."""
-    from results.record.canonical import plain
+    from results.record.canonical import to_builtins
 
-    content: dict[str, Any] = plain(record)
+    content: dict[str, Any] = to_builtins(record)
     derived = {"results": record.results, "restarts": record.restarts, "seeds": record.seeds, "verdict": verdict}
     return content | derived
 

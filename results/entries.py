@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from results.record import Data, Difference, Machine, PublishedWeights, Record, Results, Target
+from results.record import Data, Machine, PublishedWeights, Record, RecordedDifference, RecordedTarget, Results
 
 
 class _Part(msgspec.Struct, frozen=True, array_like=True):
@@ -13,17 +13,17 @@ class _Part(msgspec.Struct, frozen=True, array_like=True):
 
 
 class EntryRecipe(_Part, frozen=True):
-    """As `results.record.Recipe`, without the settings."""
+    """As `results.record.RecordedRecipe`, without the settings."""
 
     digest: str
     version: int
     scoring: bool
-    differences: list[Difference]
+    differences: list[RecordedDifference]
     selection: str
 
 
 class EntryEngine(_Part, frozen=True):
-    """As `results.record.Engine`."""
+    """As `results.record.RecordedEngine`."""
 
     name: str
     device: str
@@ -46,7 +46,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     benchmark: str
     paper: str
     recipe: EntryRecipe
-    target: Target
+    target: RecordedTarget
     sittings: list[EntrySitting]
     data: Data
     seed: int

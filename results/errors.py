@@ -13,7 +13,7 @@ class RegistryError(Exception):
         self.field = field
 
 
-class StorageError(RegistryError):
+class RegistryFileError(RegistryError):
     """A file could not be read or written: no space, no permission, not there. It says nothing about the records."""
 
     exit_code = 1

@@ -7,13 +7,13 @@ import os
 import tempfile
 from pathlib import Path
 
-from results.errors import StorageError
+from results.errors import RegistryFileError
 
 
 def write_atomically(path: Path, data: bytes | memoryview, mode: int = 0o644) -> None:
     """Put `data` at `path`: temporary file beside it, fsync, rename, fsync of the folder; with these permissions.
 
-    Creates the folder if needed. Raises StorageError, and leaves nothing behind, if the file cannot be written.
+    Creates the folder if needed. Raises RegistryFileError, and leaves nothing behind, if the file cannot be written.
     """
     try:
         _make_folder(path.parent)
@@ -32,7 +32,7 @@ def write_atomically(path: Path, data: bytes | memoryview, mode: int = 0o644) ->
         _sync_folder(path.parent)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise StorageError(f"{path}: cannot be written: {reason}; free or change that place") from None
+        raise RegistryFileError(f"{path}: cannot be written: {reason}; free or change that place") from None
 
 
 def _make_folder(folder: Path) -> None:

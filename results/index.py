@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from results.entries import Entry, entry_of
-from results.errors import RegistryError, StorageError
+from results.errors import RegistryError, RegistryFileError
 from results.files import write_atomically
 from results.record import checks
 from results.registry import read
@@ -57,7 +57,7 @@ def entries(root: Path, warn: Callable[[str], None]) -> list[Entry]:
         if max(stamp[1:3]) < now - SETTLED * 1e9:
             kept[name] = old
     if path is not None and {n: k.stamp for n, k in kept.items()} != {n: k.stamp for n, k in before.items()}:
-        with contextlib.suppress(StorageError):  # it is a help, not a result
+        with contextlib.suppress(RegistryFileError):  # it is a help, not a result
             write_atomically(path, msgspec.msgpack.encode(_Index(_program(), kept)))
     return found
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from results.errors import NewerSchemaError, RegistryError, StorageError
+from results.errors import NewerSchemaError, RegistryError, RegistryFileError
 from results.files import write_atomically
 from results.groups import Key
 from results.record.canonical import canonical_json
@@ -200,7 +200,7 @@ def _locked(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
     except OSError as error:
-        raise StorageError(f"{folder}: cannot be made: {error.strerror}; free or change that place") from None
+        raise RegistryFileError(f"{folder}: cannot be made: {error.strerror}; free or change that place") from None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -214,7 +214,7 @@ def _events(path: Path) -> list[Event]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise RegistryFileError(f"{path}: cannot be read: {error.strerror or error}") from None
     return [_event(line, f"line {number}", path) for number, line in enumerate(lines, 1)]
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from msgspec import UNSET
 
 from results import weights
-from results.errors import RegistryError, StorageError
+from results.errors import RegistryError, RegistryFileError
 from results.escape import for_terminal
 from results.files import write_atomically
 from results.record import Record, checks, content_of, from_bytes, seal, seal_problems, to_bytes
@@ -39,8 +39,8 @@ def write(record: Record, root: Path, published: bytes | None = None) -> Path:
 
     `published` are the weights that the record describes, written first: a record is there only with them.
 
-    Raises RegistryError if the record is inconsistent or a different file has its name, StorageError (exit code 1) if
-    the place cannot be written to.
+    Raises RegistryError if the record is inconsistent or a different file has its name, RegistryFileError (exit code 1)
+    if the place cannot be written to.
     """
     sealed = seal(record)
     if record.id not in ("", sealed.id):
@@ -142,11 +142,11 @@ def _record_files(root: Path) -> list[Path]:
 
 
 def file_content(path: Path) -> bytes:
-    """The bytes of a record's file. Raises StorageError; RegistryError for what cannot be one: a pipe, a huge file."""
+    """The bytes of a record's file. Raises RegistryFileError; RegistryError for what is none: a pipe, a huge file."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_BYTES:
             raise RegistryError(f"{path}: content: is no file of at most {LARGEST_BYTES:,} bytes, as every record is")
         return path.read_bytes()
     except OSError as error:
-        raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise RegistryFileError(f"{path}: cannot be read: {error.strerror or error}") from None

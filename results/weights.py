@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 from msgspec import UNSET
 
-from results.errors import RegistryError, StorageError
+from results.errors import RegistryError, RegistryFileError
 from results.record import PublishedWeights, Record
 from results.record.canonical import canonical_json
 
@@ -129,7 +129,7 @@ def read(record: Record, registry: Path) -> dict[str, np.ndarray]:
 
     Raises:
         RegistryError: the record has no weights, or the file is not the one that was published.
-        StorageError: it cannot be read.
+        RegistryFileError: it cannot be read.
     """
     if record.published_weights is UNSET:
         raise RegistryError(
@@ -153,7 +153,7 @@ def problems(record: Record, registry: Path) -> Iterator[str]:
         yield "is missing"
         return
     except OSError as error:
-        raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise RegistryFileError(f"{path}: cannot be read: {error.strerror or error}") from None
     found = described(data)
     if found != record.published_weights:
         yield (

@@ -131,7 +131,7 @@ def learned_error(recipe: Recipe, data: Dataset, engine: str, of_images: str = "
     few = slice(0, 100)  # test images are evaluated after every epoch, for nothing here
     test = Split(data.test.name, data.test.images[few], data.test.labels[few], data.test.digest)
     data = dataclasses.replace(data, test=test)
-    progress = protocol.Progress(order=np.arange(len(data.train.labels)))
+    progress = protocol.TrainingState(order=np.arange(len(data.train.labels)))
     for _ in protocol.train(opened, recipe, data, SEED, progress):
         pass
     error: float = progress.curve[f"{of_images}_error"][-1]

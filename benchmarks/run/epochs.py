@@ -6,11 +6,11 @@ import itertools
 from datetime import datetime
 from typing import Any
 
-from benchmarks.run.protocol import Progress
+from benchmarks.run.protocol import TrainingState
 from benchmarks.run.state import Checkpoint
 
 
-def rows_of(progress: Progress) -> list[dict[str, Any]]:
+def rows_of(progress: TrainingState) -> list[dict[str, Any]]:
     """The curve epoch by epoch."""
     return [dict(zip(progress.curve, values, strict=True)) for values in zip(*progress.curve.values(), strict=True)]
 

@@ -136,7 +136,7 @@ def write_wrong_images(evaluated: Evaluated, path: Path) -> None:
     """Write `wrong_images` as CSV: index, label, predicted.
 
     Raises:
-        StorageError: it cannot be written.
+        RegistryFileError: it cannot be written.
     """
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, ["index", "label", "predicted"], lineterminator="\n")

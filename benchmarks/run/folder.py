@@ -35,10 +35,10 @@ import msgspec
 import numpy as np
 
 from benchmarks.errors import RunError
-from benchmarks.run.protocol import Progress
+from benchmarks.run.protocol import TrainingState
 from benchmarks.run.seals import SealError, check_archive, open_arrays, open_json, seal_arrays, seal_json, sha256
 from benchmarks.run.state import FORMAT, UNSEALED, Checkpoint, Manifest, SittingLog, Sittings
-from results.errors import RegistryError, StorageError
+from results.errors import RegistryError, RegistryFileError
 from results.files import write_atomically
 from results.record import Record, declared_epoch, from_bytes, seal_problems, to_bytes
 from results.record.canonical import digest
@@ -183,7 +183,9 @@ class RunFolder:
             if newest.exists():
                 os.replace(newest, self.path / PREVIOUS)
         except OSError as error:
-            raise StorageError(f"{newest}: cannot be renamed: {error.strerror}; free or change that place") from None
+            raise RegistryFileError(
+                f"{newest}: cannot be renamed: {error.strerror}; free or change that place"
+            ) from None
 
     def load_checkpoint(self) -> Checkpoint | None:
         """The state after the last stored epoch; None before the first.
@@ -221,7 +223,7 @@ class RunFolder:
             facts = json.loads(arrays["facts"].tobytes())
             return Checkpoint(
                 engine={key.removeprefix("engine/"): v for key, v in arrays.items() if key.startswith("engine/")},
-                progress=Progress(
+                progress=TrainingState(
                     order=arrays["order"],
                     curve=facts["curve"],
                     test_correct=arrays.get("test_correct"),
@@ -234,7 +236,7 @@ class RunFolder:
         except (ValueError, KeyError, TypeError) as error:  # no checkpoint; only a file without a seal gets here
             raise SealError(f"{self.path / name} is damaged ({error})") from error
 
-    def _declared_epoch(self, progress: Progress) -> int:
+    def _declared_epoch(self, progress: TrainingState) -> int:
         return declared_epoch(progress.as_curve(), self.manifest().settings)
 
     # -- weights -------------------------------------------------------------------------------------------------------

@@ -157,7 +157,7 @@ def evaluate(engine: Engine, split: Split, recipe: Recipe) -> Evaluation:
 
 
 @dataclass
-class Progress:
+class TrainingState:
     """How far a run is: all that the protocol must know to go on, besides the engine's own state.
 
     Attributes:
@@ -191,7 +191,7 @@ def train(
     recipe: Recipe,
     data: Dataset,
     seed: int,
-    progress: Progress,
+    progress: TrainingState,
     on_batch: Callable[[int, float], None] | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Train the epochs that are left, updating `progress`; yields the parameters after each.

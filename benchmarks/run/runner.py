@@ -19,7 +19,7 @@ from benchmarks.run.data import digests, load_data, other_data
 from benchmarks.run.digest import weights_digest
 from benchmarks.run.epochs import epoch_ends, rows_of
 from benchmarks.run.folder import RunFolder, read_sealed_record
-from benchmarks.run.protocol import DivergenceError, Progress, evaluate, train
+from benchmarks.run.protocol import DivergenceError, TrainingState, evaluate, train
 from benchmarks.run.provenance import changed_files, check_unchanged, code_at_start
 from benchmarks.run.published_curve import compare_curves, published_curve
 from benchmarks.run.recording import make_record
@@ -29,7 +29,7 @@ from benchmarks.run.state import Checkpoint, Manifest, SittingLog
 from benchmarks.run.tensorboard_log import TensorBoardLog
 from benchmarks.verdict import judge_run
 from data_prep import Dataset
-from results.errors import StorageError
+from results.errors import RegistryFileError
 from results.record import Record, checks
 from results.registry import add as add_to_registry
 from results.registry import registered_path
@@ -123,7 +123,7 @@ def _going_on_after_storage_errors(folder: RunFolder) -> Iterator[None]:
     """A full disk ends a sitting, not the run."""
     try:
         yield
-    except StorageError as error:
+    except RegistryFileError as error:
         raise RunError(f"{error}, then go on with `python cli.py resume {folder.name}`") from error
 
 
@@ -232,7 +232,7 @@ class _Run:
         """Train what is left, then write the record."""
         sittings = self.folder.sittings(checkpoint)
         if checkpoint is None:
-            progress = Progress(order=np.arange(len(self.data.train.labels)))
+            progress = TrainingState(order=np.arange(len(self.data.train.labels)))
             checkpoint = Checkpoint(engine={}, progress=progress, sittings=sittings, peak_memory_mib=0.0)
         else:
             self.engine.load_state(checkpoint.engine)
@@ -346,7 +346,7 @@ class _Run:
             self.folder.save_weights(*self._unsaved)
             self._unsaved = None
 
-    def _plot(self, progress: Progress) -> None:
+    def _plot(self, progress: TrainingState) -> None:
         if progress.epoch:
             target = self.recipe.target.percent if self.recipe.target is not None and self.recipe.scoring else None
             path, declared = self.folder.path / "learning-curve.png", progress.declared_epoch(self.recipe)

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from benchmarks.run.protocol import Progress
+from benchmarks.run.protocol import TrainingState
 
 FORMAT = 2  # of run.json and checkpoint.npz; raise it when an older folder cannot be continued
 
@@ -60,6 +60,6 @@ class Checkpoint(msgspec.Struct, kw_only=True):
     """Where a run stands: engine state, progress, the sittings so far and the peak memory of them all in MiB."""
 
     engine: dict[str, np.ndarray]
-    progress: Progress
+    progress: TrainingState
     sittings: list[SittingLog]
     peak_memory_mib: float

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from results.errors import StorageError
+from results.errors import RegistryFileError
 from results.files import write_atomically
 
 Row = Mapping[str, Any]  # an entry of the curve: column -> value
@@ -72,7 +72,7 @@ class TensorBoardLog:
     def _as_warning(self) -> Any:
         try:
             yield
-        except (OSError, StorageError) as error:
+        except (OSError, RegistryFileError) as error:
             self._works = False  # half a record may be there: what follows it would not be read
             self._notify(f"the TensorBoard log is not written any more in this sitting: {error}")
 

@@ -16,7 +16,7 @@ from benchmarks.recipe import DATASETS, Recipe, recipe_from_settings
 from benchmarks.recipe.settings import full_settings
 from benchmarks.run.protocol import learning_rates
 from benchmarks.verdict.data_digests import known_digest
-from results.record import Engine, Record
+from results.record import Record, RecordedEngine
 
 # The schedule is a product of as many factors as epochs: another processor's power function may differ in the last bit.
 LR_TOLERANCE = 1e-9
@@ -107,7 +107,7 @@ def _engines(record: Record) -> Iterator[FieldProblem]:
             yield from _engine(sitting.engine, f"sittings[{i}].engine")
 
 
-def _engine(engine: Engine, field: str) -> Iterator[FieldProblem]:
+def _engine(engine: RecordedEngine, field: str) -> Iterator[FieldProblem]:
     if engine.name not in ENGINES:
         yield f"{field}.name", f"is {engine.name!r}, expected one of {', '.join(ENGINES)}"
     known = PRECISIONS if engine.name == "torch" else PRECISIONS[:1]

@@ -20,7 +20,7 @@ def canonical_json(value: Any) -> bytes:
 
     Raises ValueError, naming the place inside the value, for anything else: NaN, infinity, a numpy array, a set.
     """
-    return plain_json(plain(value))
+    return plain_json(to_builtins(value))
 
 
 def plain_json(value: Any) -> bytes:
@@ -34,18 +34,18 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
-def plain(value: Any, where: str = "") -> Any:
+def to_builtins(value: Any, where: str = "") -> Any:
     """The value as plain dicts, lists and scalars, ready for JSON; raises ValueError as `canonical_json` does.
 
     A field of a struct that is msgspec.UNSET is not there.
     """
     if isinstance(value, msgspec.Struct):
         fields = ((name, getattr(value, name)) for name in value.__struct_fields__)
-        return {name: plain(field, join(where, name)) for name, field in fields if field is not msgspec.UNSET}
+        return {name: to_builtins(field, join(where, name)) for name, field in fields if field is not msgspec.UNSET}
     if isinstance(value, dict):
-        return {_key(key, where): plain(item, join(where, key)) for key, item in value.items()}
+        return {_key(key, where): to_builtins(item, join(where, key)) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+        return [to_builtins(item, f"{where}[{i}]") for i, item in enumerate(value)]
     return _scalar(value, where)
 
 

@@ -16,7 +16,7 @@ from msgspec import UNSET
 from results import record as schema
 from results.errors import RegistryError
 from results.record import Curve, Record, Sitting, ranges
-from results.record.canonical import digest, leaves, plain
+from results.record.canonical import digest, leaves, to_builtins
 
 FieldProblem = tuple[str, str]
 
@@ -228,7 +228,7 @@ def _home_paths(record: Record) -> Iterator[FieldProblem]:
     for name in record.__struct_fields__:
         part = getattr(record, name)
         if name not in ("curve", "test_correct", "checksums") and part is not UNSET:  # those are thousands of numbers
-            yield from _home_paths_in(plain(part), name)
+            yield from _home_paths_in(to_builtins(part), name)
 
 
 def _home_paths_in(part: Any, name: str) -> Iterator[FieldProblem]:

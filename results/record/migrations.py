@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from results.errors import RegistryError
-from results.record.canonical import leaves, plain
+from results.record.canonical import leaves, to_builtins
 from results.record.schema import SCHEMA, Record
 
 # What wrote the records of schema 1, which did not say so.
@@ -54,7 +54,7 @@ _STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
 def dropped_problems(content: Mapping[str, Any], record: Record) -> Iterator[tuple[str, str]]:
     """What an older schema stored and today's derives, where the two differ; its verdict is not asked for."""
     if content["schema"] == 1:
-        derived = {"results": plain(record.results), "restarts": record.restarts, "seeds": record.seeds}
+        derived = {"results": to_builtins(record.results), "restarts": record.restarts, "seeds": record.seeds}
         stored, expected = (dict(leaves({field: of.get(field) for field in derived})) for of in (content, derived))
         for field in [*stored, *(field for field in expected if field not in stored)]:
             found, right = (repr(of[field]) if field in of else "absent" for of in (stored, expected))

@@ -27,7 +27,7 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
 
-class Difference(Part, frozen=True, kw_only=True):
+class RecordedDifference(Part, frozen=True, kw_only=True):
     """One setting that is not the published one, and where the change came from (`--set`, `--epochs`, ...)."""
 
     key: str
@@ -36,7 +36,7 @@ class Difference(Part, frozen=True, kw_only=True):
     source: str
 
 
-class Recipe(Part, frozen=True, kw_only=True):
+class RecordedRecipe(Part, frozen=True, kw_only=True):
     """All settings, what names them, and how they differ from what was published.
 
     digest: of the settings without `defaults`: those at the value that stands for their absence, so that a setting that
@@ -49,7 +49,7 @@ class Recipe(Part, frozen=True, kw_only=True):
     settings: dict[str, dict[str, Any]]
     defaults: list[str]
     scoring: bool
-    differences: list[Difference]
+    differences: list[RecordedDifference]
 
     @property
     def selection(self) -> str:
@@ -65,7 +65,7 @@ class Recipe(Part, frozen=True, kw_only=True):
         }
 
 
-class Target(Part, frozen=True, kw_only=True):
+class RecordedTarget(Part, frozen=True, kw_only=True):
     """The published test error in percent, with the decimals it was published with and how it is known.
 
     kind: "read" at its source, "mem" from memory, "2nd" in a secondary source.
@@ -78,7 +78,7 @@ class Target(Part, frozen=True, kw_only=True):
     kind: Literal["read", "mem", "2nd"]
 
 
-class Engine(Part, frozen=True, kw_only=True):
+class RecordedEngine(Part, frozen=True, kw_only=True):
     """What computed the numbers. determinism: the engine's switches that decide whether a rerun gives the same bits."""
 
     name: str
@@ -117,7 +117,7 @@ class Sitting(Part, frozen=True, kw_only=True):
     last_epoch: int
     seconds: float
     started: str
-    engine: Engine | None
+    engine: RecordedEngine | None
     machine: Machine | None
 
 
@@ -199,8 +199,8 @@ class Record(Part, frozen=True, kw_only=True, dict=True):
     harness: str
     benchmark: str
     paper: str
-    recipe: Recipe
-    target: Target
+    recipe: RecordedRecipe
+    target: RecordedTarget
     sittings: list[Sitting]
     data: Data
     seed: int
@@ -226,7 +226,7 @@ class Record(Part, frozen=True, kw_only=True, dict=True):
         return self.curve.train_error[self.results.declared.epoch - 1]
 
     @property
-    def engine(self) -> Engine:
+    def engine(self) -> RecordedEngine:
         """That of the last sitting, which every record has."""
         engine = self.sittings[-1].engine
         assert engine is not None

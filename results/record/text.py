@@ -15,7 +15,7 @@ import msgspec
 
 from results.errors import NewerSchemaError, RegistryError
 from results.record import migrations
-from results.record.canonical import canonical_json, leaves, plain, plain_json
+from results.record.canonical import canonical_json, leaves, plain_json, to_builtins
 from results.record.schema import CHECKSUM_DIGITS, ID_DIGITS, SCHEMA, Record
 
 # What differs between a run that was interrupted and one that never was, and the names derived from it.
@@ -67,13 +67,13 @@ def content_of(data: bytes, name: str) -> dict[str, Any]:
 def seal(record: Record) -> Record:
     """The record with its `id` and `checksums` as its content demands."""
     typed = _typed(record)
-    texts = _texts(plain(typed))
+    texts = _texts(to_builtins(typed))
     return msgspec.structs.replace(typed, id=texts.id(), checksums=texts.checksums())
 
 
 def record_id(record: Record) -> str:
     """The name that the record's content demands: the first 16 digits of its SHA-256, without `id` and `checksums`."""
-    return _texts(plain(_typed(record))).id()
+    return _texts(to_builtins(_typed(record))).id()
 
 
 def seal_problems(data: bytes, stem: str, name: str) -> Iterator[FieldProblem]:
@@ -108,7 +108,7 @@ def seal_problems(data: bytes, stem: str, name: str) -> Iterator[FieldProblem]:
 
 def comparable(record: Record) -> dict[str, Any]:
     """What a run interrupted and resumed has in common with one that never was: no times, dates, sittings or memory."""
-    content: dict[str, Any] = plain(record)
+    content: dict[str, Any] = to_builtins(record)
     for field in _DIFFERS_BETWEEN_SITTINGS:
         del content[field]
     for column in _CURVE_TIMES:
@@ -166,7 +166,7 @@ def _typed(record: Record) -> Record:
     """The record with every field of its declared type (whole numbers in float fields become floats)."""
     name = f"record of {record.benchmark}"
     try:
-        return msgspec.convert(plain(record), Record)
+        return msgspec.convert(to_builtins(record), Record)
     except msgspec.ValidationError as error:
         raise _schema_error(error, name) from None
     except ValueError as error:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from results.errors import RegistryError, StorageError
+from results.errors import RegistryError, RegistryFileError
 from results.escape import for_markdown
 from results.files import write_atomically
 from results.registry import Problem
@@ -56,8 +56,8 @@ def replace_section(text: str, markdown: str) -> str:
 def write_section(path: Path, markdown: str) -> None:
     """`replace_section` in a file, which keeps its mode, and stays a link if it is one.
 
-    A file that would not change is not touched. Raises RegistryError as `replace_section`, StorageError if the file
-    cannot be read or written.
+    A file that would not change is not touched. Raises RegistryError as `replace_section`, RegistryFileError if the
+    file cannot be read or written.
     """
     text = _read_text(path)
     replaced = replace_section(text, markdown)
@@ -84,6 +84,6 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_bytes().decode()
     except OSError as error:
-        raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise RegistryFileError(f"{path}: cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise RegistryError(f"{path}: expected text in UTF-8") from None

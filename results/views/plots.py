@@ -37,7 +37,7 @@ def learning_curve(
 
     The `declared` epoch is marked, and `target`, the published test error in percent, is a line. `published` are the
     authors' validation errors in percent, epoch by epoch: drawn behind the run's, as far as it has come. Raises
-    StorageError if the file cannot be written.
+    RegistryFileError if the file cannot be written.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -72,8 +72,8 @@ def learning_curve(
 def learning_curves(sides: Sequence[tuple[str, Sequence[Curve]]], path: Path) -> None:
     """Draw the errors (percent) of several runs against the epoch into the PNG `path`, replaced atomically.
 
-    A color a side; test errors are whole lines, validation errors thin ones. Raises StorageError if the file cannot be
-    written.
+    A color a side; test errors are whole lines, validation errors thin ones. Raises RegistryFileError if the file cannot
+    be written.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -101,7 +101,7 @@ def learning_curves(sides: Sequence[tuple[str, Sequence[Curve]]], path: Path) ->
 def histories(title: str, series: Sequence[Series], path: Path) -> None:
     """Draw series of runs, a panel each, into the PNG `path`, replaced atomically; changes of level are lines.
 
-    Raises StorageError if the file cannot be written.
+    Raises RegistryFileError if the file cannot be written.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

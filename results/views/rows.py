@@ -20,7 +20,7 @@ NOT_RUN = "not run"
 
 
 class Benchmark(TypedDict):
-    """What the table needs to know of a benchmark that may have no record; `kind` as in `results.record.Target`.
+    """What the table needs to know of a benchmark that may have no record; `kind` as in `RecordedTarget`.
 
     digest: of the settings that are published now, where that is known: runs of others are superseded.
     """

@@ -28,7 +28,7 @@ from results.entries import entry_of
 from results.groups import groups, key_of
 from results.members import members
 from results.record import Curve, Record, error_percent, from_bytes, pack_bits, seal
-from results.record.canonical import plain
+from results.record.canonical import to_builtins
 from results.registered import FIRST_SEEDS, MORE_SEEDS, Registration
 
 from test_verdict import OURS  # isort: skip
@@ -52,7 +52,7 @@ def run(seed: int, error: float, outcome: str = "finished", differing: float = 0
     others = np.random.RandomState(seed % 2**32).permutation(np.arange(wrong - own, IMAGES))
     correct[others[:own]] = False
     settings = RECORD.recipe.settings | {"train": RECORD.recipe.settings["train"] | {"epochs": 1}}
-    columns = {column: values[:1] for column, values in plain(RECORD.curve).items()}
+    columns = {column: values[:1] for column, values in to_builtins(RECORD.curve).items()}
     columns |= {"test_wrong": [wrong], "test_error": [error_percent(wrong, IMAGES)]}
     return seal(msgspec.structs.replace(
         RECORD, recipe=msgspec.structs.replace(RECORD.recipe, settings=settings), curve=Curve(**columns), seed=seed,

@@ -19,7 +19,7 @@ from benchmarks.recipe import Recipe, TrainSettings, load_recipe
 from benchmarks.run.protocol import (
     EVALUATION_BATCH,
     DivergenceError,
-    Progress,
+    TrainingState,
     evaluate,
     learning_rates,
     loss_terms,
@@ -84,7 +84,7 @@ def test_ties_go_to_the_later_epoch_as_in_the_authors_log():
     errors = [float(e) for e in re.findall(r"  validation error rate: +([\d.]+)%", text)]
     best = [int(e) for e in re.findall(r"best epoch: +(\d+)", text)]
     wrong = [round(error * 2) for error in errors]
-    curve = Progress(order=np.arange(1)).as_curve()
+    curve = TrainingState(order=np.arange(1)).as_curve()
     found = [declared_epoch(replaced(curve, wrong[: n + 1]), {}) for n in range(len(wrong))]
     assert found == best
     assert wrong[5] == wrong[7]  # the tie that epoch 8 wins
@@ -93,7 +93,7 @@ def test_ties_go_to_the_later_epoch_as_in_the_authors_log():
 
 @given(st.lists(st.integers(0, 5), min_size=1))
 def test_the_declared_epoch_is_the_last_of_the_best(wrong):
-    epoch = declared_epoch(replaced(Progress(order=np.arange(1)).as_curve(), wrong), {})
+    epoch = declared_epoch(replaced(TrainingState(order=np.arange(1)).as_curve(), wrong), {})
     assert wrong[epoch - 1] == min(wrong)
     assert min(wrong) not in wrong[epoch:]
 
@@ -217,7 +217,7 @@ def tiny_data() -> Dataset:
 
 def test_what_is_measured_after_every_epoch(tiny_data):
     recipe = load_recipe("binaryconnect-mnist", ["train.epochs=3", "data.train_images=200", "data.valid_images=200"])
-    engine, progress = CountingEngine([[1.0, 0.5], [0.4, 0.2], [0.1, 0.1]]), Progress(order=np.arange(200))
+    engine, progress = CountingEngine([[1.0, 0.5], [0.4, 0.2], [0.1, 0.1]]), TrainingState(order=np.arange(200))
     assert sum(1 for _ in train(engine, recipe, tiny_data, 5, progress)) == 3
     assert progress.curve["epoch"] == [1, 2, 3]
     assert progress.curve["train_loss"] == pytest.approx([0.75, 0.3, 0.1])
@@ -233,8 +233,8 @@ def test_training_goes_on_where_it_was(tiny_data):
     recipe = load_recipe("binaryconnect-mnist", ["train.epochs=3", "data.train_images=200", "data.valid_images=200"])
     losses = [[1.0], [0.4], [0.1]]
     whole, parts = CountingEngine(losses), CountingEngine(losses)
-    all(True for _ in train(whole, recipe, tiny_data, 5, Progress(order=np.arange(200))))
-    progress = Progress(order=np.arange(200))
+    all(True for _ in train(whole, recipe, tiny_data, 5, TrainingState(order=np.arange(200))))
+    progress = TrainingState(order=np.arange(200))
     next(train(parts, recipe, tiny_data, 5, progress))
     assert progress.epoch == 1
     assert sum(1 for _ in train(parts, recipe, tiny_data, 5, progress)) == 2
@@ -244,7 +244,7 @@ def test_training_goes_on_where_it_was(tiny_data):
 
 def test_a_loss_that_is_no_number_is_divergence(tiny_data):
     recipe = load_recipe("binaryconnect-mnist", ["train.epochs=3"])
-    progress = Progress(order=np.arange(200))
+    progress = TrainingState(order=np.arange(200))
     with pytest.raises(DivergenceError, match="training loss is nan in epoch 2"):
         all(True for _ in train(CountingEngine([[1.0], [float("nan")]]), recipe, tiny_data, 5, progress))
     assert progress.epoch == 1
@@ -261,7 +261,7 @@ def test_a_parameter_that_is_no_number_is_divergence_though_every_loss_is_finite
                 found[name].flat[1] = np.nan
             return found
 
-    progress = Progress(order=np.arange(200))
+    progress = TrainingState(order=np.arange(200))
     with pytest.raises(DivergenceError, match=rf"1 of \d values of {name} are not finite in epoch 2"):
         all(True for _ in train(Broken([[1.0], [0.5]]), load_recipe("binaryconnect-mnist"), tiny_data, 5, progress))
     assert progress.epoch == 1
@@ -290,9 +290,9 @@ def recipe_with(**changes: Any) -> Recipe:
     return msgspec.structs.replace(recipe, settings=settings)
 
 
-def trained(recipe: Recipe, data: Dataset, seed: int = 5) -> tuple[CountingEngine, Progress]:
+def trained(recipe: Recipe, data: Dataset, seed: int = 5) -> tuple[CountingEngine, TrainingState]:
     engine = CountingEngine([[1.0, 0.5], [0.4, 0.2], [0.1, 0.1]])
-    progress = Progress(order=np.arange(200))
+    progress = TrainingState(order=np.arange(200))
     assert sum(1 for _ in train(engine, recipe, data, seed, progress)) == 3
     return engine, progress
 
@@ -378,7 +378,7 @@ def test_images_are_evaluated_so_many_at_a_time_as_the_recipe_says(tiny_data):
 
 @pytest.mark.parametrize(("selection", "epoch"), [("best_validation", 3), ("first_best_validation", 2), ("last", 4)])
 def test_which_epoch_is_declared(selection, epoch):
-    curve = replaced(Progress(order=np.arange(1)).as_curve(), [5, 3, 3, 4])
+    curve = replaced(TrainingState(order=np.arange(1)).as_curve(), [5, 3, 3, 4])
     assert declared_epoch(curve, {"protocol": {"selection": selection}}) == epoch
     assert declared_epoch(replaced(curve, []), {"protocol": {"selection": selection}}) == 0
 
@@ -392,7 +392,7 @@ def test_the_images_that_are_right_are_those_of_the_declared_epoch(tiny_data):
             return scores
 
     for selection, right in (("best_validation", 193), ("last", 184)):
-        progress = Progress(order=np.arange(200))
+        progress = TrainingState(order=np.arange(200))
         engine = Improving([[1.0]] * 3)
         all(True for _ in train(engine, recipe_with(protocol__selection=selection), tiny_data, 5, progress))
         assert np.count_nonzero(progress.test_correct) == right
@@ -404,9 +404,9 @@ def test_resumed_with_everything_drawn_it_goes_the_same_way(tiny_data):
         protocol__evaluates_training=True,
     )  # fmt: skip
     whole, _ = trained(recipe, tiny_data)
-    parts, progress = CountingEngine([[1.0, 0.5], [0.4, 0.2], [0.1, 0.1]]), Progress(order=np.arange(200))
+    parts, progress = CountingEngine([[1.0, 0.5], [0.4, 0.2], [0.1, 0.1]]), TrainingState(order=np.arange(200))
     next(train(parts, recipe, tiny_data, 5, progress))
-    again = Progress(order=progress.order, curve=progress.curve, test_correct=progress.test_correct)
+    again = TrainingState(order=progress.order, curve=progress.curve, test_correct=progress.test_correct)
     all(True for _ in train(parts, recipe, tiny_data, 5, again))
     np.testing.assert_array_equal(whole.orders, parts.orders)
     for ours, theirs in zip(whole.options, parts.options, strict=True):

@@ -25,7 +25,7 @@ from benchmarks.errors import RunError
 from benchmarks.run import folder as run_folder
 from benchmarks.run.finding import find_run
 from benchmarks.run.folder import RunFolder
-from benchmarks.run.protocol import Progress
+from benchmarks.run.protocol import TrainingState
 from benchmarks.run.seals import open_json, seal_json
 from benchmarks.run.state import Checkpoint, Manifest, SittingLog
 from results.record import Record, columns, from_bytes, seal, to_bytes
@@ -64,7 +64,7 @@ def checkpoint(epoch: int, valid_wrong: Callable[[int], int] = lambda epoch: 100
     """After an epoch; by default each epoch is better than the one before."""
     curve = {column: [float(n) for n in range(1, epoch + 1)] for column in columns({})}
     curve |= {"epoch": list(range(1, epoch + 1)), "valid_wrong": [valid_wrong(n) for n in range(1, epoch + 1)]}
-    progress = Progress(np.arange(4) + epoch, curve, np.array([True, False]), float(epoch), 0.5)
+    progress = TrainingState(np.arange(4) + epoch, curve, np.array([True, False]), float(epoch), 0.5)
     return Checkpoint(
         engine={"parameters/dense1.weight": parameters(epoch)["dense1.weight"], "step": np.array(epoch)},
         progress=progress,

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from benchmarks.recipe import load_recipe
 from benchmarks.verdict import RULE, check_record, judge_run, target_of
 from results import registry
-from results.record import Curve, Difference, Record, error_percent, from_bytes, pack_bits
-from results.record.canonical import canonical_json, leaves, plain
+from results.record import Curve, Record, RecordedDifference, error_percent, from_bytes, pack_bits
+from results.record.canonical import canonical_json, leaves, to_builtins
 from results.statistics import binomial_standard_error
 
 OURS = next((Path(__file__).parents[2] / "results" / "runs" / "binaryconnect-mnist").glob("*.json")).read_bytes()
@@ -27,7 +27,7 @@ RECORD = from_bytes(OURS, "a record of binaryconnect-mnist")
 def with_errors(wrong: int, **changes: Any) -> Record:
     """The record of a run of one epoch that got `wrong` of the 10,000 test images wrong."""
     settings = RECORD.recipe.settings | {"train": RECORD.recipe.settings["train"] | {"epochs": 1}}
-    columns = {column: values[:1] for column, values in plain(RECORD.curve).items()}
+    columns = {column: values[:1] for column, values in to_builtins(RECORD.curve).items()}
     columns |= {"test_wrong": [wrong], "test_error": [error_percent(wrong, 10_000)]}
     return msgspec.structs.replace(
         RECORD,
@@ -69,7 +69,7 @@ def test_a_worse_run_never_gets_a_better_verdict(wrong):
 
 
 def test_a_changed_recipe_is_never_judged():
-    changed = Difference(key="train.epochs", published=250, value=2, source="--epochs")
+    changed = RecordedDifference(key="train.epochs", published=250, value=2, source="--epochs")
     recipe = msgspec.structs.replace(RECORD.recipe, scoring=False, differences=[changed])
     verdict = judge_run(msgspec.structs.replace(RECORD, recipe=recipe), TARGET)
     assert (verdict.word, verdict.margin) == ("not scored", None)
@@ -81,7 +81,7 @@ def test_without_a_target_there_is_none():
 
 
 def test_diverged_at_once_is_not_reproduced():
-    nothing = Curve(**{column: [] for column in plain(RECORD.curve)})
+    nothing = Curve(**{column: [] for column in to_builtins(RECORD.curve)})
     record = msgspec.structs.replace(RECORD, curve=nothing, test_correct=None, outcome="diverged")
     assert (judge_run(record, TARGET).word, judge_run(record, TARGET).standard_error) == ("not reproduced", None)
 

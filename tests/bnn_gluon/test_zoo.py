@@ -260,7 +260,7 @@ def test_resnet20_learns(engine_of, real_data):
     recipe = load_recipe(RECIPE.id, [*reduced, "train.lr_start=0.03"])
     data = data_prep.load("cifar10", real_data, "unit", 4000, 500)
     few = data_prep.Split("test", data.test.images[:100], data.test.labels[:100], "")
-    progress = protocol.Progress(order=np.arange(4000))
+    progress = protocol.TrainingState(order=np.arange(4000))
     for _ in protocol.train(engine_of(seed=1), recipe, dataclasses.replace(data, test=few), 1, progress):
         pass
     assert progress.curve["valid_error"][-1] < 76

@@ -11,14 +11,14 @@ from msgspec import UNSET
 from results.record import (
     Curve,
     Data,
-    Difference,
-    Engine,
     Machine,
-    Recipe,
     Record,
+    RecordedDifference,
+    RecordedEngine,
+    RecordedRecipe,
+    RecordedTarget,
     Sitting,
     Split,
-    Target,
     Times,
     declared_epoch,
     error_percent,
@@ -60,12 +60,12 @@ def make_record(
         settings |= {"data": settings["data"] | {"labels": "random"}, "protocol": {"evaluates_training": True}}
     if not validates:
         settings["protocol"] = {"selection": "last"}
-    difference = Difference(key="train.epochs", published=250, value=epochs, source="--epochs")
+    difference = RecordedDifference(key="train.epochs", published=250, value=epochs, source="--epochs")
     fields: dict[str, Any] = {
         "harness": "0.2.0",
         "benchmark": benchmark,
         "paper": "BinaryConnect",
-        "recipe": Recipe(
+        "recipe": RecordedRecipe(
             digest=digest(settings),
             version=1,
             settings=settings,
@@ -73,7 +73,7 @@ def make_record(
             scoring=scoring,
             differences=[] if scoring else [difference],
         ),
-        "target": Target(
+        "target": RecordedTarget(
             test_error=None if evaluates else 1.15,
             decimals=2,
             test_images=TEST_IMAGES,
@@ -93,7 +93,7 @@ def make_record(
     return Record(**(fields | changes))
 
 
-ENGINE = Engine(
+ENGINE = RecordedEngine(
     name="gluon",
     device="cpu",
     device_name="some processor",

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from results.record.canonical import canonical_json, digest, leaves, plain
+from results.record.canonical import canonical_json, digest, leaves, to_builtins
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 VALUES = st.recursive(
@@ -84,7 +84,7 @@ def test_digest_is_sha256_of_the_text() -> None:
 def test_leaves_name_their_places() -> None:
     value = {"a": [1, {"b": "x"}], "c": {}, "d": []}
     assert dict(leaves(value)) == {"a[0]": 1, "a[1].b": "x", "c": {}, "d": []}
-    assert list(leaves(plain(3))) == [("", 3)]
+    assert list(leaves(to_builtins(3))) == [("", 3)]
 
 
 def test_reading_the_registry_imports_nothing_heavy() -> None:

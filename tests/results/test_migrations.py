@@ -15,7 +15,7 @@ from record_factory import make_record
 from results import registry
 from results.errors import NewerSchemaError, RegistryError
 from results.record import Record, content_of, from_bytes, pack_bits, seal, seal_problems, to_bytes
-from results.record.canonical import canonical_json, digest, plain
+from results.record.canonical import canonical_json, digest, to_builtins
 from results.record.json_schema import FILE, json_schema, to_text
 
 RUNS = Path(__file__).parents[2] / "results" / "runs"
@@ -60,11 +60,11 @@ def test_a_record_of_schema_1_says_what_it_always_said(path: Path, tmp_path: Pat
     assert list(seal_problems(data, path.stem, path.name)) == []
     assert resealed(stored) == data  # or the tests below prove nothing
     assert found_in(tmp_path, data) == []
-    assert plain(record.results) == stored["results"]
+    assert to_builtins(record.results) == stored["results"]
     assert (record.restarts, record.seeds, record.seed) == (
         stored["restarts"], stored["seeds"], stored["seeds"]["run"],
     )  # fmt: skip
-    assert plain(record.engine) == stored["engine"]
+    assert to_builtins(record.engine) == stored["engine"]
     assert (record.harness, record.recipe.version, record.recipe.defaults) == ("0.1.0", 1, [])
     assert {sitting.machine for sitting in record.sittings} == {None}
     assert record.curve == msgspec.convert(stored["curve"], type(record.curve))

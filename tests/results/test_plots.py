@@ -9,7 +9,7 @@ import pytest
 from matplotlib.image import imread
 from record_factory import make_curve, without_validation
 
-from results.errors import StorageError
+from results.errors import RegistryFileError
 from results.views.plots import MARK, PUBLISHED, VALID, learning_curve
 
 
@@ -65,5 +65,5 @@ def test_same_curve_same_bytes(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="cannot be written"):
+    with pytest.raises(RegistryFileError, match="cannot be written"):
         learning_curve(make_curve(1, 6), 6, tmp_path / "file" / "curve.png", "a run", 1.15)

@@ -22,7 +22,7 @@ from writing import last_writing
 
 from benchmarks.run.folder import read_sealed_record
 from results import registry
-from results.errors import RegistryError, StorageError
+from results.errors import RegistryError, RegistryFileError
 from results.record import Record, from_bytes, record_id, seal, to_bytes
 from results.record.canonical import canonical_json, digest, leaves
 
@@ -159,10 +159,10 @@ except RegistryError as error:
 
 def test_a_place_that_cannot_be_written_to_is_no_fault_of_the_record(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file, not a folder")
-    with pytest.raises(StorageError, match="cannot be written") as caught:
+    with pytest.raises(RegistryFileError, match="cannot be written") as caught:
         registry.write(make_record(), tmp_path / "runs")
     assert caught.value.exit_code == 1
-    with pytest.raises(StorageError, match="cannot be read: No such file"):
+    with pytest.raises(RegistryFileError, match="cannot be read: No such file"):
         registry.read(tmp_path / "absent.json")
 
 

@@ -16,9 +16,9 @@ from record_factory import make_record
 from rich.console import Console
 
 from results import registry
-from results.errors import RegistryError, StorageError
+from results.errors import RegistryError, RegistryFileError
 from results.groups import key_of
-from results.record import Record, Target
+from results.record import Record, RecordedTarget
 from results.registered import Registration
 from results.statistics import binomial_standard_error
 from results.views.cells import percent_text
@@ -130,7 +130,7 @@ def test_a_verdict_that_is_not_provisional_says_so_by_silence() -> None:
 
 
 def test_decimals_are_one_more_than_the_papers() -> None:
-    target = Target(test_error=11.4, decimals=1, test_images=400, source="paper", kind="mem")
+    target = RecordedTarget(test_error=11.4, decimals=1, test_images=400, source="paper", kind="mem")
     (row,) = rows([make_record(target=target)])
     cells = to_markdown([row]).splitlines()[2].split(" | ")
     assert cells[3] == "11.4 (mem)"
@@ -228,7 +228,7 @@ def test_a_readme_that_is_no_text_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match=r"README\.md: expected text in UTF-8"):
         write_section(path, "x")
     assert [problem.message for problem in check_section([], path)] == [f"{path}: expected text in UTF-8"]
-    with pytest.raises(StorageError, match="cannot be read"):
+    with pytest.raises(RegistryFileError, match="cannot be read"):
         write_section(tmp_path / "absent.md", "x")
 
 
