@@ -62,7 +62,9 @@ def command(
         console().print(to_rich(rows))
         console().print(NOTE, highlight=False)
     else:
-        click.echo({"markdown": to_markdown, "csv": to_csv, "json": to_json}[style](rows), nl=False)
+        links = catalog_links() if style == "markdown" else {}
+        styles = {"markdown": lambda rows: to_markdown(rows, links), "csv": to_csv, "json": to_json}
+        click.echo(styles[style](rows), nl=False)
 
 
 def _check_history(style: str, has_others: bool, plot: Path | None) -> None:

@@ -380,7 +380,7 @@ def test_every_error_has_one_exit_code_and_is_one_line(monkeypatch, invoke, erro
     families = [family for family in FAMILIES if issubclass(error, family)]
     assert len(families) == 1
     # A file of the registry that cannot be written says nothing about the records.
-    exit_code = 1 if error is results.errors.StorageError else FAMILIES[families[0]]
+    exit_code = 1 if error is results.errors.RegistryFileError else FAMILIES[families[0]]
     assert error_line(invoke("doctor"), exit_code) == "error: what is wrong"
 
 

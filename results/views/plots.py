@@ -72,7 +72,7 @@ def learning_curve(
 def learning_curves(sides: Sequence[tuple[str, Sequence[Curve]]], path: Path) -> None:
     """Draw the errors (percent) of several runs against the epoch into the PNG `path`, replaced atomically.
 
-    A color a side; test errors are whole lines, validation errors thin ones. Raises RegistryFileError if the file cannot
+    A color a side; test errors are whole lines, validation errors thin. Raises RegistryFileError if the file cannot
     be written.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
