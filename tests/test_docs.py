@@ -6,7 +6,11 @@ import re
 import tomllib
 from pathlib import Path
 
+import click
+import pytest
 import yaml
+
+import cli
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -37,3 +41,35 @@ def test_the_architecture_page_names_every_package():
 def test_the_citation_has_the_version():
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
+
+
+def commands_of(text: str) -> list[list[str]]:
+    """What the text shows after "python cli.py", up to the end of the code, word by word."""
+    shown = re.findall(r"python cli\.py ([^`\n|;&#]+)", text)
+    return [line.replace("\\", "").split() for line in shown]
+
+
+def test_every_command_that_is_shown_is_one():
+    shown = [(page.name, words) for page in PAGES for words in commands_of(page.read_text())]
+    assert len(shown) > 30
+    wrong = []
+    for page, words in shown:
+        command = cli.cli.get_command(click.Context(cli.cli), words[0])
+        options = {name for param in command.params for name in param.opts} if command else set()
+        said = {word.partition("=")[0].rstrip(".,:)") for word in words if word.startswith("--")}
+        if command is None or said - options - {"--help"}:
+            wrong.append((page, " ".join(words)))
+    assert wrong == []
+
+
+@pytest.mark.parametrize("file", sorted(ROOT.glob(".github/**/*.yml")), ids=lambda path: path.name)
+def test_the_hosts_files_are_yaml_with_what_they_need(file):
+    content = yaml.safe_load(file.read_text())
+    needed = {"name", "description", "body"} if "ISSUE_TEMPLATE" in file.parts else {"name", "jobs"}
+    assert needed <= content.keys()
+
+
+def test_pre_commit_has_the_versions_of_the_lock():
+    (pinned,) = re.findall(r"^ruff==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    repos = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [repo["rev"] for repo in repos if "ruff" in repo["repo"]] == [f"v{pinned}"]
