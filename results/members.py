@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 from results.entries import Run
-from results.groups import key_of
+from results.groups import Group, key_of
 from results.registered import Registration
 
 
@@ -54,6 +54,15 @@ def members(group: Registration, records: Iterable[Run]) -> Members:
         else:
             seeds[record.seed] = record
     return Members([_seed(seed, seeds.get(seed), group) for seed in group.seeds], left_out)
+
+
+def registered_runs(group: Group, registration: Registration | None) -> tuple[Group, Members | None]:
+    """The group with the runs of its registration alone, and its members; as it is where no registered run is there."""
+    if registration is None:
+        return group, None
+    found = members(registration, [*group.runs, *group.repetitions])
+    runs = [seed.run for seed in found.seeds if seed.run is not None]
+    return (Group(group.key, runs, [out.run for out in found.left_out]), found) if runs else (group, None)
 
 
 def _seed(seed: int, run: Run | None, group: Registration) -> Seed:

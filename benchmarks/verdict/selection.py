@@ -10,11 +10,13 @@ from benchmarks.recipe import benchmark_ids
 from results import registry as registries
 from results.groups import Group, groups
 from results.index import entries
+from results.members import registered_runs
 from results.record import Record
+from results.registered import read
 
 
 def select(text: str, registry: Path, runs_root: Path) -> list[Record]:
-    """The runs that `text` means, one a seed, each with a result.
+    """The runs that `text` means, one a seed, each with a result; of a registered group its own.
 
     Args:
         text: a record's file or the beginning of its id; a run's folder or its name; or a benchmark, with words behind
@@ -27,7 +29,9 @@ def select(text: str, registry: Path, runs_root: Path) -> list[Record]:
     benchmark, _, words = text.partition("@")
     recorded = [entry for entry in entries(registry, lambda _: None) if entry.benchmark == benchmark]
     if recorded or benchmark in benchmark_ids():
-        return _of_group(text, _chosen(text, groups(recorded), words), registry)
+        registered = {registration.key: registration for registration in read(registry, benchmark)}
+        found = [registered_runs(group, registered.get(group.key))[0] for group in groups(recorded)]
+        return _of_group(text, _chosen(text, found, words), registry)
     return [_with_result(text, _single(text, registry, runs_root))]
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple, NotRequired, Protocol, TypedDict
 
 from results.entries import Run
 from results.groups import Group, Key, groups
-from results.members import Members, members
+from results.members import Members, registered_runs
 from results.registered import Registration
 from results.statistics import binomial_standard_error
 
@@ -134,12 +134,9 @@ def _row(
     judge_group: JudgeGroup | None,
 ) -> Row:
     word = None
-    if group and group.key in registered and judge_group is not None:
-        found = members(registered[group.key], [*group.runs, *group.repetitions])
-        runs = [seed.run for seed in found.seeds if seed.run is not None]
-        if runs:
-            group = Group(group.key, runs, [out.run for out in found.left_out])
-            word = judge_group(registered[group.key], found)
+    if group and judge_group is not None:
+        group, found = registered_runs(group, registered.get(group.key))
+        word = judge_group(registered[group.key], found) if found else None
     runs = group.runs if group else []
     measured = group.finished if group else []
     errors = [record.results.counted.test_error for record in measured if record.results]

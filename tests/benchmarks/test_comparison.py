@@ -17,7 +17,8 @@ from benchmarks.errors import RunError
 from benchmarks.paths import REGISTRY
 from benchmarks.verdict.comparison import compare
 from benchmarks.verdict.selection import select
-from results import registry
+from results import registered, registry
+from results.groups import key_of
 from results.record import Record, pack_bits, seal
 
 NAMES = ("A", "B")
@@ -169,3 +170,12 @@ def test_the_command_on_published_records(cli, tmp_path):
     assert "model.weights             A real              B deterministic" in result.stdout
     with Image.open(plot) as image:
         assert image.size == (960, 600)
+
+
+def test_of_a_registered_group_its_own_runs_are_meant(root):
+    before, after = make_record(1), make_record(2)
+    registered.register(root, key_of(before), 1, None, time="2024-05-01T00:00:00Z")
+    early = [msgspec.structs.replace(sitting, started="2024-04-01T12:00:00Z") for sitting in after.sittings]
+    registry.write(msgspec.structs.replace(after, sittings=early, seed=1), root)
+    assert [record.seed for record in select("binaryconnect-mnist", root, root)] == [1, 2]
+    assert all(record.sittings[0].started > "2024-05" for record in select("binaryconnect-mnist", root, root))
