@@ -7,7 +7,7 @@ intended, `results/accepted_changes.json` says so, with the reason; it is then s
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -16,6 +16,7 @@ from results.change_points import change_points
 from results.errors import RegistryError
 from results.groups import key_of
 from results.record import Record
+from results.registry import Problem
 
 ERROR, SPEED = "test error (%)", "training images/s"
 SCHEMA = 1  # of what `table --history --json` prints, and of the file of accepted changes
@@ -90,6 +91,19 @@ def read_accepted(path: Path) -> list[AcceptedChange]:
     if found.schema != SCHEMA or any(change.figure not in (ERROR, SPEED) for change in found.changes):
         raise RegistryError(f"{path}: expected schema {SCHEMA}, and as a figure {ERROR!r} or {SPEED!r}")
     return found.changes
+
+
+def accepted_problems(path: Path, records: Container[str]) -> list[Problem]:
+    """What is wrong with a file of accepted changes: what it holds, and the records that it names and that are not."""
+    try:
+        changes = read_accepted(path)
+    except RegistryError as error:
+        return [Problem(path, "changes", str(error).removeprefix(f"{path}: "))]
+    return [
+        Problem(path, f"changes[{index}].record", f"there is no record {change.record!r}: expected the whole id of one")
+        for index, change in enumerate(changes)
+        if change.record not in records
+    ]
 
 
 def _series(figure: str, records: Sequence[Record], accepted: Sequence[AcceptedChange]) -> list[Series]:

@@ -10,7 +10,7 @@ from record_factory import make_record
 
 from results import registry
 from results.errors import RegistryError
-from results.history import ERROR, SPEED, AcceptedChange, history, read_accepted
+from results.history import ERROR, SPEED, AcceptedChange, accepted_problems, history, read_accepted
 from results.record import Record
 
 
@@ -105,3 +105,14 @@ def test_wrong_usage_is_one_line(cli, arguments, message):
     result = cli("table", *arguments)
     assert result.returncode != 0
     assert message in result.stderr.splitlines()[-1]
+
+
+def test_verify_finds_an_accepted_change_of_no_record(tmp_path):
+    path = tmp_path / "accepted_changes.json"
+    change = {"record": "573cd6f024bf1322", "figure": SPEED, "reason": "new kernel"}
+    path.write_text(json.dumps({"schema": 1, "changes": [change]}))
+    assert accepted_problems(path, {"573cd6f024bf1322"}) == []
+    (problem,) = accepted_problems(path, {"ad944925f69c3244"})
+    assert (problem.path, problem.field) == (path, "changes[0].record")
+    path.write_text("{")
+    assert len(accepted_problems(path, set())) == 1
