@@ -115,7 +115,7 @@ def examine_packages(lock: Path) -> Finding:
 
 
 def _version_of(package: str) -> str | None:
-    """Of an installed package."""
+    """The version of an installed package."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -10,6 +10,6 @@ from benchmarks.paths import PYPROJECT
 
 @functools.cache
 def harness_version() -> str:
-    """For example "0.2.0"."""
+    """The version, for example "0.2.0"."""
     version: str = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["version"]
     return version

@@ -1,4 +1,4 @@
-"""Which activation a layer has, as the codes of `fused`, and the ternary activation."""
+"""The activations: their codes in the compiled loops of `fused`, and the ternary activation."""
 
 from __future__ import annotations
 

@@ -216,7 +216,7 @@ class Normalized:
         return y if self._activation is None else self._activation.forward(y)
 
     def _normalize(self, x: Tensor, given: Given) -> tuple[Tensor, Moments | None]:
-        """By the statistics of the batch."""
+        """Normalize by the statistics of the batch."""
         if self._norm is None:
             return x, None
         return self._norm.forward(x, *self._scale_and_shift(x, given), self._epsilon)

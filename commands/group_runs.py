@@ -103,7 +103,7 @@ def _path(run: GroupRun) -> Path:
 
 
 def _key(run: GroupRun) -> Key:
-    """Of the group; the data are loaded for it, so that no run trains on others than were registered."""
+    """The key of the group; the data are loaded for it, so that no run trains on other data than were registered."""
     from benchmarks.run.data import load_data
     from results.groups import Key, data_key
     from results.record import Split, seeds_of

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def settle_code() -> None:
-    """Which code computes is settled before more of it is loaded; that no record can name it is said once."""
+    """Settle which code computes before more of it is loaded; say once if no record can name it."""
     from benchmarks.run.provenance import HANDED_ON, code_at_start
 
     code = code_at_start()

@@ -13,7 +13,7 @@ class _Part(msgspec.Struct, frozen=True, array_like=True):
 
 
 class EntryRecipe(_Part, frozen=True):
-    """As `results.record.RecordedRecipe`, without the settings."""
+    """The fields of `results.record.RecordedRecipe`, without the settings."""
 
     digest: str
     version: int
@@ -23,7 +23,7 @@ class EntryRecipe(_Part, frozen=True):
 
 
 class EntryEngine(_Part, frozen=True):
-    """As `results.record.RecordedEngine`."""
+    """Fields of `results.record.RecordedEngine`."""
 
     name: str
     device: str
@@ -31,7 +31,7 @@ class EntryEngine(_Part, frozen=True):
 
 
 class EntrySitting(_Part, frozen=True):
-    """As `results.record.Sitting`."""
+    """A field of `results.record.Sitting`."""
 
     started: str
     seconds: float

@@ -14,19 +14,19 @@ _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
 def for_terminal(text: str) -> str:
-    r"""In one line, with what is no printable character (ESC, newline, a mark that reverses the line) as `\x1b`."""
+    r"""The text in one line, with what is no printable character (ESC, newline, a reversing mark) as `\x1b`."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def for_markdown(text: str) -> str:
-    """As it reads, in a cell of a table: markup is shown and does nothing."""
+    """The text as a cell of a table shows it: markup does nothing."""
     return _MARKUP.sub(r"\\\1", for_terminal(text)).translate(_ENTITIES)
 
 
 def for_csv(text: str) -> str:
-    """As a cell that no spreadsheet takes for a formula: one of these gets an apostrophe before it."""
+    """The text as a cell that no spreadsheet takes for a formula: a formula gets an apostrophe before it."""
     printable = for_terminal(text)
     return f"'{printable}" if printable.startswith(("=", "+", "-", "@")) else printable
 

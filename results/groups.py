@@ -32,7 +32,7 @@ class Group(NamedTuple):
 
     @property
     def finished(self) -> list[Run]:
-        """Those with a result."""
+        """The runs that have a result."""
         return [record for record in self.runs if record.outcome == "finished" and record.results is not None]
 
     @property

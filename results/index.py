@@ -81,7 +81,7 @@ def index_path(root: Path) -> Path:
 
 
 def _stamps(root: Path) -> dict[str, Stamp]:
-    """Of each file of a record under `root`, by "<benchmark>/<file>"; of what cannot be read, what is known."""
+    """Size and time of each record's file under `root`, by "<benchmark>/<file>"; of an unreadable one what is known."""
     stamps: dict[str, Stamp] = {}
     with contextlib.suppress(FileNotFoundError), os.scandir(root) as folders:
         for folder in folders:

@@ -53,7 +53,7 @@ class Registered(_Event, frozen=True, kw_only=True, tag="registered"):
 
 
 class Extended(_Event, frozen=True, kw_only=True, tag="extended"):
-    """By these seeds."""
+    """A group has got these seeds more."""
 
     seeds: tuple[int, ...]
     commit: str | None

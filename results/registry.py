@@ -49,7 +49,7 @@ def write(record: Record, root: Path, published: bytes | None = None) -> Path:
 
 
 def add(data: bytes, root: Path, published: bytes | None = None) -> Path:
-    """As `write`, a record that is written already, of whichever schema: its bytes stay as they are."""
+    """Add a record that is written already, of whichever schema, as `write` does: its bytes stay as they are."""
     record = from_bytes(data, "record")
     name = f"record of {record.benchmark}"
     if found := [*seal_problems(data, record.id, name), *_inconsistencies(data, record)]:

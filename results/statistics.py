@@ -33,7 +33,7 @@ class Variance(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """From `lower` to `upper`."""
+    """An interval from `lower` to `upper`."""
 
     lower: float
     upper: float
@@ -43,7 +43,7 @@ class Interval(NamedTuple):
 
 
 def binomial_standard_error(wrong: float, images: int) -> float:
-    """In percentage points, of `wrong` errors among `images`: what other test images would change."""
+    """The binomial standard error, in percentage points, of `wrong` errors among `images`."""
     share = wrong / images
     return 100 * math.sqrt(share * (1 - share) / images)
 
@@ -105,7 +105,7 @@ def pooled_variance(sample_variance: float, runs: int, deviation: float = 0.0, p
 
 
 def interval(mean: float, variance: Variance, runs: int, one_sided: float = ONE_SIDED) -> Interval:
-    """Of the expected error: each end is that of a one-sided test of this level."""
+    """The interval of the expected error: each end is that of a one-sided test of this level."""
     error: float = (variance.value / runs) ** 0.5
     half = student_t_quantile(1 - one_sided, variance.degrees) * error
     return Interval(mean - half, mean + half)
@@ -158,7 +158,7 @@ def _smallest(is_enough: Callable[[int], bool]) -> int:
 
 
 def clopper_pearson(count: int, trials: int, confidence: float = 0.95) -> Interval:
-    """Of the probability (0 to 1) of what happened `count` times in so many trials."""
+    """The interval of the probability (0 to 1) of what happened `count` times in so many trials."""
     rest = (1 - confidence) / 2
     lower = 0.0 if count == 0 else beta_quantile(rest, count, trials - count + 1)
     upper = 1.0 if count == trials else beta_quantile(1 - rest, count + 1, trials - count)
@@ -175,7 +175,7 @@ def mcnemar(first_alone: int, second_alone: int) -> float:
 def difference(
     means: tuple[float, float], deviations: tuple[float, float], runs: tuple[int, int], confidence: float = 0.95
 ) -> Interval:
-    """Of the difference of two groups' expected errors (first - second), from their `independent_deviation`s."""
+    """The interval of the difference of two groups' expected errors (first - second)."""
     error = math.sqrt(sum(deviation**2 / n for deviation, n in zip(deviations, runs, strict=True)))
     half = statistics.NormalDist().inv_cdf((1 + confidence) / 2) * error
     between = means[0] - means[1]
@@ -183,7 +183,7 @@ def difference(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Of each p-value of a family the adjusted one, in the same order."""
+    """The adjusted p-values of a family, in the same order."""
     adjusted, largest = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))

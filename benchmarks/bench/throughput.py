@@ -94,7 +94,7 @@ def compare(
 
 
 def to_text(result: Throughput) -> str:
-    """As a Markdown table with a heading."""
+    """The figures as a Markdown table with a heading."""
     first, rounds = next((CONTENDERS[name], len(found)) for name, found in result.milliseconds.items())
     lines = [
         f"{result.benchmark}, {result.precision} on {result.device}, {result.cores} cores; {rounds} rounds",

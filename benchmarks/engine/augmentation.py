@@ -46,7 +46,7 @@ class Crops:
         return len(self.down)
 
     def __getitem__(self, part: slice) -> Crops:
-        """Those of some of the images, as of one batch."""
+        """The crops of some of the images, for example of one batch."""
         return replace(self, down=self.down[part], right=self.right[part], mirrored=self.mirrored[part])
 
     def apply(self, images: np.ndarray) -> np.ndarray:

@@ -64,7 +64,7 @@ def clear(environment: MutableMapping[str, str] | None = None) -> dict[str, str]
 
 
 def clear_before(package: str) -> None:
-    """As `clear`, before a framework is loaded.
+    """Do what `clear` does, before a framework is loaded.
 
     Raises:
         EngineError: it is loaded already, and may have read what should have been taken out.

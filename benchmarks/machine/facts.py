@@ -57,7 +57,7 @@ def list_gpus() -> list[Gpu]:
 
 
 def nvidia_gpus() -> list[Gpu]:
-    """As `list_gpus`, and none where nvidia-smi does not answer."""
+    """The GPUs that `list_gpus` finds; none where nvidia-smi does not answer."""
     try:
         return list_gpus()
     except GpuError:

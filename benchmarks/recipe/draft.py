@@ -64,7 +64,7 @@ def _lines(benchmark: str, recipe: Recipe, same_paper: bool) -> Iterator[str]:
 
 
 def _settings(group: str, part: type[Any], recipe: Recipe) -> Iterator[str]:
-    """Those of the recipe; then, as comments, those that are at their default."""
+    """The recipe's settings; then, as comments, the settings that are at their default."""
     hints, values = get_type_hints(part, include_extras=True), getattr(recipe.published, group)
     names = [field.name for field in msgspec.structs.fields(part)]
     given = [name for name in names if f"{group}.{name}" in recipe.sources]

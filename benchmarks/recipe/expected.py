@@ -24,7 +24,7 @@ def nearest_names(name: str, known: Iterable[str]) -> list[str]:
 
 
 def nearest_word(value: object, field_type: Any) -> str:
-    """As `nearest`, of the words that a field takes."""
+    """The nearest of the words that a field takes, as `nearest` says it."""
     words = [str(v) for kind in kinds(field_type) if isinstance(kind, msgspec.inspect.LiteralType) for v in kind.values]
     return nearest(str(value), words)
 

@@ -70,7 +70,7 @@ def _description(hint: Any) -> str:
 
 @functools.cache
 def uses() -> Mapping[str, Mapping[str, list[str]]]:
-    """Which benchmarks use which word: ids by setting and word."""
+    """The ids of the benchmarks that use each word, by setting and word."""
     found: dict[str, dict[str, list[str]]] = {key: defaultdict(list) for key in WORDS}
     for benchmark in benchmark_ids():
         recipe = load_recipe(benchmark)

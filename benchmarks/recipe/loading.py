@@ -110,7 +110,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def published_digest(self) -> str:
-        """As `digest`, of the published settings."""
+        """The digest of the published settings."""
         return digest(named_settings(self.published, self.stated))
 
     @property

@@ -41,7 +41,7 @@ def is_computed_on_the_machine(recipe: Recipe) -> bool:
 
 
 def other_data(recipe: Recipe, seed: int, expected: Mapping[str, str], found: Mapping[str, str]) -> str:
-    """That the data have other digests than expected, why that may be, and what mends it."""
+    """A message: the data have other digests than expected, why that may be, and what mends it."""
     changes = "".join(f" --set {shlex.quote(f'{d.key}={setting_text(d.value)}')}" for d in recipe.differences)
     anew = f"`python cli.py reproduce {recipe.id} --seed {seed}{changes}`"
     splits = [name for name in expected if expected[name] != found[name]]

@@ -110,7 +110,7 @@ class Evaluated:
         ]
 
     def as_json(self) -> dict[str, Any]:
-        """For programs: "test_error", "test_wrong", ..., or "train_error", ..."""
+        """The result for programs: "test_error", "test_wrong", ..., or "train_error", ..."""
         facts = vars(self)
         named = {f"{self.split}_{name}": facts[name] for name in ("error", "wrong", "images", "loss")}
         rest = {name: facts[name] for name in ("run", "epoch", "split", "weights")}
@@ -146,7 +146,7 @@ def write_wrong_images(evaluated: Evaluated, path: Path) -> None:
 
 
 def differences(recorded: Mapping[str, Any] | None, found: Mapping[str, Any]) -> list[str]:
-    """In which of COMPUTED_BY they differ, a phrase each; what was not recorded then is no difference."""
+    """A phrase for each field of COMPUTED_BY in which the two differ; what was not recorded is no difference."""
     if recorded is None:
         return ["it is not known by which engine"]
     if recorded["name"] != found["name"]:

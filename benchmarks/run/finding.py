@@ -1,4 +1,4 @@
-"""Which run a user means."""
+"""Finds the run that a user means."""
 
 from __future__ import annotations
 

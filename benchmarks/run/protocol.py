@@ -128,7 +128,7 @@ class Evaluation:
 
     @property
     def error(self) -> float:
-        """In percent."""
+        """The error in percent."""
         return error_percent(self.wrong, len(self.correct))
 
 

@@ -304,7 +304,7 @@ class _Run:
         self.folder.save_sittings(checkpoint.sittings)
 
     def _reference_curve(self) -> ReferenceCurve:
-        """From the registry, the other runs in the runs folder and the authors' published curve.
+        """The curve that the registry, the other runs in the runs folder and the authors' published curve make.
 
         Of the records there, those without problems: what is wrong with the others is `verify`'s business, and nothing
         in them may end this run.

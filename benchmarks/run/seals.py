@@ -102,7 +102,7 @@ def _check_members(data: bytes) -> None:
 
 
 def sha256(data: bytes) -> str:
-    """In hexadecimal."""
+    """The SHA-256 of bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 

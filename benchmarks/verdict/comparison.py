@@ -146,7 +146,7 @@ def _counted(record: Record) -> int:
 
 
 def _outcomes(record: Record, images: int) -> int:
-    """Which of the first images are right: a number with a bit for each, that of the first image the highest."""
+    """The outcomes of the first images: a number with a bit for each, 1 if it is right, the first image the highest."""
     assert record.test_correct is not None
     return first_bits(record.test_correct, record.data.test.images, images)
 

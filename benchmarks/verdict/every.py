@@ -75,7 +75,7 @@ def _of_benchmark(
 
 
 def as_family(verdicts: Sequence[GroupVerdict]) -> list[GroupVerdict]:
-    """With Holm's correction among those that are of today's settings."""
+    """The verdicts with Holm's correction over those of today's settings."""
     today = iter(in_family([verdict for verdict in verdicts if verdict.word != "superseded"]))
     return [verdict if verdict.word == "superseded" else next(today) for verdict in verdicts]
 

@@ -25,7 +25,7 @@ FieldProblem = tuple[str, str]
 
 
 def recipe_of(record: Record) -> Recipe:
-    """As `recipe_from_settings`; the same recipe again is not read again.
+    """The recipe of a record, by `recipe_from_settings`; a recipe that was read before is not read again.
 
     Raises:
         RecipeError: unknown benchmark, or settings that do not fit this version.

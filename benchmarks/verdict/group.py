@@ -149,7 +149,7 @@ def estimate(runs: Sequence[Run]) -> Estimate | None:
 
 
 def _outcomes(runs: Sequence[Run]) -> list[int] | None:
-    """Of each run, which of the counted images are right, as a number with a bit for each; None if one has none."""
+    """The outcomes of each run: a number with a bit for each counted image; None if a run has none."""
     found = []
     for run in runs:
         if run.test_correct is None or run.results is None:
@@ -205,7 +205,7 @@ def judge_unregistered(group: Group, target: Target | None) -> GroupVerdict:
 
 
 def _judge(group: Registration, seeds: Sequence[Seed], target: Target | None) -> GroupVerdict:
-    """As if no more seeds than these were registered, all of them there."""
+    """The verdict if exactly these seeds were registered, and all have been run."""
     ended = [seed.run for seed in seeds if seed.run is not None and _are_there([seed])]
     runs = [seed.run for seed in seeds if seed.run is not None and seed.state == "finished"]
     measured, diverged = estimate(runs), len(ended) - len(runs)
@@ -255,7 +255,7 @@ def _of_one_or_none(
 
 
 def _p_value(word: GroupWord, mean: float, variance: Variance, runs: int, bounds: Bounds) -> float | None:
-    """Of the one-sided test, or the larger one of two, that a word rests on."""
+    """The p-value of the test that a word rests on; of two one-sided tests the larger one."""
     below_ceiling = statistics.tail(bounds.ceiling - mean, variance, runs)
     above_floor = statistics.tail(mean - bounds.floor, variance, runs)
     return {
@@ -307,7 +307,7 @@ def _best_epoch_mean(runs: Sequence[Run]) -> float | None:
 
 
 def _machine(runs: Sequence[Run]) -> str:
-    """Which processor, if one made all of them."""
+    """The processor, if one made all runs."""
     names = {sitting.machine.processor for run in runs for sitting in run.sittings if sitting.machine is not None}
     return names.pop() if len(names) == 1 else ""
 

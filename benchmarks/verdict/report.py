@@ -155,5 +155,5 @@ def _further(verdict: GroupVerdict, here: str) -> Iterator[str]:
 
 
 def _percent(verdict: GroupVerdict, value: float) -> str:
-    """With one more place than the paper gives, as the table has it."""
+    """A percentage with one more decimal than the paper gives, as in the table."""
     return f"{value:.{verdict.decimals + 1}f}"

@@ -1,4 +1,4 @@
-"""Which runs a user means by a word: a record, a run's folder, or a benchmark's group."""
+"""Finds the runs that a user means by a word: a record, a run's folder, or a benchmark's group."""
 
 from __future__ import annotations
 

@@ -17,12 +17,12 @@ _ONE, _HALF = np.float32(1), np.float32(0.5)
 
 
 def max_pool(x: Array, size: int, y: Array) -> None:
-    """As `pooling.max_pool`."""
+    """Compute what `pooling.max_pool` does."""
     y[:] = _windows(x, size).max(axis=-1)
 
 
 def gradient_of_max_pool(x: Array, y: Array, dy: Array, size: int, every: bool, dx: Array) -> None:
-    """As `pooling.gradient_of_max_pool`."""
+    """Compute what `pooling.gradient_of_max_pool` does."""
     n, channels, rows, columns = y.shape
     wins = _windows(x, size) == y[..., None]
     if not every:
@@ -40,7 +40,7 @@ def _windows(x: Array, size: int) -> Array:
 
 
 def moments(x: Array, rounded: bool = False) -> tuple[Array, Array]:
-    """As `fused.moments`."""
+    """Compute what `fused.moments` does."""
     mean = x.mean(axis=(0, 2), dtype=np.float64).astype(np.float32)
     centered = x - _wide(mean)
     second = ap2(centered) if rounded else centered
@@ -57,7 +57,7 @@ def normalize(
     thresholds: Array = fused.NO_THRESHOLDS,
     steepness: np.float32 = fused.NO_STEEPNESS,
 ) -> None:
-    """As `fused.normalize`."""
+    """Compute what `fused.normalize` does."""
     z = (x - _wide(mean)) * _wide(scale) + _wide(beta)
     y[:] = _activated(z, activation, thresholds.reshape(z.shape) if thresholds.size else thresholds, steepness)
 
@@ -72,7 +72,7 @@ def gradient_sums(
     rounded: bool = False,
     steepness: np.float32 = fused.NO_STEEPNESS,
 ) -> tuple[Array, Array]:
-    """As `fused.gradient_sums`."""
+    """Compute what `fused.gradient_sums` does."""
     centered = x - _wide(mean)
     dy *= _slope(centered * _wide(scale) + _wide(beta), activation, steepness)
     second = ap2(centered) if rounded else centered
@@ -82,13 +82,13 @@ def gradient_sums(
 def gradient_of_input(
     x: Array, g: Array, mean: Array, scale: Array, mean_g: Array, slope: Array, rounded: bool = False
 ) -> None:
-    """As `fused.gradient_of_input`."""
+    """Compute what `fused.gradient_of_input` does."""
     centered = x - _wide(mean)
     g[:] = _wide(scale) * (g - _wide(mean_g)) - _wide(slope) * (ap2(centered) if rounded else centered)
 
 
 def channel_sums(x: Array) -> Array:
-    """As `fused.channel_sums`."""
+    """Compute what `fused.channel_sums` does."""
     sums: Array = x.sum(axis=(0, 2), dtype=np.float64)
     return sums
 
@@ -99,7 +99,7 @@ def _wide(values: Array) -> Array:
 
 
 def _activated(y: Array, activation: int, thresholds: Array, steepness: np.float32) -> Array:
-    """As `fused.activate`."""
+    """Compute what `fused.activate` does."""
     clipped = np.clip(y, -_ONE, _ONE)
     s = _sigmoid(steepness * y)
     swish = 2 * s * (1 + steepness * y * (1 - s)) - 1

@@ -107,7 +107,7 @@ def _set_columns(typing_context, product, to, step, x, at, pitch, weights, first
 
 @numba.njit(error_model="numpy")
 def _set_rows(product, to, x, at, pitch, weights, first, height, width, filters, kernel):
-    """As `_set_columns`, for the whole product of an image."""
+    """Do what `_set_columns` does, for the whole product of an image."""
     for y in range(height):
         for column in range(0, width, _REGISTERS * _LANES):
             _set_columns(

@@ -138,7 +138,7 @@ def _add_scaled(typing_context, target, at, rows, start, first, factors, listed,
 
 @numba.njit(error_model="numpy")
 def _add_share(target, at, rows, start, first, factors, listed, count, kernel):
-    """As `_add_scaled`, for what is added of a kernel's row at a time."""
+    """Do what `_add_scaled` does, for the part of a kernel's row that is added at a time."""
     if kernel == 3:
         _add_scaled(target, at, rows, start, first, factors, listed, count, _REGISTERS_OF_3)
     else:

@@ -32,7 +32,7 @@ def load(builder: Any, pointer: Any, vector: ir.VectorType, number: int) -> Any:
 
 
 def store(builder: Any, value: Any, pointer: Any, number: int) -> None:
-    """As `load`."""
+    """Store what `load` would load."""
     builder.store(value, _part(builder, pointer, value.type, number), align=4)
 
 
@@ -48,7 +48,7 @@ def load_some(builder: Any, pointer: Any, vector: ir.VectorType, count: Any) -> 
 
 
 def store_some(builder: Any, value: Any, pointer: Any, number: int, count: Any) -> None:
-    """As `store`, but of all that is at the pointer only the first `count` elements are written."""
+    """Store only the first `count` elements."""
     vector = value.type
     masked = _masked(builder, "store", vector, [vector, vector.as_pointer(), _I32, _bits(vector)], ir.VoidType())
     mask = _first(builder, vector, builder.sub(count, INDEX(vector.count * number)))

@@ -35,7 +35,7 @@ def gradient_to_first(g: Tensor, x: Tensor, largest: Tensor, places: Tensor, siz
 
 
 def spread_to_places(g: Tensor, x: Tensor, places: Tensor, size: int) -> Tensor:
-    """As `gradient_to_first`, by copies alone."""
+    """Compute what `gradient_to_first` does, by copies alone."""
     rows, columns = x.shape[2:]
     plane = torch.arange(rows * columns, device=x.device).reshape(1, 1, rows, columns)
     return _spread(g, x, size) * (_spread(places, x, size) == plane).to(g.dtype)

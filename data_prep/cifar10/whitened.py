@@ -204,7 +204,7 @@ def _published(
 
 
 def _statistics_of(images: Images) -> dict[str, float]:
-    """Of the whitened training images, computed in float64."""
+    """Statistics of the whitened training images, computed in float64."""
     mean = float(images.mean(dtype=np.float64))
     squares = sum(float(np.square(image, dtype=np.float64).sum()) for image in images)
     deviation = math.sqrt(squares / images.size - mean**2)

@@ -93,7 +93,7 @@ class PublishedSet:
     def parts(
         self, train_images: int, valid_images: int, split_seed: int | None = None, subset: str = "all"
     ) -> tuple[Rows, Rows]:
-        """Which of the stored training images are trained on, and which are validated on.
+        """The stored training images that are trained on, and those that validate.
 
         Of the published split the first so many of each part; without validation images the training images go on where
         those of validation would begin. Of a random one: validation images are the first so many

@@ -171,7 +171,7 @@ VARIANTS: dict[str, type[Variant]] = {kind.NAME: kind for kind in (GcnLcnRed, Gc
 
 
 def measure_channels(images: NDArray[Any]) -> list[float]:
-    """For each channel of (n, 3, 32, 32) images the number of values, their sum, and the sum of their squares."""
+    """Count of values, their sum and the sum of their squares, for each channel of (n, 3, 32, 32) images."""
     return [value for channel in range(3) for value in _sums(images[:, channel])]
 
 

@@ -55,7 +55,7 @@ class Release:
 
     @property
     def files(self) -> tuple[MatFile, MatFile, MatFile]:
-        """In the order they are stored."""
+        """The files in the order in which they are stored."""
         return self.train, self.extra, self.test
 
     @property

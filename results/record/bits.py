@@ -1,4 +1,4 @@
-"""Which images were right, eight a byte, as text."""
+"""The images that were right, eight a byte, as text."""
 
 from __future__ import annotations
 

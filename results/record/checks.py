@@ -44,7 +44,7 @@ def guarded(check: Callable[[Record], Iterable[FieldProblem]], record: Record) -
 
 
 def unchecked(error: Exception) -> FieldProblem:
-    """That a check ended with an error that nobody foresaw."""
+    """A problem: a check ended with an error that nobody foresaw."""
     return "content", f"cannot be checked: {type(error).__name__}: {str(error)[:200]}".rstrip(": ")
 
 

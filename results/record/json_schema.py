@@ -20,7 +20,7 @@ FILE = Path(__file__).parents[1] / "record.schema.json"
 
 
 def json_schema() -> dict[str, Any]:
-    """As msgspec derives it from `Record`; the fields that `seal` fills in are there in every file."""
+    """The schema that msgspec derives from `Record`; every file has the fields that `seal` fills in."""
     content = msgspec.json.schema(Record)
     for part in content["$defs"].values():
         part["description"] = inspect.cleandoc(part["description"])

@@ -53,7 +53,7 @@ class RecordedRecipe(Part, frozen=True, kw_only=True):
 
     @property
     def selection(self) -> str:
-        """Which epoch is the result, as `declared_epoch` has it."""
+        """The rule that says which epoch is the result, see `declared_epoch`."""
         return str(self.settings.get("protocol", {}).get("selection", "best_validation"))
 
     @property
@@ -220,14 +220,14 @@ class Record(Part, frozen=True, kw_only=True, dict=True):
 
     @property
     def train_error(self) -> float | None:
-        """That of the training images at the declared epoch, in percent; None where it was not measured."""
+        """The error of the training images at the declared epoch, in percent; None where it was not measured."""
         if self.results is None or self.curve.train_error is UNSET:
             return None
         return self.curve.train_error[self.results.declared.epoch - 1]
 
     @property
     def engine(self) -> RecordedEngine:
-        """That of the last sitting, which every record has."""
+        """The engine of the last sitting; every record has one."""
         engine = self.sittings[-1].engine
         assert engine is not None
         return engine

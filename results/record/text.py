@@ -142,7 +142,7 @@ class _Texts(NamedTuple):
 
 
 def _texts(content: Mapping[str, Any]) -> _Texts:
-    """Of a plain object. Raises ValueError and RecursionError for what JSON cannot hold or nobody can read."""
+    """The texts of a plain object. Raises ValueError and RecursionError for what JSON cannot hold."""
     fields = {field: plain_json(value) for field, value in content.items() if field != "curve"}
     curve = content.get("curve")
     columns = {column: plain_json(values) for column, values in curve.items()} if isinstance(curve, dict) else {}

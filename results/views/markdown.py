@@ -80,7 +80,7 @@ def check_section(table: Sequence[Row], path: Path, entries: Mapping[str, str] =
 
 
 def _read_text(path: Path) -> str:
-    """With its line ends as they are."""
+    """The text of a file, its line ends as they are."""
     try:
         return path.read_bytes().decode()
     except OSError as error:
