@@ -19,7 +19,7 @@ from results.record import Curve, Record, RecordedDifference, error_percent, fro
 from results.record.canonical import canonical_json, leaves, to_builtins
 from results.statistics import binomial_standard_error
 
-OURS = next((Path(__file__).parents[2] / "results" / "runs" / "binaryconnect-mnist").glob("*.json")).read_bytes()
+OURS = next((Path(__file__).parents[3] / "results" / "runs" / "binaryconnect-mnist").glob("*.json")).read_bytes()
 TARGET = load_recipe("binaryconnect-mnist").target
 RECORD = from_bytes(OURS, "a record of binaryconnect-mnist")
 

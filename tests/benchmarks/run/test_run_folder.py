@@ -30,7 +30,7 @@ from benchmarks.run.seals import open_json, seal_json
 from benchmarks.run.state import Checkpoint, Manifest, SittingLog
 from results.record import Record, columns, from_bytes, seal, to_bytes
 
-(OLD_RECORD,) = (Path(__file__).parents[2] / "results" / "runs" / "chawla-mlp-mnist-float").glob(
+(OLD_RECORD,) = (Path(__file__).parents[3] / "results" / "runs" / "chawla-mlp-mnist-float").glob(
     "0b5029908e1a9efa.json"
 )
 NEWEST, PREVIOUS = "checkpoint.npz", "checkpoint-previous.npz"

@@ -30,7 +30,7 @@ from benchmarks.run.protocol import (
 from data_prep import Dataset, Split
 from results.record import Curve, columns, declared_epoch
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 LOG = np.load(GOLDEN / "H_train_log_A.npz")
 
 

@@ -17,7 +17,7 @@ from benchmarks.engine.layers import layers_of, weight_limits
 from benchmarks.engine.updates import Penalty, clip_limits, frozen, lr_scales, penalties
 from benchmarks.recipe import benchmark_ids, load_recipe
 
-UNITS = np.load(Path(__file__).parents[1] / "golden" / "G_units.npz")
+UNITS = np.load(Path(__file__).parents[2] / "golden" / "G_units.npz")
 MNIST = load_recipe("binarynet-torch7-mnist").model
 CIFAR10 = load_recipe("binarynet-torch7-cifar10").model
 

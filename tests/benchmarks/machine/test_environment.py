@@ -10,7 +10,7 @@ import pytest
 from benchmarks.errors import EngineError
 from benchmarks.machine import environment
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 
 CHANGES_NUMBERS = (
     *("OMP_THREAD_LIMIT", "OMP_DYNAMIC", "OMP_NUM_THREADS", "GOMP_CPU_AFFINITY", "KMP_BLOCKTIME", "DNNL_MAX_CPU_ISA"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 CHECK = """
 import ctypes, sys
 ctypes.CDLL("libgomp.so.1")

@@ -18,7 +18,7 @@ from benchmarks.verdict import rules as verdict
 from results.record import Record, from_bytes
 from results.views.rows import Benchmark, rows
 
-RECORDS = sorted((Path(__file__).parents[2] / "results" / "runs").glob("*/*.json"))
+RECORDS = sorted((Path(__file__).parents[3] / "results" / "runs").glob("*/*.json"))
 
 
 @pytest.mark.parametrize("benchmark", benchmark_ids())

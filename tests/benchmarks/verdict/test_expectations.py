@@ -15,7 +15,7 @@ from benchmarks.verdict import check_record, data_digests, expectations
 from results import registry
 from results.record import Record
 
-RUNS = Path(__file__).parents[2] / "results" / "runs"
+RUNS = Path(__file__).parents[3] / "results" / "runs"
 PUBLISHED = sorted((RUNS.parent / "weights").glob("*/*.weights"))
 
 

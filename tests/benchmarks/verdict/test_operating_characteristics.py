@@ -68,7 +68,7 @@ def test_the_rates_are_those_that_are_stated() -> None:
 
 
 def test_the_rates_in_the_documentation_are_these() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "verdicts.md").read_text()
+    text = (Path(__file__).parents[3] / "docs" / "verdicts.md").read_text()
     rows = re.findall(r"^\| (?:0|[\d.]* ?d) \| (\.\d\d.*) \|$", text, re.MULTILINE)
     found = [[[float(rate) for rate in cell.split(" / ")] for cell in row.split(" | ")] for row in rows]
     assert np.abs(np.array(found) - np.array(list(RATES.values()))).max() <= 0.01001
