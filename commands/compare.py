@@ -43,8 +43,8 @@ def command(
     runs that may be averaged. A benchmark with several such groups takes words behind @ that choose: its engine,
     precision or device, or the beginning of its recipe digest, as in binaryconnect-mnist@torch,float32.
     """
+    from benchmarks.run.selection import select
     from benchmarks.verdict.comparison import compare
-    from benchmarks.verdict.selection import select
 
     for path in filter(None, (plot, picture)):
         if path.suffix.lower() != ".png":

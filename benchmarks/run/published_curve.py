@@ -15,7 +15,7 @@ from msgspec import UNSET
 
 from benchmarks.errors import RecipeError
 from benchmarks.recipe import Recipe, catalog_folder
-from benchmarks.run.protocol import learning_rates
+from benchmarks.recipe.schedule import learning_rates
 from results.record import Curve
 
 COLUMNS = ["epoch", "valid_error"]

@@ -13,8 +13,8 @@ from msgspec import UNSET
 from benchmarks.engine import ENGINES, PRECISIONS
 from benchmarks.engine.publication import packed_bytes
 from benchmarks.recipe import DATASETS, Recipe, recipe_from_settings
+from benchmarks.recipe.schedule import learning_rates
 from benchmarks.recipe.settings import full_settings
-from benchmarks.run.protocol import learning_rates
 from benchmarks.verdict.data_digests import known_digest
 from results.record import Record, RecordedEngine
 

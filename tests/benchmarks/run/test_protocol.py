@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from benchmarks.engine.augmentation import draw_crops
 from benchmarks.recipe import Recipe, TrainSettings, load_recipe
+from benchmarks.recipe.schedule import learning_rates
 from benchmarks.run.protocol import (
     EVALUATION_BATCH,
     DivergenceError,
     TrainingState,
     evaluate,
-    learning_rates,
     loss_terms,
     next_order,
     shuffled,

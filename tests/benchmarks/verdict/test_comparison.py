@@ -15,8 +15,8 @@ from scipy.stats import binomtest
 
 from benchmarks.errors import RunError
 from benchmarks.paths import REGISTRY
+from benchmarks.run.selection import select
 from benchmarks.verdict.comparison import compare
-from benchmarks.verdict.selection import select
 from results import registered, registry
 from results.groups import key_of
 from results.record import Record, pack_bits, seal
