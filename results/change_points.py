@@ -71,10 +71,14 @@ def _spread(part: Sequence[float]) -> float:
 
 def _welch(left: Sequence[float], right: Sequence[float]) -> float:
     """Two-sided p-value of Welch's t-test; 0 for constants that differ, 1 for equal means."""
+    size = max(map(abs, (*left, *right)))
+    if size == 0:
+        return 1.0
+    left, right = ([figure / size for figure in part] for part in (left, right))  # squares of tiny figures would vanish
     difference = statistics.fmean(right) - statistics.fmean(left)
     shares = [statistics.variance(part) / len(part) for part in (left, right)]
     variance = sum(shares)
-    if abs(difference) <= 1e-9 * max(map(abs, (*left, *right))):  # what rounding makes of equal figures
+    if abs(difference) <= 1e-9:  # what rounding makes of equal figures
         return 1.0
     if variance <= (1e-12 * difference) ** 2:
         return 0.0

@@ -6,7 +6,7 @@ import itertools
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -54,6 +54,8 @@ def test_units_and_origin_do_not_matter(seed, origin, unit):
     assert [change.position for change in moved] == [change.position for change in change_points(figures)]
 
 
+@example([0.0] * 9 + [5.6e-121])
+@example([0.0] * 7 + [5e-324] * 5)
 @given(st.lists(st.floats(-10, 10), min_size=10, max_size=25))
 def test_changes_are_never_nearer_than_the_shortest_segment(figures):
     ends = [0, *(change.position for change in change_points(figures)), len(figures)]
