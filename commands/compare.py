@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from benchmarks.errors import RunError
-from commands.options import data_option, json_option, registry_option, runs_option
+from commands.options import check_png, data_option, json_option, registry_option, runs_option
 from commands.output import echo, print_json
-from commands.registry import check_registry
+from commands.registry import check_registry, records_of
 
 if TYPE_CHECKING:
     from benchmarks.verdict.comparison import Change, Comparison, Pair, Side
@@ -47,10 +47,10 @@ def command(
     from benchmarks.verdict.comparison import compare
 
     for path in filter(None, (plot, picture)):
-        if path.suffix.lower() != ".png":
-            raise click.UsageError(f"{path}: pictures are written as PNG: expected a name that ends in .png")
+        check_png(path)
     check_registry(ctx, registry)
-    sides = [select(text, registry, runs_root) for text in (first, second)]
+    recorded = records_of(registry)
+    sides = [select(text, recorded, registry, runs_root) for text in (first, second)]
     comparison = compare((first, second), *sides)
     if plot is not None:
         from results.views.plots import learning_curves
@@ -120,13 +120,10 @@ def _changes(title: str, changes: Sequence[Change]) -> Iterator[str]:
         yield f"{title}: nothing"
         return
     yield f"{title}:"
-    width, first = (max(len(_short(text)) for text in column) for column in zip(*_columns(changes), strict=True))
-    for key, one, other in ((_short(c.key), _short(c.first), _short(c.second)) for c in changes):
+    lines = [[_short(text) for text in (change.key, change.first, change.second)] for change in changes]
+    width, first, _ = (max(map(len, column)) for column in zip(*lines, strict=True))
+    for key, one, other in lines:
         yield f"  {key:{width}}  A {one:{first}}  B {other}"
-
-
-def _columns(changes: Sequence[Change]) -> list[tuple[str, str]]:
-    return [(change.key, change.first) for change in changes]
 
 
 def _short(text: str) -> str:

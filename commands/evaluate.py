@@ -65,7 +65,7 @@ def command(
             path, registry=registry, data_root=data_root, asked=asked, notify=note
         )
     else:
-        from benchmarks.run.finding import find_run
+        from benchmarks.run.selection import find_run
 
         folder = find_run(runs_root, str(run))
         folder.notify = note

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from benchmarks.errors import RunError
 from benchmarks.recipe import load_recipe
 from commands.output import echo, print_json
+from commands.registry import records_of
 
 if TYPE_CHECKING:
     from results.history import Series
@@ -24,11 +25,10 @@ def print_history(benchmark: str, registry: Path, plot: Path | None, as_json: bo
     from results import registry as registries
     from results.change_points import FEWEST
     from results.history import SCHEMA, history, read_accepted
-    from results.index import entries
 
     accepted = read_accepted(registry.parent / "accepted_changes.json")
-    found = [entry for entry in entries(registry, lambda _: None) if entry.benchmark == benchmark]
-    records = (registries.read(registry / benchmark / f"{entry.id}.json") for entry in found)
+    found = [run.id for run in records_of(registry) if run.benchmark == benchmark]
+    records = (registries.read(registry / benchmark / f"{name}.json") for name in found)
     series = history(records, accepted)
     if not series:
         load_recipe(benchmark)  # an unknown one is said to be so

@@ -134,6 +134,12 @@ def folders(ctx: click.Context) -> dict[str, Path]:
     return {name: ctx.params[name] for name in parameters if ctx.get_parameter_source(name) is named}
 
 
+def check_png(path: Path) -> None:
+    """Refuse the name of a picture that is no PNG, before anything is computed."""
+    if path.suffix.lower() != ".png":
+        raise click.UsageError(f"{path}: pictures are written as PNG: expected a name that ends in .png")
+
+
 def choose_engine(recipe: Recipe, engine: str, device: str, precision: str) -> Choice:
     """What "auto" stands for, said aloud; and a precision that is not the papers'."""
     choice = choose(engine, device, recipe.model.architecture)

@@ -43,7 +43,7 @@ def command(
     """
     settle_code()
     from benchmarks.run import runner
-    from benchmarks.run.finding import find_run
+    from benchmarks.run.selection import find_run
 
     found = {folder.name: folder for folder in (find_run(runs_root, run) for run in runs)}
     if len(found) > 1:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from commands.history import print_history
-from commands.options import registry_option
+from commands.options import check_png, registry_option
 from commands.output import console
 from commands.registry import catalog_links, check_registry, records_of, table_rows
 
@@ -70,8 +70,8 @@ def command(
 def _check_history(style: str, has_others: bool, plot: Path | None) -> None:
     if has_others or style not in ("text", "json"):
         raise click.UsageError("--history goes with --json, --plot and --registry alone")
-    if plot is not None and plot.suffix.lower() != ".png":
-        raise click.UsageError(f"{plot}: pictures are written as PNG: expected a name that ends in .png")
+    if plot is not None:
+        check_png(plot)
 
 
 def _write_table(recorded: Sequence[Row], registry: Path) -> None:

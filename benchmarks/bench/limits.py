@@ -21,14 +21,8 @@ if TYPE_CHECKING:
     from benchmarks.recipe import Recipe
 
 COPY_BYTES = 200 * 10**6  # far larger than any cache
-
-
 SQUARE = 2048  # rows and columns of the matrices whose product shows the machine's sgemm speed
-
-
 ATTEMPTS = 3  # a limit is the best of so many
-
-
 # OpenMP's and OpenBLAS's threads spin for tens of milliseconds after their work, on the cores of what is timed next.
 REST_SECONDS = 0.3
 

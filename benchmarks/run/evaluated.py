@@ -16,8 +16,6 @@ from results.files import write_atomically
 
 # Of an engine's description: what decides the last bits.
 COMPUTED_BY = ("name", "device", "device_name", "threads", "precision", "versions", "driver", "features", "determinism")
-
-
 WORDS = {"device_name": "processor or GPU"}
 
 

@@ -1,36 +1,62 @@
-"""Finds the runs that a user means by a word: a record, a run's folder, or a benchmark's group."""
+"""Finds what a user means by a word: a run's folder; or runs, by a record, a run's folder or a benchmark."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from benchmarks.errors import RunError
 from benchmarks.recipe import benchmark_ids
+from benchmarks.run.folder import RunFolder
 from results import registry as registries
+from results.entries import Run
 from results.groups import Group, groups
-from results.index import entries
 from results.members import registered_runs
 from results.record import Record
 from results.registered import read
 
 
-def select(text: str, registry: Path, runs_root: Path) -> list[Record]:
+def find_run(root: Path, text: str) -> RunFolder:
+    """The run that a user names: the folder's path, "<benchmark>/<folder>", or a beginning of <folder> that fits one
+    run.
+
+    Raises:
+        RunError: none fits, or several.
+    """
+    for path in (Path(text), root / text):
+        if (path / "run.json").exists():
+            return RunFolder(path.resolve())
+    runs = sorted(path.parent for path in root.glob("*/*/run.json"))
+    exact = [path for path in runs if path.name == text]  # it may be the beginning of another, as X of X-2
+    matches = exact or [path for path in runs if path.name.startswith(text)]
+    matches = matches or [path for path in runs if path.parent.name == text]
+    if len(matches) == 1:
+        return RunFolder(matches[0])
+    if not matches:
+        raise RunError(
+            f"no run {text!r} in {root}: expected a run's folder or name; `python cli.py reproduce ID` starts one"
+        )
+    names = ", ".join(RunFolder(path).name for path in matches[-5:])
+    raise RunError(f"{len(matches)} runs fit {text!r}: name one of {names}")
+
+
+def select(text: str, recorded: Iterable[Run], registry: Path, runs_root: Path) -> list[Record]:
     """The runs that `text` means, one a seed, each with a result; of a registered group its own.
 
     Args:
         text: a record's file or the beginning of its id; a run's folder or its name; or a benchmark, with words behind
             an @, commas between them, if it has several groups: engine, precision, device, beginning of the digest.
+        recorded: all that the registry has.
 
     Raises:
         RunError: no run, or several groups, or a run without a result.
         RegistryError: a record that is damaged, or no record.
     """
     benchmark, _, words = text.partition("@")
-    recorded = [entry for entry in entries(registry, lambda _: None) if entry.benchmark == benchmark]
-    if recorded or benchmark in benchmark_ids():
+    runs = [run for run in recorded if run.benchmark == benchmark]
+    if runs or benchmark in benchmark_ids():
         registered = {registration.key: registration for registration in read(registry, benchmark)}
-        found = [registered_runs(group, registered.get(group.key))[0] for group in groups(recorded)]
+        found = [registered_runs(group, registered.get(group.key))[0] for group in groups(runs)]
         return _of_group(text, _chosen(text, found, words), registry)
     return [_with_result(text, _single(text, registry, runs_root))]
 
@@ -68,8 +94,6 @@ def _of_group(text: str, group: Group, registry: Path) -> list[Record]:
 
 
 def _single(text: str, registry: Path, runs_root: Path) -> Record:
-    from benchmarks.run.finding import find_run
-
     if (Path(text) / "run.json").exists() or (runs_root / text / "run.json").exists():
         record = find_run(runs_root, text).record()
         if record is None:

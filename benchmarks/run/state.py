@@ -10,8 +10,6 @@ import numpy as np
 from benchmarks.run.protocol import TrainingState
 
 FORMAT = 2  # of run.json and checkpoint.npz; raise it when an older folder cannot be continued
-
-
 UNSEALED = 1  # the format of the time before seals
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from results.groups import key_of
-from results.record import Record, counted_images, first_bits
+from results.record import Record, counted_images, error_percent, first_bits
 from results.statistics import Interval, difference, differing_share, holm, independent_deviation, mcnemar
 
 SCHEMA = 1  # of what `compare --json` prints
@@ -152,7 +152,7 @@ def _outcomes(record: Record, images: int) -> int:
 
 
 def _error(record: Record, images: int) -> float:
-    return 100 * (images - _outcomes(record, images).bit_count()) / images
+    return error_percent(images - _outcomes(record, images).bit_count(), images)
 
 
 def _pairs(first: Sequence[Record], second: Sequence[Record], images: int) -> list[Pair]:

@@ -19,8 +19,6 @@ Result = TypeVar("Result")
 
 # Images in a chunk: 6 MB as bytes and 25 MB as float32, so that some of them in work at once are far from 1 GB.
 CHUNK = 2000
-
-
 # More than this many chunks in work at once would need too much memory.
 _MOST_THREADS = 16
 

@@ -23,10 +23,10 @@ import pytest
 
 from benchmarks.errors import RunError
 from benchmarks.run import folder as run_folder
-from benchmarks.run.finding import find_run
 from benchmarks.run.folder import RunFolder
 from benchmarks.run.protocol import TrainingState
 from benchmarks.run.seals import open_json, seal_json
+from benchmarks.run.selection import find_run
 from benchmarks.run.state import Checkpoint, Manifest, SittingLog
 from results.record import Record, columns, from_bytes, seal, to_bytes
 

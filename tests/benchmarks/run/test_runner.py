@@ -24,10 +24,10 @@ from benchmarks.recipe import flatten, load_recipe, recipe_from_settings
 from benchmarks.recipe import loading as recipes
 from benchmarks.run import evaluation, runner
 from benchmarks.run.evaluation import evaluate_run
-from benchmarks.run.finding import find_run
 from benchmarks.run.folder import RunFolder
 from benchmarks.run.provenance import code_at_start
 from benchmarks.run.reporting import Outcome
+from benchmarks.run.selection import find_run
 from benchmarks.verdict import check_record, judge_run
 from benchmarks.version import harness_version
 from results.record import Record, comparable, seal, to_bytes

@@ -19,6 +19,7 @@ from benchmarks.run.selection import select
 from benchmarks.verdict.comparison import compare
 from results import registered, registry
 from results.groups import key_of
+from results.index import entries
 from results.record import Record, pack_bits, seal
 
 NAMES = ("A", "B")
@@ -119,6 +120,10 @@ def test_other_images_and_other_rules_are_not_compared():
 # -- which runs are meant ----------------------------------------------------------------------------------------------
 
 
+def meant(text: str, root: Path) -> list[Record]:
+    return select(text, entries(root, pytest.fail), root, root)
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     for seed in (1, 2):
@@ -127,13 +132,13 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_a_benchmark_means_its_group(root):
-    assert [record.seed for record in select("binaryconnect-mnist", root, root)] == [
+    assert [record.seed for record in meant("binaryconnect-mnist", root)] == [
         2,
         1,
     ]  # by id: they began at the same moment
     one = seal(make_record(2))
-    assert select(one.id[:10], root, root) == [one]
-    assert select(str(root / "binaryconnect-mnist" / f"{one.id}.json"), root, root) == [one]
+    assert meant(one.id[:10], root) == [one]
+    assert meant(str(root / "binaryconnect-mnist" / f"{one.id}.json"), root) == [one]
 
 
 @pytest.mark.parametrize(
@@ -145,7 +150,7 @@ def test_a_benchmark_means_its_group(root):
 )
 def test_what_means_no_run_is_refused(root, text, message):
     with pytest.raises(RunError, match=message):
-        select(text, root, root)
+        meant(text, root)
 
 
 def test_several_groups_must_be_told_apart(root):
@@ -154,9 +159,9 @@ def test_several_groups_must_be_told_apart(root):
     other = [msgspec.structs.replace(s, engine=msgspec.structs.replace(engine, name="torch")) for s in record.sittings]
     registry.write(msgspec.structs.replace(record, sittings=other), root)
     with pytest.raises(RunError, match=r"^binaryconnect-mnist: 2 groups: name one by words behind @"):
-        select("binaryconnect-mnist", root, root)
-    assert len(select("binaryconnect-mnist@torch", root, root)) == 1
-    assert len(select("binaryconnect-mnist@gluon,float32", root, root)) == 2
+        meant("binaryconnect-mnist", root)
+    assert len(meant("binaryconnect-mnist@torch", root)) == 1
+    assert len(meant("binaryconnect-mnist@gluon,float32", root)) == 2
 
 
 # -- the command -------------------------------------------------------------------------------------------------------
@@ -177,5 +182,5 @@ def test_of_a_registered_group_its_own_runs_are_meant(root):
     registered.register(root, key_of(before), 1, None, time="2024-05-01T00:00:00Z")
     early = [msgspec.structs.replace(sitting, started="2024-04-01T12:00:00Z") for sitting in after.sittings]
     registry.write(msgspec.structs.replace(after, sittings=early, seed=1), root)
-    assert [record.seed for record in select("binaryconnect-mnist", root, root)] == [1, 2]
-    assert all(record.sittings[0].started > "2024-05" for record in select("binaryconnect-mnist", root, root))
+    assert [record.seed for record in meant("binaryconnect-mnist", root)] == [1, 2]
+    assert all(record.sittings[0].started > "2024-05" for record in meant("binaryconnect-mnist", root))
