@@ -83,7 +83,9 @@ def uniform_lanes(chunks: int, tensor: int, step: Tensor, key: Key) -> list[Tens
         Four float32 (chunks, LANE).
     """
     kind = torch.int32 if step.device.type == "cpu" else torch.int64
-    number = torch.arange(chunks * LANE, dtype=kind, device=step.device).reshape(chunks, LANE)
+    # "^ 0" changes no bit, but hides from torch.compile that these are indices. It would take their products for
+    # indices too, which its GPU code computes in 32 bits: it refuses the multiplier, or the product would wrap.
+    number = torch.arange(chunks * LANE, dtype=kind, device=step.device).reshape(chunks, LANE) ^ 0
     step = step.to(kind)
     words = philox4x32((number, torch.zeros_like(step), step, torch.full_like(step, tensor)), key)
     return [((word >> 8) & 0xFFFFFF).to(torch.float32) * _UNIT for word in words]

@@ -12,6 +12,7 @@ from bnn_torch import quantize  # noqa: E402
 
 pytestmark = pytest.mark.torch
 KEY = (7, 3)
+DEVICES = [pytest.param("cpu", id="cpu"), pytest.param("cuda", id="gpu", marks=pytest.mark.gpu)]
 UNITS = np.load(Path(__file__).parents[1] / "golden" / "G_units.npz")
 
 
@@ -54,6 +55,18 @@ def test_draws_are_a_function_of_seed_tensor_step_and_index():
         assert not torch.equal(base, other)
     assert 0 <= base.min() < base.max() < 1
     assert abs(float(base.mean()) - 0.5) < 5 / np.sqrt(12 * 5000)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_compiled_draws_are_the_same(device):
+    """To the bit, of so many numbers that a product of 32 bits would wrap around."""
+    from bnn_torch.device import compiler
+
+    if compiler.complaint(device) is not None:
+        pytest.skip(f"nothing can be compiled here: {compiler.complaint(device)}")
+    draw = compiler.compiled(lambda number: torch.stack(quantize.uniform_lanes(70, 2, number, KEY)))
+    expected = torch.stack(quantize.uniform_lanes(70, 2, step(3), KEY))
+    assert torch.equal(draw(step(3).to(device)).cpu(), expected)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="the gluon engine's draws need numba")
