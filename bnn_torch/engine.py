@@ -96,6 +96,7 @@ def _check_products(device: str, precision: str) -> None:
 
     from benchmarks.machine.self_test import Products, check_products
     from bnn_torch.kernels.convolution import convolution_gradients
+    from bnn_torch.trainer import computing
 
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     place = torch.device("cuda" if device == "gpu" else "cpu")
@@ -114,4 +115,5 @@ def _check_products(device: str, precision: str) -> None:
         x, w, g = tensors(*operands)
         return products(conv2d(x, w), *convolution_gradients(g, x, w, 0, of_input=True))
 
-    check_products("torch", dense, convolution, precision)
+    with computing(tf32=precision == "tf32"):
+        check_products("torch", dense, convolution, precision)

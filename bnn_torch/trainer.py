@@ -132,8 +132,9 @@ class TorchEngine:
         return torch.from_numpy(np.concatenate([np.empty(0, np.float32), *parts]))
 
     def describe(self) -> dict[str, object]:
-        packages = ["torch", "numpy", *(["triton"] if self._gpu and self._compiled else [])]
-        versions = {name: importlib.metadata.version(name) for name in packages}
+        packages = ["numpy", *(["triton"] if self._gpu and self._compiled else [])]
+        # torch's own word has the build, 2.11.0+cu130, where its package may have 2.11.0 alone.
+        versions = {"torch": str(torch.__version__)} | {name: importlib.metadata.version(name) for name in packages}
         features = [f"CPU {torch.backends.cpu.get_cpu_capability()}"]
         determinism = {"bit_exact_resume": True} | environment.bit_factors()
         device_name, driver = cpu_model(), None
@@ -192,8 +193,9 @@ class TorchEngine:
         losses: list[float] = []
         if self._gpu:  # the graph takes whole batches; what is left is a batch of another shape
             whole = len(order) // batch_size * batch_size
-            replayed = self._train_on_gpu(images, labels, order[:whole], batch_size, lr, on_batch, crops)
-            losses, order, crops = replayed.tolist(), order[whole:], None if crops is None else crops[whole:]
+            changes, crops = (None, None) if crops is None else (crops[:whole], crops[whole:])
+            replayed = self._train_on_gpu(images, labels, order[:whole], batch_size, lr, on_batch, changes)
+            losses, order = replayed.tolist(), order[whole:]
         for batch in epoch_batches(images, labels, order, batch_size, crops, keep_remainder):
             self._waiting.adapt()
             losses.append(float(self._train(*batch, lr, batch_size).loss))
@@ -205,7 +207,7 @@ class TorchEngine:
         """One step on arrays of the host, in an epoch of this batch size."""
         self._done += 1
         sizes = torch.tensor(self._training.rule.sizes(lr, self._done), dtype=torch.float32, device=self._device)
-        with self._computing(self._precision == "tf32"):
+        with computing(self._precision == "tf32"):
             return self._step(
                 self._variables,
                 self._sent(images, torch.float32),
@@ -273,22 +275,13 @@ class TorchEngine:
                 resident.Batches(images, labels, batch_size, batches, sizes.shape[1], crops),
             )
         self._done += batches
-        with self._computing(self._precision == "tf32"):
+        with computing(self._precision == "tf32"):
             losses: np.ndarray = self._epochs.run(order, sizes, crops, on_batch)
         return losses
 
     def _step_on_device(self, batch_size: int, images: Tensor, labels: Tensor, sizes: Tensor) -> Tensor:
         """One step in an epoch of this batch size; its loss."""
         return self._step(self._variables, images, labels, sizes, self._loss_divisor(batch_size)).loss
-
-    @contextlib.contextmanager
-    def _computing(self, tf32: bool) -> Iterator[None]:
-        """No autograd; and what is global in PyTorch, as this engine wants it."""
-        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # of names that newer versions would have for these two
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
-            yield
 
     # -- evaluation ----------------------------------------------------------------------------------------------------
 
@@ -297,7 +290,7 @@ class TorchEngine:
         batch_size = min(batch_size, count)
         there = self._arrays.get(images, torch.float32) if self._gpu else None
         found: list[Tensor] = []
-        with self._computing(self._precision != "float32"):
+        with computing(self._precision != "float32"):
             for number, start in enumerate(range(0, count, batch_size), 1):
                 self._waiting.adapt()
                 if number == 1 or self._model.evaluation_weights == "stochastic":
@@ -309,6 +302,16 @@ class TorchEngine:
                 found.append(self._evaluate(weights, self._variables.affine, self._variables.running, batch))
             scores: np.ndarray = torch.cat(found)[:count].cpu().numpy()
         return scores
+
+
+@contextlib.contextmanager
+def computing(tf32: bool) -> Iterator[None]:
+    """No autograd; and what is global in PyTorch, as this engine wants it."""
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of names that newer versions would have for these two
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        yield
 
 
 def _by_name(flat: Tensor, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:

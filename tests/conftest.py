@@ -12,6 +12,10 @@ import pytest
 from command_server import CommandServer, folders
 from hypothesis import HealthCheck, settings
 
+from benchmarks.machine import environment
+
+environment.clear()  # before a test module imports a framework: an image may have set something for it
+
 
 def _keep_to_one_core() -> None:
     """Hold a worker of pytest-xdist, and all that it starts, to one core, before any engine counts the cores.

@@ -84,6 +84,12 @@ def put(name: str, value: str) -> None:
     os.environ[_OWN_SETTINGS] = json.dumps(_ours)
 
 
+def adopt(name: str) -> None:
+    """Leave a variable, if there is one, that a library of this process has set itself after `clear`."""
+    if name in os.environ:
+        put(name, os.environ[name])
+
+
 def taken_out() -> list[str]:
     """What `clear` has taken out of this process's environment, as NAME=VALUE, sorted."""
     return [f"{name}={value}" for name, value in sorted(_taken.items())]

@@ -2,7 +2,8 @@
 
 Operands are small whole numbers, so every correct product is exact, in whatever order it is summed. Each is checked
 without multiplying matrices again (Freivalds, 1977): for a random vector r of whole numbers, C r must equal A (B r).
-A wrong element of C goes unnoticed with a probability below one in a million. All in all it takes milliseconds.
+A wrong element of C goes unnoticed with a probability below one in a million. Small whole numbers are exact in fewer
+bits, too: so in float32 products of real numbers are compared with float64. All in all it takes milliseconds.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from benchmarks.errors import EngineError
 _BATCH, _INPUTS, _UNITS = 128, 512, 192  # large enough that every library shares the work among its threads
 _IMAGES, _CHANNELS, _SIDE, _FILTERS, _KERNEL = 8, 16, 14, 16, 3
 _BFLOAT16 = 2.0**-8  # largest relative error of rounding to bfloat16
+# Of products in float32, by root mean squares: theirs was below 1e-6 on CPUs and GPUs, that of TF32 is 3e-4.
+_FLOAT32 = 2e-5
 
 
 class Products(NamedTuple):
@@ -46,6 +49,8 @@ def check_products(engine: str, dense: Multiply, convolution: Multiply, precisio
         _check_dense(f"NumPy ({dtype})", x, w, g, Products(np.matmul(a, b.T), np.matmul(c, b), np.matmul(c.T, a)), 0.0)
     x, w, g = _convolution_operands()
     _check_convolution(engine, x, w, g, convolution(x, w, g), tolerance)
+    if precision == "float32":
+        _check_rounding(engine, dense, convolution)
     if np.float32(1e-45) * np.float32(1) == 0:
         raise EngineError(
             "numbers below 1e-38 are taken for zero in this process (a library was loaded that set the processor so):"
@@ -67,6 +72,42 @@ def _convolution_operands() -> tuple[np.ndarray, ...]:
 def _whole_numbers(*shapes: tuple[int, ...]) -> tuple[np.ndarray, ...]:
     draws = np.random.default_rng(0)
     return tuple(draws.integers(-3, 4, shape).astype(np.float32) for shape in shapes)
+
+
+def _real_numbers(*shapes: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    draws = np.random.default_rng(0)
+    return tuple(draws.normal(size=shape).astype(np.float32) for shape in shapes)
+
+
+def _check_rounding(engine: str, dense: Multiply, convolution: Multiply) -> None:
+    """Whether operands keep the 24 bits of float32; TF32 rounds them to 11, bfloat16 to 8."""
+    operands = _real_numbers((_BATCH, _INPUTS), (_UNITS, _INPUTS), (_BATCH, _UNITS))
+    x, w, g = (operand.astype(np.float64) for operand in operands)
+    _compare_rounding(engine, "a dense product", dense(*operands), Products(x @ w.T, g @ w, g.T @ x))
+    side = _SIDE - _KERNEL + 1
+    operands = _real_numbers(
+        (_IMAGES, _CHANNELS, _SIDE, _SIDE), (_FILTERS, _CHANNELS, _KERNEL, _KERNEL), (_IMAGES, _FILTERS, side, side)
+    )
+    x, w, g = (operand.astype(np.float64) for operand in operands)
+    expected = Products(np.zeros_like(g), np.zeros_like(x), np.zeros_like(w))
+    for i, j in np.ndindex(_KERNEL, _KERNEL):
+        rows, columns = slice(i, i + side), slice(j, j + side)
+        part = x[:, :, rows, columns]
+        expected.product[:] += np.tensordot(w[:, :, i, j], part, ([1], [1])).swapaxes(0, 1)
+        expected.x_gradient[:, :, rows, columns] += np.tensordot(w[:, :, i, j], g, ([0], [1])).swapaxes(0, 1)
+        expected.w_gradient[:, :, i, j] = np.tensordot(g, part, ([0, 2, 3], [0, 2, 3]))
+    _compare_rounding(engine, "a convolution", convolution(*operands), expected)
+
+
+def _compare_rounding(engine: str, kind: str, got: Products, expected: Products) -> None:
+    for part, result, right in zip(Products._fields, got, expected, strict=True):
+        error = float(np.linalg.norm(result - right) / np.linalg.norm(right))
+        if not error <= _FLOAT32:
+            raise EngineError(
+                f"{engine} computes {kind} ({part.replace('_', ' ')}) with a relative error of {error:.1g}, expected"
+                f" at most {_FLOAT32:.1g} in float32: something rounds its operands to fewer bits; `python cli.py"
+                " doctor` says what is unusual here"
+            )
 
 
 def _random_vector(size: int) -> np.ndarray:

@@ -43,6 +43,22 @@ def test_bfloat16_is_right_where_it_is_asked_for_and_wrong_elsewhere():
         self_test.check_products("engine", rounded(dense), rounded(convolution))
 
 
+@pytest.mark.parametrize("which", ["dense", "convolution"])
+def test_operands_rounded_to_tf32_are_found(which):
+    """Which the whole numbers do not show: they fit into its 11 bits."""
+
+    def to_tf32(values):
+        bits = np.ascontiguousarray(values).view(np.uint32)
+        return ((bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)
+
+    multiply = {"dense": dense, "convolution": convolution}
+    right = multiply[which]
+    multiply[which] = lambda *operands: right(*map(to_tf32, operands))
+    self_test.check_products("engine", **multiply, precision="tf32")
+    with pytest.raises(EngineError, match=f"engine computes a {which}.* with a relative error of"):
+        self_test.check_products("engine", **multiply)
+
+
 @pytest.mark.parametrize("kind", range(3))
 @pytest.mark.parametrize("which", ["dense", "convolution"])
 @pytest.mark.parametrize("change", [1.0, np.nan, np.inf, 0.5])
