@@ -31,6 +31,8 @@ _HARMLESS = {
     *("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_DISPLAY_ENV", "OMP_DISPLAY_AFFINITY", "OMP_STACKSIZE"),
     *("MXNET_HOME", "TORCH_HOME", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "PYTORCH_CUDA_ALLOC_CONF"),
 }
+# What a library that is loaded sets itself: torch's compiler says so where the assembler is that Triton is to use.
+_SET_BY_LIBRARIES = {"TRITON_PTXAS_PATH"}
 # What can change bits and cannot be taken out: read when the process starts, or, as the first two, what makes old
 # OpenBLAS builds compute rightly on processors that are younger than they are.
 _RECORDED = {
@@ -69,7 +71,10 @@ def clear_before(package: str) -> None:
     Raises:
         EngineError: it is loaded already, and may have read what should have been taken out.
     """
-    loaded, found = package in sys.modules, clear()
+    loaded = package in sys.modules
+    for name in _SET_BY_LIBRARIES & os.environ.keys() if loaded else ():
+        put(name, os.environ[name])
+    found = clear()
     found.pop("OMP_NUM_THREADS", None)  # an engine sets the number of threads itself
     if loaded and found:
         raise EngineError(
@@ -82,12 +87,6 @@ def put(name: str, value: str) -> None:
     """Set a variable for the libraries of this process and of those that it starts; `clear` leaves it."""
     os.environ[name] = _ours[name] = value
     os.environ[_OWN_SETTINGS] = json.dumps(_ours)
-
-
-def adopt(name: str) -> None:
-    """Leave a variable, if there is one, that a library of this process has set itself after `clear`."""
-    if name in os.environ:
-        put(name, os.environ[name])
 
 
 def taken_out() -> list[str]:

@@ -11,7 +11,6 @@ from typing import Any, Literal, TypeVar
 import torch
 
 from benchmarks.errors import EngineError
-from benchmarks.machine import environment
 
 Compile = Literal["auto", "on", "off"]
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -26,7 +25,6 @@ def complaint(device: str) -> str | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.compile(lambda values: values * 2 + 1, fullgraph=True)(x)
-        environment.adopt("TRITON_PTXAS_PATH")  # torch's compiler has set it, for triton
     except Exception as error:  # whatever a compiler, its headers or its driver may say
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         return lines[0] if lines else type(error).__name__

@@ -65,6 +65,13 @@ def test_a_framework_that_may_have_read_it_is_refused():
     assert "DNNL_MAX_CPU_ISA" not in os.environ
 
 
+def test_what_a_loaded_framework_has_set_itself_stays():
+    os.environ["TRITON_PTXAS_PATH"] = "/somewhere/ptxas"
+    environment.clear_before("pytest")
+    assert os.environ["TRITON_PTXAS_PATH"] == "/somewhere/ptxas"
+    assert environment.clear({"TRITON_PTXAS_PATH": "/elsewhere/ptxas"}), "as another process's user may have set it"
+
+
 def test_what_cannot_be_taken_out_is_recorded_without_paths():
     os.environ |= {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2", "LD_PRELOAD": "/home/somebody/lib.so"}
     factors = environment.bit_factors()

@@ -59,6 +59,17 @@ def test_operands_rounded_to_tf32_are_found(which):
         self_test.check_products("engine", **multiply)
 
 
+@pytest.mark.parametrize("channels", [1, 16, 32])
+def test_a_gradient_that_is_imprecise_for_one_number_of_channels_is_found(channels):
+    def imprecise(x, w, g):
+        products = convolution(x, w, g)
+        is_real = not np.array_equal(x, np.round(x))
+        return products._replace(w_gradient=products.w_gradient * (1 + 1e-4 * (is_real and x.shape[1] == channels)))
+
+    with pytest.raises(EngineError, match=f"{channels} input channels? .w gradient. with a relative error of 0.0001"):
+        self_test.check_products("engine", dense, imprecise)
+
+
 @pytest.mark.parametrize("kind", range(3))
 @pytest.mark.parametrize("which", ["dense", "convolution"])
 @pytest.mark.parametrize("change", [1.0, np.nan, np.inf, 0.5])
