@@ -117,7 +117,7 @@ def explain(key: str) -> str:
 def _lines(key: str, word: Word) -> list[str]:
     labels = {"forward": word.formula, "gradient": word.gradient, "source": word.source}
     if word.bits is not None:
-        labels["size"] = f"{word.bits} bit{'s' * (word.bits != 1)} a weight"
+        labels["size"] = f"{word.bits} bit{'s' * (word.bits != 1)} a value"
     return [word.meaning, *(f"{label}: {text}" for label, text in labels.items() if text), _used(key, word.name)]
 
 

@@ -19,7 +19,7 @@ class Word(NamedTuple):
         formula: of the forward pass.
         gradient: what the backward pass takes for the derivative.
         source: the paper, or file and name in its code; empty where the word is a choice of this harness.
-        bits: that a weight takes once it is quantized; None where that means nothing.
+        bits: that a weight or an activation takes once it is quantized; None where that means nothing.
         by_sign: whether evaluation with binary weights sees of a weight its sign alone.
     """
 

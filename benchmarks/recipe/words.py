@@ -135,31 +135,31 @@ MODEL_WORDS: dict[str, tuple[Word, ...]] = {
         ),
     ),
     "model.activation": (
-        Word("relu", "The rectifier.", "max(0, x)", "1 if x > 0, 1/2 if x = 0, else 0"),
+        Word("relu", "The rectifier.", "max(0, x)", "1 if x > 0, 1/2 if x = 0, else 0", bits=32),
         Word(
             "binary_tanh",
             "+1 or -1; (x + 1) / 2 is rounded in float32, half away from zero, so that -2.98e-8 <= x < 0 gives"
             " +1 too.", "+1 if x >= 0, else -1", "1 if |x| <= 1, else 0",
-            "arXiv 1602.02830, section 1.3; BinaryNet, binary_net.py, binary_tanh_unit",
+            "arXiv 1602.02830, section 1.3; BinaryNet, binary_net.py, binary_tanh_unit", bits=1,
         ),
         Word(
             "binary_sigmoid", "1 or 0, rounded as \"binary_tanh\".", "1 if x >= 0, else 0", "1/2 if |x| <= 1, else 0",
-            "arXiv 1602.02830, section 1.3; BinaryNet, binary_net.py, binary_sigmoid_unit",
+            "arXiv 1602.02830, section 1.3; BinaryNet, binary_net.py, binary_sigmoid_unit", bits=1,
         ),
         Word(
             "stochastic_sign", "+1 or -1, drawn in each step; in evaluation Torch's sign, 0 at 0.",
             "+1 with probability clip((x + 1) / 2, 0, 1), else -1", "1 if |x| <= 1, else 0",
-            "arXiv 1602.02830, equation 2; " + BINARYNET + "BinarizedNeurons.lua behind nn.HardTanh",
+            "arXiv 1602.02830, equation 2; " + BINARYNET + "BinarizedNeurons.lua behind nn.HardTanh", bits=1,
         ),
         Word(
             "sign", "The sign of y = f(x), f said by `activation_gradient`.", "+1 if y > 0, else -1, also at 0",
-            "f'(x), see activation_gradient", RWTH + "binary_modules.py",
+            "f'(x), see activation_gradient", RWTH + "binary_modules.py", bits=1,
         ),
         Word(
             "ternary", "Acts on y = f(x), f said by `activation_gradient`; t is taken over the whole tensor, all images"
             " of the batch included, in evaluation too (see `evaluation_batch_size`).",
             "+1 if y > t, -1 if y < -t, else 0, t = .4 mean|y|", "f'(x), see activation_gradient",
-            RWTH + "binary_modules.py, ternarize of activations (\"tbn\")",
+            RWTH + "binary_modules.py, ternarize of activations (\"tbn\")", bits=2,
         ),
     ),
     "model.activation_gradient": (

@@ -2,8 +2,8 @@
 
 They are PyTorch's, but for two of float32 weights. On the CPU oneDNN's has about half the speed of a product of
 matrices, and its two other products of a convolution nearly all of it (docs/performance.md): so it is made of products.
-On a GPU that of a layer with one input channel is wrong by up to a thousandth of the largest element, though TF32 is off
-(H100, cuDNN of PyTorch 2.11, 5 x 5; with 32 channels it is right to 2e-6): so it is made of products too.
+On a GPU that of a layer with one input channel is wrong by up to a thousandth of the largest element, with TF32 off too
+(H100, cuDNN of PyTorch 2.11, 5 x 5; with 32 channels it is right to 2e-6): so it is made of products as well.
 
 Memory, some images at a time, so that the unfolded input stays in the cache; channels last, contiguous::
 
