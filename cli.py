@@ -44,6 +44,7 @@ COMMANDS = {
     "compare": "compare",
     "doctor": "doctor",
     "evaluate": "evaluate",
+    "export": "export",
     "gpu-session": "gpu_session",
     "list": "list_benchmarks",
     "new": "new",

@@ -1,7 +1,8 @@
 """Commands in messages, as they work when they are typed where the reader is.
 
-All rooms write `python cli.py COMMAND ...` and `python -m pip install -r FILE`. The command line, before it prints a
-message, puts in the Python that runs, paths from the current folder, and the folders that its own options have named.
+All rooms write `python cli.py COMMAND ...` and `python -m pip install -r FILE` or `NAME==VERSION`. The command line,
+before it prints a message, puts in the Python that runs, paths from the current folder, and the folders that its own
+options have named.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import click
 from benchmarks.start import REPOSITORY, relative
 
 _COMMAND = re.compile(r"\bpython cli\.py(?: (?P<name>[a-z-]+)\b)?")
-_INSTALL = re.compile(r"\bpython -m pip install -r (?P<file>[\w.-]+\.txt)")
+_INSTALL = re.compile(r"\bpython -m pip install (?:-r (?P<file>[\w.-]+\.txt)|(?P<package>[\w-]+==[\w.]+))")
 _FOLDERS = f"{__name__}.folders"  # in a context's meta: {"--runs": folder}
 
 
@@ -39,7 +40,11 @@ def use_folder(ctx: click.Context, option: str, folder: Path) -> None:
 def as_typed(text: str) -> str:
     """The text with its commands as they work here."""
     text = _COMMAND.sub(lambda found: " ".join([program(), *_arguments(found["name"])]), text)
-    return _INSTALL.sub(lambda found: f"{python()} -m pip install -r {_from_here(found['file'])}", text)
+    return _INSTALL.sub(lambda found: f"{python()} -m pip install {_installed(found)}", text)
+
+
+def _installed(found: re.Match[str]) -> str:
+    return found["package"] or f"-r {_from_here(found['file'])}"
 
 
 def program() -> str:

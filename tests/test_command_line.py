@@ -135,6 +135,55 @@ def test_what_cannot_be_asked_of_a_machine(invoke, arguments, complaint):
     assert complaint.lower() in refused.stderr.lower()
 
 
+# -- a table for elsewhere --------------------------------------------------------------------------------------------
+
+
+def test_export_is_the_table_or_a_part_of_it(invoke, tmp_path):
+    registry = ("--registry", str(REPOSITORY / "results" / "runs"))
+    assert invoke("export", "--format", "csv", *registry).stdout == (REPOSITORY / "results" / "table.csv").read_text()
+    out = tmp_path / "table.tex"
+    chosen = (
+        "--columns",
+        "benchmark,runs",
+        "--filter",
+        "benchmark~mnist",
+        "--filter",
+        "runs>=1",
+        "--sort",
+        "runs:desc",
+    )
+    result = invoke("export", "--format", "latex", "--out", str(out), *chosen, *registry)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", f"wrote {out}\n")
+    assert "\nbinaryconnect-mnist & 5 \\\\\n" in out.read_text()
+    nothing = invoke("export", "--format", "json", "--filter", "runs>99", "--all")
+    assert (nothing.exit_code, nothing.stdout, nothing.stderr) == (0, "[]\n", "no row fits\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--columns", "benchmrk"), "--columns benchmrk: there is no column 'benchmrk': did you mean benchmark"),
+        (("--columns", "runs,runs"), "expected each column once"),
+        (("--filter", "verdit=x"), "there is no column 'verdit': did you mean verdict"),
+        (("--filter", "runs"), "expected COLUMN, one of <= >= != = < > ~, VALUE"),
+        (("--filter", "runs=many"), "runs is a number: expected one after ="),
+        (("--sort", "runs:up"), "expected COLUMN, COLUMN:asc or COLUMN:desc"),
+        (("--sort", "xyzzy"), "there is no column 'xyzzy': expected one of benchmark, paper, "),
+    ],
+)
+def test_what_cannot_be_exported(invoke, arguments, complaint):
+    assert complaint in error_line(invoke("export", "--format", "csv", *arguments), 2)
+
+
+def test_where_nothing_can_be_exported_to(invoke, tmp_path):
+    for arguments in (("--format", "parquet"), ("--format", "csv", "--out", "/dev/null"), ()):
+        assert invoke("export", *arguments).exit_code == 2
+    absent = tmp_path / "absent" / "table.csv"
+    assert f"there is no folder {absent.parent}" in error_line(
+        invoke("export", "--format", "csv", "--out", str(absent)), 1
+    )
+
+
 # -- the wrong Python, or one without packages -------------------------------------------------------------------------
 
 

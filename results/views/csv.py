@@ -13,34 +13,33 @@ from results.registry import Problem
 from results.views.cells import percent_text
 from results.views.rows import Row
 
+# Of results/table.csv. A program that needs no number of decimals to show has no use for `decimals`.
+COLUMNS = tuple(column for column in Row._fields if column != "decimals")
 
-def to_csv(table: Sequence[Row]) -> str:
+
+def to_csv(table: Sequence[Row], columns: Sequence[str] = COLUMNS) -> str:
     """The table for programs: bare numbers, one column a fact, empty where there is none."""
-    columns = {
-        "benchmark": [row.benchmark for row in table],
-        "paper": [row.paper for row in table],
-        "data": [row.data for row in table],
-        "target": [_number(row.target, row.decimals) for row in table],
-        "target_kind": [row.target_kind if row.target is not None else "" for row in table],
-        "runs": [row.runs for row in table],
-        "diverged": [row.diverged for row in table],
-        "test_error": [_number(row.test_error, row.decimals + 1) for row in table],
-        "seed_deviation": [_number(row.seed_deviation, row.decimals + 1) for row in table],
-        "binomial_error": [_number(row.binomial_error, row.decimals + 1) for row in table],
-        "verdict": [row.verdict for row in table],
-        "engine": [row.engine for row in table],
-        "date": [row.date for row in table],
-        "train_error": [_number(row.train_error, row.decimals + 1) for row in table],
-        "precision": [row.precision for row in table],
-        "repetitions": [row.repetitions for row in table],
-        "notes": [row.notes for row in table],
-    }
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    for line in zip(*columns.values(), strict=True):
-        writer.writerow([for_csv(cell) if isinstance(cell, str) else cell for cell in line])
+    for row in table:
+        cells = _cells(row)
+        writer.writerow([cells[column] for column in columns])
     return text.getvalue()
+
+
+def _cells(row: Row) -> dict[str, str | int]:
+    """A cell for each field of a row."""
+    decimals = row.decimals + 1
+    cells = {name: for_csv(value) if isinstance(value, str) else value for name, value in row._asdict().items()}
+    return cells | {
+        "target": _number(row.target, row.decimals),
+        "target_kind": cells["target_kind"] if row.target is not None else "",
+        "test_error": _number(row.test_error, decimals),
+        "seed_deviation": _number(row.seed_deviation, decimals),
+        "binomial_error": _number(row.binomial_error, decimals),
+        "train_error": _number(row.train_error, decimals),
+    }
 
 
 def write_csv(table: Sequence[Row], path: Path) -> None:

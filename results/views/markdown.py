@@ -11,30 +11,36 @@ from results.errors import RegistryError, RegistryFileError
 from results.escape import for_markdown
 from results.files import write_atomically
 from results.registry import Problem
-from results.views.cells import HEADINGS, NOTE, NUMBERS, cells_of
+from results.views.cells import HEADINGS, NOTE, NUMBERS, OTHER_HEADINGS, cells_of
 from results.views.rows import Row
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 
-def to_markdown(table: Sequence[Row], entries: Mapping[str, str] = MappingProxyType({})) -> str:
+def to_markdown(
+    table: Sequence[Row],
+    entries: Mapping[str, str] = MappingProxyType({}),
+    columns: Sequence[str] = tuple(HEADINGS),
+) -> str:
     """The table for the README, with a note on how to read it.
 
     Args:
         entries: of the benchmarks of the catalog the file that has every setting with its source, as the README would
             link it. Their rows link it, and the records that they are derived from.
     """
-    lines = [HEADINGS.values(), ("--:" if column in NUMBERS else "---" for column in HEADINGS)]
-    lines += [_cells(row, entries.get(row.benchmark)) for row in table]
+    headings = HEADINGS | OTHER_HEADINGS
+    lines = [[headings[column] for column in columns], ["--:" if column in NUMBERS else "---" for column in columns]]
+    lines += [_cells(row, entries.get(row.benchmark), columns) for row in table]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + f"\n\n{NOTE}\n"
 
 
-def _cells(row: Row, entry: str | None) -> list[str]:
-    cells = {column: for_markdown(cell) for column, cell in cells_of(row).items()}
+def _cells(row: Row, entry: str | None, columns: Sequence[str]) -> list[str]:
+    cells = {column: for_markdown(cell) for column, cell in cells_of(row, columns).items()}
     if entry is not None:  # a name of the catalog is no text of a record, and so it may be a part of a link
-        cells["benchmark"] = f"[{cells['benchmark']}]({entry})"
+        links = {"benchmark": entry}
         if row.runs or row.diverged:
-            cells["runs"] = f"[{cells['runs']}](results/runs/{row.benchmark})"
+            links["runs"] = f"results/runs/{row.benchmark}"
+        cells |= {column: f"[{cells[column]}]({link})" for column, link in links.items() if column in cells}
     return list(cells.values())
 
 

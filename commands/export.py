@@ -1,0 +1,128 @@
+"""`export`: a table of results for a paper, a page or a program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.recipe.expected import nearest
+from commands.options import registry_option
+from commands.output import fail, note
+from commands.registry import check_registry, records_of, table_rows
+from results.views.rows import Row
+from results.views.selection import OPERATORS, Filter, sort_rows
+
+FORMATS = ("markdown", "latex", "csv", "json", "parquet")
+
+
+def _known(column: str, option: str) -> str:
+    """The column, if there is one of that name."""
+    if column not in Row._fields:
+        near = nearest(column, Row._fields) or f": expected one of {', '.join(Row._fields)}"
+        fail(f"{option}: there is no column {column!r}{near}", 2)
+    return column
+
+
+def _columns(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str, ...] | None:
+    """`a,b,c` as columns."""
+    if text is None:
+        return None
+    columns = tuple(_known(word.strip(), f"--columns {text}") for word in text.split(","))
+    if len(set(columns)) < len(columns):
+        fail(f"--columns {text}: expected each column once", 2)
+    return columns
+
+
+def _filters(_: click.Context, __: click.Parameter, texts: Sequence[str]) -> list[Filter]:
+    """Each text, as `runs>=5`, as a filter."""
+    return [_filter(text) for text in texts]
+
+
+def _filter(text: str) -> Filter:
+    found = [(text.index(sign), -len(sign), sign) for sign in OPERATORS if sign in text]
+    if not found:
+        fail(f"--filter {text}: expected COLUMN, one of {' '.join(OPERATORS)}, VALUE, as in 'runs>=5'", 2)
+    _, _, sign = min(found)  # the first one; of two that begin there the longer
+    column, _, value = text.partition(sign)
+    wanted = Filter(_known(column.strip(), f"--filter {text}"), sign, value.strip())
+    try:
+        wanted.check()
+    except ValueError as error:
+        fail(f"--filter {text}: {error}", 2)
+    return wanted
+
+
+def _sorting(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str, bool] | None:
+    """`COLUMN[:desc]` as (column, whether descending)."""
+    if text is None:
+        return None
+    column, colon, order = text.partition(":")
+    if colon and order not in ("asc", "desc"):
+        fail(f"--sort {text}: expected COLUMN, COLUMN:asc or COLUMN:desc", 2)
+    return _known(column.strip(), f"--sort {text}"), order == "desc"
+
+
+@click.command("export")
+@click.option("--format", "style", type=click.Choice(FORMATS), help="How the table is written.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write it to this file instead.")
+@click.option("--columns", callback=_columns, metavar="A,B,C", help="Only these columns, in this order.")
+@click.option(
+    "--filter", "filters", multiple=True, callback=_filters, metavar="EXPR",
+    help="Only rows with COLUMN=VALUE; also != < <= > >=, and ~ for a part of a text. Several: all of them.",
+)  # fmt: skip
+@click.option("--sort", callback=_sorting, metavar="COLUMN[:desc]", help="In the order of this column.")
+@click.option("--all", "all_benchmarks", is_flag=True, help="Also benchmarks without a record.")
+@registry_option
+@click.pass_context
+def command(
+    ctx: click.Context, style: str | None, out: Path | None, columns: tuple[str, ...] | None, filters: list[Filter],
+    sort: tuple[str, bool] | None, all_benchmarks: bool, registry: Path,
+) -> None:  # fmt: skip
+    """Write the table of results for a paper (LaTeX), a page (Markdown) or a program (CSV, JSON, Parquet).
+
+    Columns: benchmark, paper, data, target, target_kind, decimals, runs, diverged, test_error, seed_deviation,
+    binomial_error, verdict, engine, date, train_error, precision, repetitions, notes (results/README.md).
+    """
+    if style is None:
+        raise click.UsageError(f"expected --format and one of {', '.join(FORMATS)}")
+    if style == "parquet" and out is None:
+        raise click.UsageError("Parquet is binary: expected --out FILE")
+    if out is not None and out.exists() and not out.is_file():
+        raise click.UsageError(f"--out {out}: expected the name of a file")
+    check_registry(ctx, registry)
+    rows = table_rows(records_of(registry), registry, all_benchmarks=all_benchmarks)
+    rows = [row for row in rows if all(wanted.fits(row) for wanted in filters)]
+    if sort is not None:
+        rows = sort_rows(rows, sort[0], descending=sort[1])
+    content = _written(style, rows, {} if columns is None else {"columns": columns})
+    if out is None:
+        click.echo(content, nl=False)
+    else:
+        _write(out, content)
+    if not rows:
+        note("no row fits" if filters else "there is no record: --all has the benchmarks without one")
+
+
+def _written(style: str, rows: Sequence[Row], columns: dict[str, Any]) -> str | bytes:
+    from results.views.csv import to_csv
+    from results.views.json import to_json
+    from results.views.latex import to_latex
+    from results.views.markdown import to_markdown
+    from results.views.parquet import to_parquet
+
+    styles: dict[str, Callable[..., str | bytes]] = {
+        "markdown": to_markdown, "latex": to_latex, "csv": to_csv, "json": to_json, "parquet": to_parquet,
+    }  # fmt: skip
+    return styles[style](rows, **columns)
+
+
+def _write(out: Path, content: str | bytes) -> None:
+    from results.files import write_atomically
+
+    if not out.parent.is_dir():
+        fail(f"--out {out}: there is no folder {out.parent}", 1)
+    write_atomically(out.resolve(), content.encode() if isinstance(content, str) else content)
+    note(f"wrote {out}")
