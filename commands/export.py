@@ -9,9 +9,10 @@ from typing import Any
 import click
 
 from benchmarks.recipe.expected import nearest
-from commands.options import registry_option
+from commands.options import data_option, registry_option
 from commands.output import fail, note
 from commands.registry import check_registry, records_of, table_rows
+from commands.site import write_leaderboard
 from results.views.rows import Row
 from results.views.selection import OPERATORS, Filter, sort_rows
 
@@ -67,6 +68,8 @@ def _sorting(_: click.Context, __: click.Parameter, text: str | None) -> tuple[s
 
 @click.command("export")
 @click.option("--format", "style", type=click.Choice(FORMATS), help="How the table is written.")
+@click.option("--html", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+              help="Instead: the leaderboard as a site, of pages that need no server.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write it to this file instead.")
 @click.option("--columns", callback=_columns, metavar="A,B,C", help="Only these columns, in this order.")
 @click.option(
@@ -76,18 +79,27 @@ def _sorting(_: click.Context, __: click.Parameter, text: str | None) -> tuple[s
 @click.option("--sort", callback=_sorting, metavar="COLUMN[:desc]", help="In the order of this column.")
 @click.option("--all", "all_benchmarks", is_flag=True, help="Also benchmarks without a record.")
 @registry_option
+@data_option
 @click.pass_context
 def command(
-    ctx: click.Context, style: str | None, out: Path | None, columns: tuple[str, ...] | None, filters: list[Filter],
-    sort: tuple[str, bool] | None, all_benchmarks: bool, registry: Path,
+    ctx: click.Context, html: Path | None, style: str | None, out: Path | None, columns: tuple[str, ...] | None,
+    filters: list[Filter], sort: tuple[str, bool] | None, all_benchmarks: bool, registry: Path, data_root: Path,
 ) -> None:  # fmt: skip
     """Write the table of results for a paper (LaTeX), a page (Markdown) or a program (CSV, JSON, Parquet).
+
+    With --html: the leaderboard as a site, with a page a benchmark, record and paper; with pictures where the data are.
 
     Columns: benchmark, paper, data, target, target_kind, decimals, runs, diverged, test_error, seed_deviation,
     binomial_error, verdict, engine, date, train_error, precision, repetitions, notes (results/README.md).
     """
+    if html is not None:
+        if style or out or columns or filters or sort or all_benchmarks:
+            raise click.UsageError("--html goes with --registry and --data alone: the site holds everything")
+        check_registry(ctx, registry)
+        note(f"wrote {write_leaderboard(html, registry, data_root)}")
+        return
     if style is None:
-        raise click.UsageError(f"expected --format and one of {', '.join(FORMATS)}")
+        raise click.UsageError(f"expected --html DIR, or --format and one of {', '.join(FORMATS)}")
     if style == "parquet" and out is None:
         raise click.UsageError("Parquet is binary: expected --out FILE")
     if out is not None and out.exists() and not out.is_file():

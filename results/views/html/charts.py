@@ -151,7 +151,7 @@ def log_axis(values: Sequence[float], start: float, end: float) -> tuple[Callabl
     def place(value: float) -> float:
         return round(start + (math.log10(max(value, 10**low)) - low) / (high - low) * (end - start), 1)
 
-    steps = (1, 2, 5) if high - low < 2.5 else (1,)
+    steps = (1, 1.5, 2, 3, 4, 5, 7) if high - low < 1 else (1, 2, 5) if high - low < 2.5 else (1,)
     ticks = [step * 10.0**power for power in range(math.floor(low), math.ceil(high) + 1) for step in steps]
     return place, [tick for tick in ticks if low <= math.log10(tick) <= high]
 

@@ -26,6 +26,7 @@ from markdown_it import MarkdownIt
 from results.errors import RegistryFileError
 from results.files import write_atomically
 from results.views.html import badge, charts, curves, feed
+from results.views.html.svg import element
 from results.views.leaderboard import TIERS, Benchmark, Leaderboard
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -122,7 +123,7 @@ def _environment() -> jinja2.Environment:
     )  # fmt: skip
     environment.filters |= {
         "percent": percent, "size": size, "count": count, "hours": hours, "bits": bits,
-        "url": lambda text: urllib.parse.quote(text, safe="-._~/"),
+        "code": code, "url": lambda text: urllib.parse.quote(text, safe="-._~/"),
     }  # fmt: skip
     return environment
 
@@ -136,6 +137,12 @@ def _story(text: str) -> markupsafe.Markup:
 
 
 # -- numbers as text ---------------------------------------------------------------------------------------------------
+
+
+def code(text: str) -> markupsafe.Markup:
+    """The text, what stands between backticks as code."""
+    parts = (element("code", part) if number % 2 else part for number, part in enumerate(text.split("`")))
+    return markupsafe.Markup("").join(map(markupsafe.escape, parts))
 
 
 def percent(value: float | None, benchmark: Benchmark) -> str:
