@@ -152,8 +152,9 @@ def test_errors_by_class_and_pictures():
 def a_group(**changes) -> Group:
     values = {
         "engine": "gluon", "device": "cpu", "precision": "float32", "registered": "2026-01-01T00:00:00Z",
-        "is_current": True, "word": "reproduced", "meaning": "", "lines": [], "mean": 1.0, "deviation": None, "standard_error": None,
-        "interval": None, "runs": 5, "wanted": 5, "seeds": [], "last_run": "", "always_wrong": None,
+        "is_current": True, "word": "reproduced", "meaning": "", "lines": [], "mean": 1.0, "deviation": None,
+        "standard_error": None, "interval": None, "runs": 5, "wanted": 5, "seeds": [], "last_run": "",
+        "always_wrong": None,
     }  # fmt: skip
     return Group(**(values | changes))
 
