@@ -1,0 +1,50 @@
+"""What a regression run finds: one figure a benchmark and kind, and the exit code that they come to."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+SCHEMA = 1  # of reports as JSON
+Kind = Literal["bits", "accuracy", "speed", "memory", "registry"]
+# "alarm": confirmed. "not comparable": the reference is of another engine, version, thread count or processor, said in
+# `detail`. "not measured": something failed before there was a figure.
+Word = Literal["ok", "alarm", "not comparable", "not measured"]
+
+
+class Figure(msgspec.Struct, frozen=True, kw_only=True):
+    """One figure. measured, expected: as text, with units; excess: how far beyond what is allowed, in units of that
+    (1 is the limit; 0 where that means nothing): the worst comes first. benchmark: "" of the registry."""
+
+    benchmark: str
+    kind: Kind
+    engine: str
+    word: Word
+    measured: str = ""
+    expected: str = ""
+    excess: float = 0.0
+    detail: str = ""
+    seconds: float = 0.0
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole run. commit: None where none is known; left_out: benchmarks that the change cannot touch, and why."""
+
+    schema: int = SCHEMA
+    engine: str
+    commit: str | None
+    processor: str
+    seconds: float
+    figures: list[Figure]
+    left_out: dict[str, str] = {}
+
+    @property
+    def exit_code(self) -> int:
+        """0, 5 an alarm, 1 something failed, 6 nothing was measured; the first of 5, 1, 6 counts."""
+        words = {figure.word for figure in self.figures}
+        if "alarm" in words:
+            return 5
+        if "not measured" in words:
+            return 1
+        return 0 if "ok" in words else 6
