@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from benchmarks.recipe import summaries
+from commands.filters import Filters, filter_options, print_table
 from commands.history import print_history
 from commands.options import check_png, registry_option
-from commands.output import console
+from commands.output import line_width
 from commands.registry import catalog_links, check_registry, records_of, table_rows
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     help="How the table is written.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
+@filter_options
 @click.option("--all", "all_benchmarks", is_flag=True, help="Also benchmarks without a record.")
 @click.option("--write", is_flag=True, help="Also bring results/table.csv and the README's table up to date.")
 @click.option("--history", "benchmark", metavar="ID", help="Instead: error and speed of a benchmark, run after run.")
@@ -30,15 +34,19 @@ if TYPE_CHECKING:
 @registry_option
 @click.pass_context
 def command(
-    ctx: click.Context, style: str, as_json: bool, all_benchmarks: bool, write: bool, benchmark: str | None,
-    plot: Path | None, registry: Path,
+    ctx: click.Context, style: str, as_json: bool, paper: str | None, dataset: str | None, verdict: str | None,
+    all_benchmarks: bool, write: bool, benchmark: str | None, plot: Path | None, registry: Path,
 ) -> None:  # fmt: skip
     """Print the table of results, derived from the records.
 
+    A terminal shows the columns that its lines have room for; a pipe or a file gets all of them, a line a row.
+    --paper, --data and --verdict narrow what is printed; --write writes the whole table nevertheless.
+
     With --history: all runs of a benchmark over commits and time, and from ten runs on where their level changed.
     """
+    filters = Filters(paper, dataset, verdict)
     if benchmark is not None:
-        _check_history(style, all_benchmarks or write, plot)
+        _check_history(style, all_benchmarks or write or filters.given, plot)
         check_registry(ctx, registry)
         print_history(benchmark, registry, plot, as_json or style == "json")
         return
@@ -48,7 +56,6 @@ def command(
     from results.views.csv import to_csv
     from results.views.json import to_json
     from results.views.markdown import to_markdown
-    from results.views.text import to_rich
 
     if write:
         check_registry(ctx, registry, environment_too=True)
@@ -56,11 +63,16 @@ def command(
     if write:
         _write_table(table_rows(records, registry, all_benchmarks=False), registry)
     rows = table_rows(records, registry, all_benchmarks=all_benchmarks)
+    if filters.given:
+        rows = filters.narrow(rows, {entry.id: entry for entry in summaries()})
     if as_json:
         style = "json"
     if style == "text":
-        console().print(to_rich(rows))
-        console().print(NOTE, highlight=False)
+        if filters.given and not rows:
+            click.echo("no row fits")
+            return
+        print_table(rows)
+        click.echo(f"\n{textwrap.fill(NOTE, line_width())}")
     else:
         links = catalog_links() if style == "markdown" else {}
         styles = {"markdown": lambda rows: to_markdown(rows, links), "csv": to_csv, "json": to_json}

@@ -351,11 +351,21 @@ def test_a_paper_is_found_by_name_title_author_number_or_id(invoke, word, fits):
 def test_a_word_that_nothing_has_is_an_error_that_names_the_nearest(invoke, option, word, complaint):
     assert complaint in error_line(invoke("list", option, word), 2)
     assert complaint in error_line(invoke("list", option, word, "--json"), 2)
+    assert complaint in error_line(invoke("table", option, word), 2)
 
 
 def test_a_verdict_that_no_benchmark_has_is_no_error(invoke):
     result = invoke("list", "--verdict", "suspiciously good")
     assert (result.exit_code, result.stdout) == (0, "no benchmark fits\n")
+
+
+def test_the_table_is_narrowed_as_the_list_is(invoke):
+    every = json.loads(invoke("table", "--all", "--json").stdout)
+    on_svhn = json.loads(invoke("table", "--all", "--json", "--paper", "courbariaux", "--data", "svhn").stdout)
+    assert on_svhn == [row for row in every if row["paper"] in ("BinaryConnect", "BinaryNet") and row["data"] == "svhn"]
+    assert len(on_svhn) > 2
+    assert invoke("table", "--verdict", "not run").stdout == "no row fits\n"
+    assert invoke("table", "--verdict", "not run", "--history", "binaryconnect-mnist").exit_code == 2
 
 
 def test_a_registry_that_is_named_must_be_there(invoke, tmp_path):

@@ -6,6 +6,8 @@ import io
 import json
 import os
 import statistics
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +15,6 @@ from typing import NamedTuple
 import pandas as pd
 import pytest
 from record_factory import make_record
-from rich.console import Console
 
 from results import registry
 from results.errors import RegistryError, RegistryFileError
@@ -21,24 +22,22 @@ from results.groups import key_of
 from results.record import Record, RecordedTarget
 from results.registered import Registration
 from results.statistics import binomial_standard_error
-from results.views.cells import percent_text
+from results.views.cells import HEADINGS, percent_text
 from results.views.csv import check_csv, to_csv, write_csv
 from results.views.json import to_json
 from results.views.markdown import BEGIN, END, check_section, replace_section, to_markdown, write_section
 from results.views.rows import Benchmark, Row
 from results.views.rows import rows as view_rows
-from results.views.text import to_columns, to_rich
+from results.views.text import to_columns, to_text
 
+ROOT = Path(__file__).parents[2]
 UNRUN = Benchmark(id="binarynet-svhn", paper="BinaryNet", data="svhn", target=2.8, decimals=2, kind="2nd")
 NO_TARGET = Benchmark(id="memorization", paper="Memorization", data="cifar10", target=None)
 
 
 def rendered(found: list[Row]) -> str:
-    """`to_rich` on a wide console."""
-    console = Console(file=io.StringIO(), width=200, color_system=None)
-    with console.capture() as captured:
-        console.print(to_rich(found))
-    return captured.get()
+    """The table on a wide terminal."""
+    return to_text(found, 200)
 
 
 class Judged(NamedTuple):
@@ -241,6 +240,70 @@ def test_a_benchmark_without_a_target_shows_its_training_error() -> None:
     assert f", training {mean:.3f}" in to_markdown([row])
     assert f",{mean:.3f},float32,0,\n" in to_csv([row])
     assert rows([make_record()])[0].train_error is None
+
+
+# -- on a terminal -----------------------------------------------------------------------------------------------------
+
+
+LONG_ID = "memorization-cifar10-stochastic-sigmoid"  # as long as any of the catalog
+WORDS = ("reproduced (provisional); mixed code", "1 not reproduced, 2 reproduced (provisional)", "not run")
+
+
+def table_of_all_kinds() -> list[Row]:
+    of_first = Benchmark(id=LONG_ID, paper="Memorization", data="cifar10", target=10.64, decimals=2, kind="2nd")
+    of_other = Benchmark(id="binarynet-svhn", paper="BinaryNet", data="svhn", target=2.8, decimals=2)
+    third = Benchmark(id="memorization-svhn-l2", paper="Memorization", data="svhn", target=None)
+    found = rows([make_record(1, benchmark=LONG_ID, evaluates=True)], [of_first, of_other, third])
+    return [row._replace(verdict=word, notes="") for row, word in zip(found, WORDS, strict=True)]
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 160, 300])
+def test_a_terminal_shows_no_id_target_error_or_verdict_cut_short(width: int) -> None:
+    found = table_of_all_kinds()
+    text = to_text(found, width)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    words = text.split()
+    for row in found:
+        assert row.benchmark in words
+        assert set(row.verdict.split()) <= set(words)
+        assert row.target is None or f"{row.target:.2f}" in words
+        assert row.test_error is None or any(word.startswith(f"{row.test_error:.3f}") for word in words)
+
+
+def test_what_has_no_room_is_named_and_the_widest_table_has_it_all() -> None:
+    found = table_of_all_kinds()
+    at_80, at_120, wide = (to_text(found, width) for width in (80, 120, 300))
+    note = "A wider terminal, or a file, also shows Binomial SE, Last run, SD seeds, Engine,\nRuns, Data.\n"
+    assert at_80.endswith(f"\n\n{note}")
+    assert "also shows Binomial SE" in at_120
+    assert "also shows" not in wide
+    assert all(heading in wide for heading in HEADINGS.values() if heading != "Paper")
+
+
+def test_the_rows_of_a_paper_stand_below_its_name() -> None:
+    lines = to_text(table_of_all_kinds(), 300).splitlines()
+    first, other = lines.index("Memorization"), lines.index("BinaryNet")
+    below = [line.split()[0] for line in lines[first + 1 : first + 3]]
+    assert below == [LONG_ID, "memorization-svhn-l2"]
+    assert lines[other + 1].startswith("binarynet-svhn ")
+    assert to_text([], 80).startswith("Benchmark ")
+
+
+def on_a_terminal(width: int, *arguments: str) -> list[str]:
+    """The lines that a command prints to a terminal of this width."""
+    code = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+    command = [sys.executable, "-c", code, sys.executable, str(ROOT / "cli.py"), *arguments]
+    environment = os.environ | {"COLUMNS": str(width), "TERM": "xterm"}
+    shown = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    return shown.stdout.decode().replace("\r", "").splitlines()
+
+
+def test_the_commands_know_the_width_of_the_terminal() -> None:
+    lines = on_a_terminal(80, "list", "--data", "svhn")
+    assert max(map(len, lines)) <= 80
+    assert "BinaryConnect" in lines
+    assert any(line.startswith("binaryconnect-svhn-deterministic ") and line.endswith("not run") for line in lines)
 
 
 # -- registered groups -------------------------------------------------------------------------------------------------
