@@ -51,6 +51,7 @@ COMMANDS = {
     "prepare": "prepare",
     "reproduce": "reproduce",
     "resume": "resume",
+    "runs": "runs",
     "show": "show",
     "table": "table",
     "throughput": "throughput",

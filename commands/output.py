@@ -55,3 +55,12 @@ def console(stderr: bool = False) -> Console:
 def line_width() -> int:
     """Characters that a line of the standard output may have."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else 200
+
+
+def byte_size(count: float) -> str:
+    """Bytes as "1.2 kB", "12 kB", "3.4 MB", "120 GB"."""
+    value, unit = count / 1e3, "kB"
+    for larger in ("MB", "GB"):
+        if value >= 1000:
+            value, unit = value / 1e3, larger
+    return f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"

@@ -26,6 +26,7 @@ import json
 import os
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,6 +46,7 @@ from results.record.canonical import digest
 from results.registry import file_content
 
 NEWEST, PREVIOUS = "checkpoint.npz", "checkpoint-previous.npz"
+LOCK_WAITS = (0.05, 0.2)  # seconds: `benchmarks.run.listing` holds a lock for a moment, to see whether it is free
 
 
 class RunFolder:
@@ -130,10 +132,13 @@ class RunFolder:
     def lock(self) -> Iterator[None]:
         """Hold the folder for this process; the lock ends with the process, however it ends."""
         with self._lock_file() as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise RunError(f"run {self.name} is being worked on by another process") from error
+            for wait in (*LOCK_WAITS, None):
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                if wait is None:
+                    raise RunError(f"run {self.name} is being worked on by another process")
+                time.sleep(wait)
             yield
 
     def _lock_file(self) -> IO[str]:
