@@ -101,8 +101,7 @@ def kept_in() -> Path:
     In the user's cache folder; where that cannot be written, in one of the user's own among the temporary files; where
     that fails too, in a new one that ends with the process.
     """
-    versions = f"{sys.version_info[:3]} {numba.__version__} {numba.core.config.MACHINE_BITS}"
-    name = f"{sources_digest(PACKAGE, CONSTANTS)[:16]}-{hashlib.sha256(versions.encode()).hexdigest()[:8]}"
+    name = _folder_name()
     for parent in _parents():
         with contextlib.suppress(OSError):
             folder = _own_folder(parent) / name
@@ -117,12 +116,30 @@ def kept_in() -> Path:
     return Path(temporary)
 
 
+def find_kept() -> Path | None:
+    """What `kept_in` gives, if something was kept in the user's cache folder; nothing is made, no other is tried."""
+    with contextlib.suppress(RuntimeError):
+        folder = _cache_folder() / _folder_name()
+        return folder if folder.is_dir() else None
+    return None
+
+
+def _folder_name() -> str:
+    versions = f"{sys.version_info[:3]} {numba.__version__} {numba.core.config.MACHINE_BITS}"
+    return f"{sources_digest(PACKAGE, CONSTANTS)[:16]}-{hashlib.sha256(versions.encode()).hexdigest()[:8]}"
+
+
 def _parents() -> Iterator[Path]:
     """Where kept machine code may lie, the best place first."""
-    named = os.environ.get("XDG_CACHE_HOME", "")
-    with contextlib.suppress(RuntimeError):  # no home folder is known
-        yield (Path(named) if os.path.isabs(named) else Path.home() / ".cache") / "bnn-reproducibility"
+    with contextlib.suppress(RuntimeError):
+        yield _cache_folder()
     yield Path(tempfile.gettempdir()) / f"bnn-reproducibility-{os.getuid()}"
+
+
+def _cache_folder() -> Path:
+    """Raises RuntimeError if no home folder is known."""
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(named) if os.path.isabs(named) else Path.home() / ".cache") / "bnn-reproducibility"
 
 
 def _own_folder(path: Path) -> Path:
