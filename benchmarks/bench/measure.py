@@ -76,7 +76,7 @@ def bench(
     trainers = _baselines(engine, engine_name, recipe, device, precision) if compare_baseline else {}
     for trainer in trainers.values():
         blocks.warm_up(trainer)
-    machine, device_memory = _limits(recipe, engine_name, device, threads, precision)
+    machine, device_memory = limits_of(recipe, engine_name, device, threads, precision)
     options = Options(engine_name, device, max(1, threads // at_once), precision, compile)
     with training_processes(recipe, steps, options, at_once if at_once > 1 else 0) as others:
         rounds = [_round(machine, blocks, engine, trainers, others) for _ in range(repeats)]
@@ -98,7 +98,9 @@ def bench(
     )
 
 
-def _limits(recipe: Recipe, engine_name: str, device: str, threads: int, precision: str) -> tuple[Limits, float | None]:
+def limits_of(
+    recipe: Recipe, engine_name: str, device: str, threads: int, precision: str
+) -> tuple[Limits, float | None]:
     """What measures the limits of the device, and the device's memory that is in use now, in MiB, if it has its own."""
     if (engine_name, device) not in LIMITS:
         return MachineLimits(recipe, threads), None
@@ -150,9 +152,13 @@ def _round(
 def update_bytes(model: ModelSettings) -> int:
     """Bytes that the update of a weight moves: it reads gradient, moments and weight, and writes moments, weight and,
     where weights are quantized, the one of the next step; float32."""
-    moments = {"sgd": int(model.momentum > 0)}.get(model.optimizer, 2)
     quantized = any(word != "real" for word in layer_weights(model))
-    return 4 * (1 + 2 * moments + 2 + quantized)
+    return 4 * (1 + 2 * moments(model) + 2 + quantized)
+
+
+def moments(model: ModelSettings) -> int:
+    """Values that the optimizer keeps of each parameter."""
+    return {"sgd": int(model.momentum > 0)}.get(model.optimizer, 2)
 
 
 def _figures(recipe: Recipe, rounds: Sequence[Round]) -> dict[str, Any]:
