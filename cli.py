@@ -48,6 +48,7 @@ COMMANDS = {
     "gpu-session": "gpu_session",
     "list": "list_benchmarks",
     "new": "new",
+    "plan": "plan",
     "prepare": "prepare",
     "reproduce": "reproduce",
     "resume": "resume",
