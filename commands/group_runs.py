@@ -124,7 +124,7 @@ def _judged(run: GroupRun, group: Registration) -> GroupVerdict:
     from results import registered
     from results.members import members
 
-    (now,) = [one for one in registered.read(run.registry, run.recipe.id) if one.number == group.number]
+    (now,) = [one for one in registered.read(run.registry, run.recipe.id) if one.key == group.key]
     return judge_group(now, members(now, records_of(run.registry)), run.recipe.target)
 
 

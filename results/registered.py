@@ -1,8 +1,15 @@
 """Registered groups: which seeds are to be run, written down before the first of them is.
 
-`<registry>/../registered/<benchmark>.jsonl` has one event a line, in the order in which they happened. Lines are
-added, never changed. Events: a group is `registered`, once `extended`; a run of a seed is `launched`, and `stopped` if
-it ended without a record: interrupted, killed, failed. That a run finished or diverged, its record says.
+`<registry>/../registered/<benchmark>.jsonl` has one event a line. Lines are added, never changed. Events: a group is
+`registered`, once `extended`; a run of a seed is `launched`, and `stopped` if it ended without a record: interrupted,
+killed, failed. That a run finished or diverged, its record says.
+
+The lines are a set: each names its group, so that files of several machines are one by having the lines of all, and
+git may put them in any order (`merge=union`). They are read by time. What two people wrote down of the same group, each
+without the other, is no contradiction if it says the same: the earlier registration and the earlier extension count.
+
+Schema 1 had in place of the name the number of the group in its file. It is read as long as the file is as it was
+written: `merge` makes lines of today of it, for a number means nothing beside the lines of another file.
 """
 
 from __future__ import annotations
@@ -10,87 +17,37 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
 from results.errors import NewerSchemaError, RegistryError, RegistryFileError
+from results.events import (
+    FIRST_SEEDS,
+    MORE_SEEDS,
+    ONE_EXTENSION,
+    SCHEMA,
+    Event,
+    Extended,
+    Launched,
+    NotAllowedError,
+    Registered,
+    Registration,
+    Stopped,
+    fold,
+    key_of,
+    line_of,
+    name_of,
+    order_of,
+)
 from results.files import write_atomically
 from results.groups import Key
-from results.record.canonical import canonical_json
 
-SCHEMA = 1
+__all__ = ["FIRST_SEEDS", "MORE_SEEDS", "Registration"]  # and what is below
+
 SUFFIX = ".jsonl"
-FIRST_SEEDS = (1234, 1, 2, 3, 4)  # the authors' seed, then four more: nobody chooses them
-MORE_SEEDS = (5, 6, 7, 8, 9)  # of the one extension
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
-
-
-class _Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="event"):
-    """group: its number within the file, from 1. time: UTC, as "2024-05-01T12:00:00Z"."""
-
-    group: int
-    time: str
-    schema: int = SCHEMA
-
-
-class Registered(_Event, frozen=True, kw_only=True, tag="registered"):
-    """digest, data, engine, precision: as in `results.groups.Key`; version: of the catalog's entry.
-
-    commit: what was checked out when it was registered; None where no commit is known.
-    """
-
-    digest: str
-    version: int
-    data: tuple[str, ...]
-    engine: str
-    precision: str
-    seeds: tuple[int, ...]
-    commit: str | None
-
-
-class Extended(_Event, frozen=True, kw_only=True, tag="extended"):
-    """A group has got these seeds more."""
-
-    seeds: tuple[int, ...]
-    commit: str | None
-
-
-class Launched(_Event, frozen=True, kw_only=True, tag="launched"):
-    """A run of this seed begins, or goes on."""
-
-    seed: int
-
-
-class Stopped(_Event, frozen=True, kw_only=True, tag="stopped"):
-    """It ended without a record; why."""
-
-    seed: int
-    reason: str
-
-
-Event = Registered | Extended | Launched | Stopped
-
-
-class Registration(NamedTuple):
-    """A registered group. first_seeds: those of the first look; seeds: all. last_event: of each seed that has one."""
-
-    number: int
-    key: Key
-    version: int
-    time: str
-    commit: str | None
-    first_seeds: tuple[int, ...]
-    seeds: tuple[int, ...]
-    last_event: dict[int, Launched | Stopped]
-
-    @property
-    def is_extended(self) -> bool:
-        """Whether a second look at the runs was registered."""
-        return len(self.seeds) > len(self.first_seeds)
 
 
 def folder_of(root: Path) -> Path:
@@ -109,7 +66,7 @@ def read(root: Path, benchmark: str) -> list[Registration]:
     Raises RegistryError naming file and line.
     """
     path = path_of(root, benchmark)
-    return _registrations(benchmark, _events(path), path)
+    return _registrations(benchmark, events(path), path)
 
 
 def read_all(root: Path, warn: Callable[[str], None]) -> list[Registration]:
@@ -131,10 +88,11 @@ def register(
 
     Raises RegistryError if it is registered already.
     """
-    return _add(root, key.benchmark, lambda known: Registered(
-        group=len(known) + 1, time=time or _now(), digest=key.digest, version=version, data=key.data, engine=key.engine,
+    event = Registered(
+        group=name_of(key), time=time or _now(), digest=key.digest, version=version, data=key.data, engine=key.engine,
         precision=key.precision, seeds=seeds, commit=commit,
-    ))  # fmt: skip
+    )  # fmt: skip
+    return _add(root, key, event)
 
 
 def extend(
@@ -144,20 +102,18 @@ def extend(
 
     Raises RegistryError if it has.
     """
-    event = Extended(group=group.number, time=time or _now(), seeds=seeds, commit=commit)
-    return _add(root, group.key.benchmark, lambda _: event)
+    event = Extended(group=name_of(group.key), time=time or _now(), seeds=seeds, commit=commit)
+    return _add(root, group.key, event)
 
 
 def launched(root: Path, group: Registration, seed: int, time: str = "") -> Registration:
     """Write down that a run of this seed begins."""
-    event = Launched(group=group.number, time=time or _now(), seed=seed)
-    return _add(root, group.key.benchmark, lambda _: event)
+    return _add(root, group.key, Launched(group=name_of(group.key), time=time or _now(), seed=seed))
 
 
 def stopped(root: Path, group: Registration, seed: int, reason: str, time: str = "") -> Registration:
     """Write down that it ended without a record."""
-    event = Stopped(group=group.number, time=time or _now(), seed=seed, reason=reason)
-    return _add(root, group.key.benchmark, lambda _: event)
+    return _add(root, group.key, Stopped(group=name_of(group.key), time=time or _now(), seed=seed, reason=reason))
 
 
 def problems(root: Path) -> list[tuple[Path, str, str]]:
@@ -176,19 +132,57 @@ def problems(root: Path) -> list[tuple[Path, str, str]]:
     return found
 
 
+# -- several files -----------------------------------------------------------------------------------------------------
+
+
+def merge(root: Path, benchmark: str, others: Iterable[Event] = (), *, dry_run: bool = False) -> int:
+    """Take in events of another file, and give the benchmark's own its normal form: how many were not there.
+
+    The normal form of a set of events is one file: each once, in today's schema, by time. So the order in which files
+    are merged does not matter.
+
+    Raises RegistryError, and changes nothing, if the two contradict each other: other seeds of the same group.
+    """
+    path = path_of(root, benchmark)
+    with contextlib.nullcontext() if dry_run else _locked(path.parent):
+        before = events(path)
+        merged = sorted({*before, *others}, key=order_of)
+        try:
+            fold(benchmark, merged)
+        except NotAllowedError as error:
+            raise RegistryError(f"{path}: cannot be merged: {error}", "content") from None
+        content = b"".join(map(line_of, merged))
+        if not dry_run and content != _content(path):
+            write_atomically(path, content)
+    return len(merged) - len(set(before))
+
+
 # -- the file ----------------------------------------------------------------------------------------------------------
 
 
-def _add(root: Path, benchmark: str, make: Callable[[list[Registration]], Event]) -> Registration:
-    """Add an event to a benchmark's file, whole or not at all; the group that it is of, as it is now."""
-    path = path_of(root, benchmark)
+def _add(root: Path, key: Key, event: Event) -> Registration:
+    """Add an event to a benchmark's file, whole or not at all; the group that it is of, as it is now.
+
+    Raises RegistryError if it may not be added.
+    """
+    path = path_of(root, key.benchmark)
     with _locked(path.parent):
-        before = _events(path)
-        event = make(_registrations(benchmark, before, path))
-        now = _registrations(benchmark, [*before, event], path)  # refuses what may not follow
-        lines = b"".join(map(_line, [*before, event]))
-        write_atomically(path, lines)
-    return now[event.group - 1]
+        before = _content(path)
+        known = [*events(path), event]
+        now = {group.key: group for group in _registrations(key.benchmark, known, path)}
+        if problem := _problem_of_again(event, known[:-1]):
+            raise _refused(path, f"line {len(known)}", problem)
+        write_atomically(path, before + line_of(event))
+    return now[key]
+
+
+def _problem_of_again(event: Event, known: list[Event]) -> str:
+    """Why an event may not be added by whoever sees those that are known; two who do not see each other's may."""
+    if not any(type(other) is type(event) and other.group == event.group for other in known):
+        return ""
+    if isinstance(event, Registered):
+        return "the same recipe, data, engine and precision are registered already"
+    return f"group {event.group} is extended already: {ONE_EXTENSION}" if isinstance(event, Extended) else ""
 
 
 @contextlib.contextmanager
@@ -208,30 +202,45 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _events(path: Path) -> list[Event]:
+def _content(path: Path) -> bytes:
     try:
-        lines = path.read_bytes().splitlines(keepends=True)
+        return path.read_bytes()
     except FileNotFoundError:
-        return []
+        return b""
     except OSError as error:
         raise RegistryFileError(f"{path}: cannot be read: {error.strerror or error}") from None
-    return [_event(line, f"line {number}", path) for number, line in enumerate(lines, 1)]
 
 
-def _event(line: bytes, where: str, path: Path) -> Event:
+def events(path: Path) -> list[Event]:
+    """The events in a file, in the order of its lines, each of today's schema; empty if there is no file.
+
+    Raises RegistryError naming file and line.
+    """
+    benchmark, numbers = path.name.removesuffix(SUFFIX), dict[int, str]()
+    lines = _content(path).splitlines(keepends=True)
+    return [_event(line, f"line {number}", path, benchmark, numbers) for number, line in enumerate(lines, 1)]
+
+
+def _event(line: bytes, where: str, path: Path, benchmark: str, numbers: dict[int, str]) -> Event:
+    """numbers: of schema 1, number -> name of the groups registered so far."""
     try:
-        if msgspec.json.decode(line, type=_Schema).schema > SCHEMA:
+        schema = msgspec.json.decode(line, type=_Schema).schema
+        if schema > SCHEMA:
             raise NewerSchemaError(f"{path}: {where}: is of a newer schema, expected {SCHEMA} at most", where)
         event: Event = msgspec.json.decode(line, type=Event)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _refused(path, where, f"{error}") from None
-    if _line(event) != line:
+    if line_of(event) != line:
         raise _refused(path, where, "is not as it was written")
-    return event
-
-
-def _line(event: Event) -> bytes:
-    return canonical_json(msgspec.to_builtins(event)) + b"\n"
+    if schema == SCHEMA:
+        return event
+    if isinstance(event, Registered):
+        if event.group != len(numbers) + 1:
+            raise _refused(path, where, f"group: is {event.group}, expected {len(numbers) + 1}")
+        numbers[event.group] = name_of(key_of(event, benchmark))
+    if event.group not in numbers:
+        raise _refused(path, where, f"group: is {event.group}, which is not registered above")
+    return msgspec.structs.replace(event, group=numbers[event.group], schema=SCHEMA)
 
 
 class _Schema(msgspec.Struct):
@@ -242,58 +251,12 @@ def _refused(path: Path, where: str, what: str) -> RegistryError:
     return RegistryError(f"{path}: {where}: {what}; `git checkout {path}` restores it", where)
 
 
-def _registrations(benchmark: str, events: list[Event], path: Path) -> list[Registration]:
-    """What events come to. Raises RegistryError at the first that may not be there."""
-    found: list[Registration] = []
-    latest = ""
-    for number, event in enumerate(events, 1):
-        problem = _problem(event, found, benchmark)
-        if not _TIME.fullmatch(event.time) or event.time < latest:
-            problem = f"time: is {event.time!r}, expected UTC, not before that of the line above"
-        if problem:
-            raise _refused(path, f"line {number}", problem)
-        latest = event.time
-        if isinstance(event, Registered):
-            key, seeds = _key(event, benchmark), event.seeds
-            found.append(Registration(event.group, key, event.version, event.time, event.commit, seeds, seeds, {}))
-        elif isinstance(event, Extended):
-            group = found[event.group - 1]
-            found[event.group - 1] = group._replace(seeds=group.seeds + event.seeds)
-        else:
-            found[event.group - 1].last_event[event.seed] = event
-    return found
-
-
-def _key(event: Registered, benchmark: str) -> Key:
-    return Key(benchmark, event.digest, event.data, event.engine, event.precision)
-
-
-def _problem(event: Event, found: list[Registration], benchmark: str) -> str:
-    """Why an event may not follow what is found so far; "" if it may."""
-    if isinstance(event, Registered):
-        return _problem_of_new(event, found, benchmark)
-    if not 1 <= event.group <= len(found):
-        return f"group: is {event.group}, which is not registered above"
-    group = found[event.group - 1]
-    if isinstance(event, Extended):
-        if group.is_extended:
-            return f"group {group.number} is extended already: there is one extension"
-        return "" if _are_seeds(group.seeds + event.seeds) else "seeds: expected different whole numbers, not yet there"
-    if event.seed not in group.seeds:
-        return f"seed: is {event.seed}, expected one of {', '.join(map(str, group.seeds))}"
-    return ""
-
-
-def _problem_of_new(event: Registered, found: list[Registration], benchmark: str) -> str:
-    if event.group != len(found) + 1:
-        return f"group: is {event.group}, expected {len(found) + 1}"
-    if _key(event, benchmark) in [group.key for group in found]:
-        return "the same recipe, data, engine and precision are registered already"
-    return "" if _are_seeds(event.seeds) else f"seeds: are {list(event.seeds)}, expected different whole numbers"
-
-
-def _are_seeds(seeds: tuple[int, ...]) -> bool:
-    return len(seeds) > 0 and len(set(seeds)) == len(seeds) and all(0 <= seed < 2**63 for seed in seeds)
+def _registrations(benchmark: str, found: list[Event], path: Path) -> list[Registration]:
+    """The groups that the events of a file come to, in the order of their registration. Raises RegistryError."""
+    try:
+        return fold(benchmark, found)
+    except NotAllowedError as error:
+        raise _refused(path, f"line {found.index(error.event) + 1}", str(error)) from None
 
 
 def _now() -> str:

@@ -71,7 +71,10 @@ def test_what_became_of_a_run_is_added_and_nothing_is_changed(root: Path) -> Non
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"group": 2}, "group: is 2, expected 1"),
+        ({"group": "0123456789abcdef"}, "the name of this recipe, data, engine and precision"),
+        ({"group": 2}, "group: is 2, expected "),
+        ({"schema": 1, "group": 2}, "group: is 2, expected 1"),
+        ({"schema": 1, "group": 1, "event": "launched"}, "line 1"),
         ({"seeds": [1, 1]}, "different whole numbers"),
         ({"seeds": [-1]}, "different whole numbers"),
         ({"time": "yesterday"}, "time: is 'yesterday'"),
@@ -97,11 +100,50 @@ def test_a_line_is_as_it_was_written_or_refused(root: Path) -> None:
     path.write_text(path.read_text().replace(",", ", "))
     with pytest.raises(RegistryError, match="line 1: is not as it was written"):
         registered.read(root, KEY.benchmark)
-    path.write_text('{"schema":2}\n')
+    path.write_text('{"schema":3}\n')
     with pytest.raises(NewerSchemaError):
         registered.read(root, KEY.benchmark)
     (path.parent / "notes.txt").write_text("mine")
     assert [problem[0].name for problem in registered.problems(root)] == [path.name, "notes.txt"]
+
+
+OF_SCHEMA_1 = (
+    '{"commit":null,"data":["a"],"digest":"d","engine":"%s","event":"registered","group":%d,"precision":"float32",'
+    '"schema":1,"seeds":[1,2],"time":"2024-05-01T12:00:00Z","version":1}\n'
+)
+LAUNCHED = '{"event":"launched","group":%d,"schema":1,"seed":2,"time":"2024-05-01T13:00:00Z"}\n'
+
+
+def test_the_numbers_of_schema_1_are_those_of_its_file(root: Path) -> None:
+    path = registered.path_of(root, "a")
+    path.parent.mkdir()
+    path.write_text(OF_SCHEMA_1 % ("gluon", 1) + OF_SCHEMA_1 % ("torch", 2) + LAUNCHED % 2)
+    gluon, torch = registered.read(root, "a")
+    assert (gluon.key.engine, list(gluon.last_event)) == ("gluon", [])
+    assert (torch.key.engine, list(torch.last_event)) == ("torch", [2])
+    registered.launched(root, gluon, 1, "2024-05-02T12:00:00Z")  # lines of both schemas
+    assert list(registered.read(root, "a")[0].last_event) == [1]
+    assert path.read_text().startswith(OF_SCHEMA_1 % ("gluon", 1))
+    for wrong in ((OF_SCHEMA_1 % ("gluon", 1)) + OF_SCHEMA_1 % ("torch", 1), OF_SCHEMA_1 % ("torch", 1) + LAUNCHED % 2):
+        path.write_text(wrong)  # what git makes of two branches is refused, not guessed
+        with pytest.raises(RegistryError, match="line 2: group: is "):
+            registered.read(root, "a")
+
+
+def test_what_two_wrote_down_of_one_group_is_one_group(root: Path) -> None:
+    """The earlier registration and extension count, in whichever order the lines stand."""
+    path = registered.path_of(root, KEY.benchmark)
+    for time in (AFTER, BEFORE):
+        group = registered.register(root, KEY, 1, None, time=time)
+        registered.extend(root, group, None, time=time)
+        registered.launched(root, group, 7, time=time)
+        path = path.rename(path.with_suffix(f".{time[6]}"))
+    lines = b"".join(found.read_bytes() for found in path.parent.iterdir()).splitlines(keepends=True)
+    for order in (lines, sorted(lines), lines[::-1], lines * 2):
+        registered.path_of(root, KEY.benchmark).write_bytes(b"".join(order))
+        (found,) = registered.read(root, KEY.benchmark)
+        assert (found.time, found.seeds) == (BEFORE, (1234, *range(1, 10)))
+        assert found.last_event[7].time == AFTER
 
 
 # -- members -----------------------------------------------------------------------------------------------------------
