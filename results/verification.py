@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -67,8 +67,8 @@ def verify(root: Path, extra_checks: Iterable[ExtraCheck] = (), processes: int |
             entries.append(entry)
         if claim is not None:
             claims.setdefault(claim.network, []).append((path, claim.outcome))
-    found += _contradictions(claims)
-    found += _stray_weights(root)
+    found += contradictions(claims)
+    found += stray_weights(root)
     found += [Problem(*problem) for problem in registered.problems(root)]
     return Verified(sorted(found, key=lambda problem: problem.path), entries, len(files))
 
@@ -134,28 +134,45 @@ def _usable_cores() -> int:
 
 
 def check_file(path: Path, root: Path, extra_checks: Iterable[ExtraCheck] = ()) -> Checked:
-    """All that is to be known of one file. Raises nothing."""
+    """All that is to be known of one file of the registry at `root`. Raises nothing."""
     try:
         data = file_content(path)
+    except RegistryError as error:
+        return Checked(path, [_as_problem(error, path)], None, None)
+    in_place = (functools.partial(in_folder, path, root), functools.partial(_weights, root))
+    return check_content(data, path, (*in_place, *extra_checks))
+
+
+def check_content(data: bytes, path: Path, extra_checks: Iterable[ExtraCheck] = ()) -> Checked:
+    """All that is to be known of the content of one file, wherever it lies. Raises nothing.
+
+    extra_checks: of a record that is consistent with itself.
+    """
+    try:
         record = from_bytes(data, str(path))
         found = list(seal_problems(data, path.stem, str(path)))
     except RegistryError as error:
-        field = error.field or "content"
-        message = str(error).removeprefix(f"{path}: ").removeprefix(f"{field}: ")
-        return Checked(path, [(field, message)], None, None)
+        return Checked(path, [_as_problem(error, path)], None, None)
     except Exception as error:
         return Checked(path, [checks.unchecked(error)], None, None)
-    if path.parent != root / record.benchmark:
-        found.append(("benchmark", f"is {record.benchmark}, but the file is not in that folder"))
     dropped = functools.partial(_dropped, data)
     inconsistent = checks.problems(record) or checks.guarded(dropped, record)
-    found += inconsistent
     if inconsistent:  # what comes now reckons with what stands there
-        return Checked(path, found, None, None)
-    found += checks.guarded(functools.partial(_weights, root), record)
+        return Checked(path, found + inconsistent, None, None)
     for check in extra_checks:
         found += checks.guarded(check, record)
     return Checked(path, found, entry_of(record), claim_of(record))
+
+
+def _as_problem(error: RegistryError, path: Path) -> checks.FieldProblem:
+    field = error.field or "content"
+    return field, str(error).removeprefix(f"{path}: ").removeprefix(f"{field}: ")
+
+
+def in_folder(path: Path, root: Path, record: Record) -> Iterator[checks.FieldProblem]:
+    """Whether a record's file lies in its benchmark's folder."""
+    if path.parent != root / record.benchmark:
+        yield "benchmark", f"is {record.benchmark}, but the file is not in that folder"
 
 
 def _dropped(data: bytes, record: Record) -> Iterator[checks.FieldProblem]:
@@ -179,7 +196,8 @@ def claim_of(record: Record) -> Claim | None:
     return Claim(digest([record.weights_sha256, *evaluation]), digest(record.test_correct))
 
 
-def _contradictions(claims: dict[str, list[tuple[Path, str]]]) -> Iterator[Problem]:
+def contradictions(claims: Mapping[str, Sequence[tuple[Path, str]]]) -> Iterator[Problem]:
+    """Problems of the records of one network that say otherwise of it. claims: network -> records, their outcomes."""
     for of_network in claims.values():
         if len({outcome for _, outcome in of_network}) > 1:
             for path, outcome in of_network:
@@ -188,7 +206,7 @@ def _contradictions(claims: dict[str, list[tuple[Path, str]]]) -> Iterator[Probl
                 yield Problem(path, "weights_sha256", message)
 
 
-def _stray_weights(root: Path) -> Iterator[Problem]:
+def stray_weights(root: Path) -> Iterator[Problem]:
     """Weights without a record, and what is no weights beside weights."""
     problems: list[Problem] = []
     for folder in _listed(weights.folder_of(root), problems):
