@@ -17,9 +17,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -135,26 +136,44 @@ def problems(root: Path) -> list[tuple[Path, str, str]]:
 # -- several files -----------------------------------------------------------------------------------------------------
 
 
-def merge(root: Path, benchmark: str, others: Iterable[Event] = (), *, dry_run: bool = False) -> int:
-    """Take in events of another file, and give the benchmark's own its normal form: how many were not there.
+class Merged(NamedTuple):
+    """What came into a file: events that were not there; whether its bytes are others now; (path, why) of what not."""
+
+    new: int
+    is_changed: bool
+    refused: list[tuple[Path, str]]
+
+
+def merge(root: Path, benchmark: str, others: Mapping[Path, Iterable[Event]], *, dry_run: bool = False) -> Merged:
+    """Take in the events of other files, and give the benchmark's own file its normal form.
 
     The normal form of a set of events is one file: each once, in today's schema, by time. So the order in which files
-    are merged does not matter.
+    are merged does not matter. One that contradicts what is there, by other seeds of the same group, is refused whole.
 
-    Raises RegistryError, and changes nothing, if the two contradict each other: other seeds of the same group.
+    Raises RegistryError if the benchmark's own file is not what it must be.
     """
     path = path_of(root, benchmark)
     with contextlib.nullcontext() if dry_run else _locked(path.parent):
-        before = events(path)
-        merged = sorted({*before, *others}, key=order_of)
-        try:
-            fold(benchmark, merged)
-        except NotAllowedError as error:
-            raise RegistryError(f"{path}: cannot be merged: {error}", "content") from None
-        content = b"".join(map(line_of, merged))
-        if not dry_run and content != _content(path):
+        before, refused = checked_events(path), []
+        known = set(before)
+        for other, found in others.items():
+            try:
+                fold(benchmark, together := known.union(found))
+                known = together
+            except NotAllowedError as error:
+                refused.append((other, f"cannot be merged: {error}"))
+        content = b"".join(map(line_of, sorted(known, key=order_of)))
+        is_changed = content != _content(path)
+        if is_changed and not dry_run:
             write_atomically(path, content)
-    return len(merged) - len(set(before))
+    return Merged(len(known) - len(set(before)), is_changed, refused)
+
+
+def checked_events(path: Path) -> list[Event]:
+    """The events in a file that is what it must be. Raises RegistryError naming file and line."""
+    found = events(path)
+    _registrations(path.name.removesuffix(SUFFIX), found, path)
+    return found
 
 
 # -- the file ----------------------------------------------------------------------------------------------------------

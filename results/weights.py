@@ -144,9 +144,13 @@ def read(record: Record, registry: Path) -> dict[str, np.ndarray]:
 
 def problems(record: Record, registry: Path) -> Iterator[str]:
     """What is wrong with the weights published with a record; nothing if it has none."""
+    return problems_at(path_of(registry, record.benchmark, record.id), record)
+
+
+def problems_at(path: Path, record: Record) -> Iterator[str]:
+    """`problems`, of weights that lie at `path`."""
     if record.published_weights is UNSET:
         return
-    path = path_of(registry, record.benchmark, record.id)
     try:
         data = path.read_bytes()
     except FileNotFoundError:

@@ -1,0 +1,248 @@
+"""Bringing the records, weights and registered groups of other machines and people into a registry.
+
+A registry is three sets: records, each named by its content; weights, each named by its record; and lines of registered
+groups, each of which names its group. To merge is to have all that any of them has, so nothing depends on the order in
+which registries are merged, or on how often. What has a problem is refused whole, and the rest comes in.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from msgspec import UNSET
+
+from results import registered, registry, weights
+from results.entries import Entry
+from results.errors import RegistryError, RegistryFileError
+from results.events import Event
+from results.record import Record, checks
+from results.registry import ExtraCheck, Problem, file_content
+from results.verification import (
+    Claim,
+    check_content,
+    check_file,
+    contradictions,
+    in_folder,
+    record_files,
+    stray_weights,
+)
+
+EXPECTED = "a registry (runs/, weights/, registered/), a folder of records, <id>.json, or <benchmark>.jsonl"
+
+
+class Source(NamedTuple):
+    """What lies where a user says that there is something. root: of the registry there; None of loose files."""
+
+    records: list[Path]
+    groups: list[Path]
+    problems: list[Problem]
+    root: Path | None = None
+
+
+class Merged(NamedTuple):
+    """What came in, or would: records, and how many were there already; lines of groups by benchmark; what did not.
+
+    in_order: benchmarks of which the lines of groups were put in order.
+    """
+
+    added: list[Entry]
+    known: int
+    lines: dict[str, int]
+    in_order: list[str]
+    refused: list[Problem]
+
+
+class _Incoming(NamedTuple):
+    path: Path
+    data: bytes
+    weights: Path
+    entry: Entry
+    claim: Claim | None
+
+
+def source(path: Path) -> Source:
+    """What lies at a place: see EXPECTED; of a checkout of this project its results.
+
+    Raises RegistryFileError if there is nothing of that.
+    """
+    if path.is_file() and path.suffix == ".json":
+        return Source([path], [], [])
+    if path.is_file() and path.suffix == registered.SUFFIX:
+        return Source([], [path], [])
+    for folder in (path / "results", path):
+        if any((folder / name).is_dir() for name in ("runs", "registered")):
+            return _registry(folder / "runs")
+    if loose := sorted(file for file in path.glob("*.json") if not file.name.startswith(".")):
+        return Source(loose, [], [])
+    if any(path.glob("*/*.json")):
+        return _registry(path)
+    raise RegistryFileError(f"{path}: has no record and no registered group: expected {EXPECTED}")
+
+
+def _registry(root: Path) -> Source:
+    records, problems = record_files(root)
+    wrong = [Problem(*problem) for problem in registered.problems(root)]
+    groups = {
+        path for path in registered.folder_of(root).glob(f"*{registered.SUFFIX}") if not path.name.startswith(".")
+    }
+    groups -= {problem.path for problem in wrong}
+    return Source(records, sorted(groups), [*problems, *wrong, *stray_weights(root)], root)
+
+
+def merge(
+    paths: Iterable[Path], root: Path, extra_checks: Iterable[ExtraCheck] = (), *, dry_run: bool = False
+) -> Merged:
+    """Bring what lies at `paths` into the registry at `root`, each record and file of groups whole or not at all.
+
+    Args:
+        extra_checks: of records, as of `results.verification.verify`.
+
+    Raises RegistryFileError if a place has nothing, or the registry cannot be read or written.
+    """
+    sources = [source(path) for path in paths]
+    refused = [problem for found in sources for problem in found.problems]
+    incoming: dict[str, _Incoming] = {}
+    for found in sources:
+        for path in found.records:
+            checked = _checked(path, found.root, tuple(extra_checks))
+            if isinstance(checked, _Incoming):
+                incoming.setdefault(f"{checked.entry.benchmark}/{checked.entry.id}", checked)
+            else:
+                refused += checked
+    new = {name: one for name, one in incoming.items() if not _is_known(one, root)}
+    contradicting = _contradicting(new.values(), root)
+    refused += contradicting
+    added = []
+    for one in new.values():
+        if one.path not in {problem.path for problem in contradicting}:
+            try:
+                _add(one, root, dry_run)
+                added.append(one.entry)
+            except RegistryFileError:
+                raise
+            except RegistryError as error:  # another file has its name here
+                refused.append(Problem(one.path, error.field or "content", str(error)))
+    lines, in_order, problems = _merge_groups([path for found in sources for path in found.groups], root, dry_run)
+    return Merged(added, len(incoming) - len(new), lines, in_order, [*refused, *problems])
+
+
+# -- records -----------------------------------------------------------------------------------------------------------
+
+
+def _checked(path: Path, root: Path | None, extra_checks: tuple[ExtraCheck, ...]) -> _Incoming | list[Problem]:
+    """A record that is what it must be, or what is wrong with it."""
+    try:
+        data = file_content(path)
+    except RegistryError as error:
+        return [Problem(path, "content", str(error).removeprefix(f"{path}: "))]
+    in_place = () if root is None else (functools.partial(in_folder, path, root),)
+    _, problems, entry, claim = check_content(data, path, (*in_place, functools.partial(_weights, path), *extra_checks))
+    if problems or entry is None:
+        return [Problem(path, *problem) for problem in problems]
+    return _Incoming(path, data, _weights_path(path, entry), entry, claim)
+
+
+def _weights(path: Path, record: Record) -> Iterator[checks.FieldProblem]:
+    where = _weights_path(path, record)
+    return (("published_weights", f"the file {where} {problem}") for problem in weights.problems_at(where, record))
+
+
+def _weights_path(path: Path, record: Record | Entry) -> Path:
+    """Where the weights of the record at `path` lie: beside it, or as in a registry."""
+    beside = path.with_suffix(weights.SUFFIX)
+    return beside if beside.exists() else weights.path_of(path.parents[1], record.benchmark, record.id)
+
+
+def _is_known(one: _Incoming, root: Path) -> bool:
+    path = root / one.entry.benchmark / f"{one.entry.id}.json"
+    published = weights.path_of(root, one.entry.benchmark, one.entry.id)
+    has_weights = one.entry.published_weights is UNSET or published.exists()
+    return has_weights and path.is_file() and file_content(path) == one.data
+
+
+def _contradicting(new: Iterable[_Incoming], root: Path) -> list[Problem]:
+    """Problems of new records that say otherwise of a network than another new one, or one that is here."""
+    claims: dict[str, list[tuple[Path, str]]] = {}
+    for one in new:
+        if one.claim is not None:
+            claims.setdefault(one.claim.network, []).append((one.path, one.claim.outcome))
+    paths = {path for of_network in claims.values() for path, _ in of_network}
+    for path in record_files(root)[0] if claims else ():
+        claim = check_file(path, root).claim
+        if claim is not None and claim.network in claims:
+            claims[claim.network].append((path, claim.outcome))
+    return [problem for problem in contradictions(claims) if problem.path in paths]
+
+
+def _add(one: _Incoming, root: Path, dry_run: bool) -> None:
+    if dry_run:
+        return
+    published = None if one.entry.published_weights is UNSET else one.weights.read_bytes()
+    registry.add(one.data, root, published)
+
+
+# -- registered groups -------------------------------------------------------------------------------------------------
+
+
+def _merge_groups(paths: Iterable[Path], root: Path, dry_run: bool) -> tuple[dict[str, int], list[str], list[Problem]]:
+    """New lines by benchmark; benchmarks whose lines were put in order; problems. All files here get their normal form.
+
+    So the bytes of a registry depend on what was merged alone, not on what was here before.
+    """
+    here = registered.folder_of(root).glob(f"*{registered.SUFFIX}")
+    found: dict[str, dict[Path, list[Event]]] = {
+        path.name.removesuffix(registered.SUFFIX): {} for path in here if not path.name.startswith(".")
+    }
+    problems = []
+    for path in paths:
+        try:
+            events = registered.checked_events(path)
+        except RegistryError as error:
+            message = str(error).removeprefix(f"{path}: ").removeprefix(f"{error.field}: ")
+            problems.append(Problem(path, error.field or "content", message))
+            continue
+        found.setdefault(path.name.removesuffix(registered.SUFFIX), {})[path] = events
+    lines, in_order = {}, []
+    for benchmark, files in sorted(found.items()):
+        try:
+            merged = registered.merge(root, benchmark, files, dry_run=dry_run)
+        except RegistryFileError:
+            raise
+        except RegistryError as error:  # of the file here: nothing comes into it
+            problems.append(Problem(registered.path_of(root, benchmark), error.field or "content", str(error)))
+            continue
+        problems += [Problem(path, "content", why) for path, why in merged.refused]
+        if merged.new:
+            lines[benchmark] = merged.new
+        elif merged.is_changed:
+            in_order.append(benchmark)
+    return lines, in_order, problems
+
+
+# -- nothing may be lost -----------------------------------------------------------------------------------------------
+
+
+def lost(before: Path, root: Path) -> list[Problem]:
+    """What the registry at `before` has and that at `root` has not, or has otherwise: nothing is ever removed.
+
+    Raises RegistryFileError as `source`, RegistryError if a file of groups is not what it must be.
+    """
+    found, problems = source(before), []
+    old_root = found.root or before
+    published = sorted(weights.folder_of(old_root).glob(f"*/*{weights.SUFFIX}"))
+    for path in [*found.records, *published]:
+        folder = root if path.suffix == ".json" else weights.folder_of(root)
+        here = folder / path.parent.name / path.name
+        if not here.is_file() or here.read_bytes() != path.read_bytes():
+            problems.append(
+                Problem(here, "content", f"is not what {before} has: nothing published is removed or changed")
+            )
+    for path in found.groups:
+        here = registered.folder_of(root) / path.name
+        gone = len(set(registered.events(path)) - set(registered.events(here)))
+        if gone:
+            problems.append(Problem(here, "content", f"lacks {gone} lines that {before} has: lines are never removed"))
+    return problems
