@@ -47,6 +47,7 @@ COMMANDS = {
     "export": "export",
     "gpu-session": "gpu_session",
     "list": "list_benchmarks",
+    "merge": "merge",
     "new": "new",
     "plan": "plan",
     "prepare": "prepare",

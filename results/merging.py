@@ -111,7 +111,7 @@ def merge(
             if isinstance(checked, _Incoming):
                 incoming.setdefault(f"{checked.entry.benchmark}/{checked.entry.id}", checked)
             else:
-                refused += checked
+                refused.append(checked)
     new = {name: one for name, one in incoming.items() if not _is_known(one, root)}
     contradicting = _contradicting(new.values(), root)
     refused += contradicting
@@ -132,16 +132,17 @@ def merge(
 # -- records -----------------------------------------------------------------------------------------------------------
 
 
-def _checked(path: Path, root: Path | None, extra_checks: tuple[ExtraCheck, ...]) -> _Incoming | list[Problem]:
-    """A record that is what it must be, or what is wrong with it."""
+def _checked(path: Path, root: Path | None, extra_checks: tuple[ExtraCheck, ...]) -> _Incoming | Problem:
+    """A record that is what it must be, or what is wrong with it first."""
     try:
         data = file_content(path)
     except RegistryError as error:
-        return [Problem(path, "content", str(error).removeprefix(f"{path}: "))]
+        return Problem(path, "content", str(error).removeprefix(f"{path}: ").removeprefix("content: "))
     in_place = () if root is None else (functools.partial(in_folder, path, root),)
     _, problems, entry, claim = check_content(data, path, (*in_place, functools.partial(_weights, path), *extra_checks))
     if problems or entry is None:
-        return [Problem(path, *problem) for problem in problems]
+        (field, message), *more = problems
+        return Problem(path, field, f"{message}; and {len(more)} more" if more else message)
     return _Incoming(path, data, _weights_path(path, entry), entry, claim)
 
 
