@@ -3,25 +3,52 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from benchmarks.recipe import benchmark_ids
 from commands.options import data_option, json_option, registry_option
-from commands.output import print_json
+from commands.output import echo, print_json
 from commands.registry import catalog_links, check_registry, table_rows
+from commands.running import prepare_if_absent
 from results.errors import RegistryError
+
+if TYPE_CHECKING:
+    from results.entries import Entry
+    from results.registry import Problem
 
 
 @click.command("verify")
-@click.option("--reevaluate", is_flag=True, help="Also measure again what has published weights; needs the data.")
+@click.option(
+    "--recompute",
+    "--reevaluate",
+    "recompute",
+    is_flag=True,
+    help="Also measure the test error again from published weights; prepares the data that are absent.",
+)
+@click.option(
+    "--extends",
+    "before",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="DIR",
+    help="Also: nothing that the registry DIR has is missing or changed here.",
+)
 @registry_option
 @data_option
 @json_option
 @click.pass_context
-def command(ctx: click.Context, reevaluate: bool, registry: Path, data_root: Path, as_json: bool) -> None:
-    """Check every record: schema, hash, consistency; and that results/table.csv and the README follow from them."""
+def command(
+    ctx: click.Context, recompute: bool, before: Path | None, registry: Path, data_root: Path, as_json: bool
+) -> None:  # fmt: skip
+    """Check every record: schema, hash, consistency; and that results/table.csv and the README follow from them.
+
+    With --recompute, which was called --reevaluate, a record with published weights is re-evaluated: its test error is
+    measured again from them and the data, and a forged one is found, however consistent it is. Each record without
+    published weights is said to be not re-evaluated.
+    """
     from benchmarks.verdict import check_record
     from results import verification
     from results.history import accepted_problems
@@ -39,21 +66,36 @@ def command(ctx: click.Context, reevaluate: bool, registry: Path, data_root: Pat
             *check_csv(table, registry.parent / "table.csv"),
             *check_section(table, registry.parent.parent / "README.md", catalog_links()),
         ]
-    if reevaluate:
-        from benchmarks.run.evaluation import reevaluate as evaluate_again
+    if before is not None:
+        from results.merging import lost
 
-        for line, problem in evaluate_again(verified.entries, registry=registry, data_root=data_root):
+        problems += lost(before, registry)
+    if recompute:
+        for line, problem in _recomputed(verified.entries, registry, data_root):
             lines.append(line)
             if not as_json:
-                click.echo(line)
+                echo(line)
             if problem is not None:
                 problems.append(problem)
     if as_json:
         listed = [{"path": str(p.path), "field": p.field, "message": p.message} for p in problems]
-        print_json({"records": verified.records, "problems": listed} | ({"reevaluated": lines} if reevaluate else {}))
+        print_json({"records": verified.records, "problems": listed} | ({"reevaluated": lines} if recompute else {}))
     else:
         for problem in problems:
             click.echo(str(problem))
         count = verified.records
         click.echo(f"{count} records, {len(problems)} problems" if problems else f"{count} records, all valid")
     sys.exit(RegistryError.exit_code if problems else 0)
+
+
+def _recomputed(entries: Sequence[Entry], registry: Path, data_root: Path) -> Iterator[tuple[str, Problem | None]]:
+    """Of each record a line, and a problem where something else is measured; the data that are absent are prepared."""
+    from benchmarks.recipe import recipe_from_settings
+    from benchmarks.run.evaluation import reevaluate
+    from results.registry import read
+
+    for entry in entries:
+        if entry.published_weights:
+            record = read(registry / entry.benchmark / f"{entry.id}.json")
+            prepare_if_absent(recipe_from_settings(record.benchmark, record.recipe.named_settings, {}), data_root)
+    yield from reevaluate(entries, registry=registry, data_root=data_root)

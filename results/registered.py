@@ -45,6 +45,7 @@ from results.events import (
 )
 from results.files import write_atomically
 from results.groups import Key
+from results.record.private import private
 
 __all__ = ["FIRST_SEEDS", "MORE_SEEDS", "Registration"]  # and what is below
 
@@ -251,6 +252,8 @@ def _event(line: bytes, where: str, path: Path, benchmark: str, numbers: dict[in
         raise _refused(path, where, f"{error}") from None
     if line_of(event) != line:
         raise _refused(path, where, "is not as it was written")
+    if found := private(line.decode()):
+        raise _refused(path, where, f"has {found}, which nothing published may have")
     if schema == SCHEMA:
         return event
     if isinstance(event, Registered):

@@ -143,18 +143,18 @@ def reevaluate(
     for entry in entries:
         name, path = f"{entry.benchmark}/{entry.id}", registry / entry.benchmark / f"{entry.id}.json"
         if entry.published_weights is UNSET:
-            yield f"{name}: not evaluated again: it has no published weights", None
+            yield f"{name}: not re-evaluated: no weights are published", None
             continue
         try:
             found = evaluate_published(path, registry=registry, data_root=data_root, notify=lambda _: None)
         except (DataError, EngineError):
             raise
         except Exception as error:  # whatever stands in weights that somebody made
-            message = f"cannot be evaluated again: {error}"
+            message = f"cannot be re-evaluated: {error}"
             yield f"{name}: {message}", records.Problem(path, "published_weights", message)
             continue
-        line = f"{name}: evaluated again: {found.error:.3f} %, {found.comparison}"
-        message = f"has {found.wrong} of {found.images:,} test images wrong when evaluated again: {found.comparison}"
+        line = f"{name}: re-evaluated: {found.error:.3f} %, {found.comparison}"
+        message = f"has {found.wrong} of {found.images:,} test images wrong when re-evaluated: {found.comparison}"
         yield line, None if found.agrees else records.Problem(path, "test_correct", message)
 
 

@@ -17,12 +17,11 @@ from results import record as schema
 from results.errors import RegistryError
 from results.record import Curve, Record, Sitting, ranges
 from results.record.canonical import digest, leaves, to_builtins
+from results.record.private import private
 
 FieldProblem = tuple[str, str]
 
 _BENCHMARK = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")  # it names a folder
-# A path into somebody's home: names a user, or a machine's layout. "example.org/home/x" in a URL is neither.
-_HOME = re.compile(r"(?<![\w-])/(home|root|Users)(?![\w.-])|[A-Za-z]:[\\/]+Users(?!\w)", re.IGNORECASE)
 
 
 def problems(record: Record) -> list[FieldProblem]:
@@ -224,18 +223,18 @@ def _sittings_in_order(sittings: list[Sitting]) -> Iterator[FieldProblem]:
                 yield f"sittings[{i}].{fact}", "is missing, though this or an earlier sitting says its code or machine"
 
 
-def _home_paths(record: Record) -> Iterator[FieldProblem]:
+def _private(record: Record) -> Iterator[FieldProblem]:
     for name in record.__struct_fields__:
         part = getattr(record, name)
         if name not in ("curve", "test_correct", "checksums") and part is not UNSET:  # those are thousands of numbers
-            yield from _home_paths_in(to_builtins(part), name)
+            yield from _private_in(to_builtins(part), name)
 
 
-def _home_paths_in(part: Any, name: str) -> Iterator[FieldProblem]:
+def _private_in(part: Any, name: str) -> Iterator[FieldProblem]:
     for field, value in leaves(part, name):
         for text in (field, value):
-            if isinstance(text, str) and (found := _HOME.search(text)):
-                yield field, f"names a place in a home folder ({found[0]}...); records carry no path, user or host"
+            if isinstance(text, str) and (found := private(text)):
+                yield field, f"has {found}; records carry no path, user, host or key"
 
 
 def _published_weights(record: Record) -> Iterator[FieldProblem]:
@@ -245,7 +244,7 @@ def _published_weights(record: Record) -> Iterator[FieldProblem]:
 
 _CHECKS = (
     *(_names, _recipe, _curve, _classes, _results, _test_correct, _data, _sittings),
-    *(_published_weights, _home_paths),
+    *(_published_weights, _private),
 )
 
 

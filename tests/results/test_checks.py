@@ -175,7 +175,28 @@ def test_home_folders_are_refused_wherever_they_stand(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["https://example.org/home/x", "the root/leaf", "/rooted", "/usr/lib", "users", "10 /homes"]
+    ("text", "found"),
+    [
+        ("by ann@example.org", "an e-mail address (ann@example.org...)"),
+        (f"x={'ghp_'}{'a1' * 18}", "a key (ghp_...)"),
+        (f"{'AKIA'}{'A1' * 8}", "a key (AKIA...)"),
+        ("https://ann:secret@example", "a key (://a...)"),
+        ("-----BEGIN RSA PRIVATE" + " KEY-----", "a key (----...)"),
+    ],
+)
+def test_people_and_keys_are_refused_and_keys_are_not_repeated(text: str, found: str) -> None:
+    problem = f"has {found}; records carry no path, user, host or key"
+    assert problems(replace(make_record(), "sittings[0].engine.device_name", text)) == [
+        ("sittings[0].engine.device_name", problem)
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("https://example.org/home/x", "the root/leaf", "/rooted", "/usr/lib", "users", "10 /homes"),
+        *("somebody/repository@73ed87d, mnist.py", "x@1.9", "sk-learn", "hf_hub 0.2", "ghp_short"),
+    ],
 )
 def test_other_texts_are_not(text: str) -> None:
     assert problems(replace(make_record(), "target.source", text)) == []

@@ -81,6 +81,7 @@ def test_what_became_of_a_run_is_added_and_nothing_is_changed(root: Path) -> Non
         ({"event": "extended"}, "line 1"),
         ({"more": 1}, "line 1"),
         ({"seeds": "1"}, "line 1"),
+        ({"commit": "/home/ann"}, "has a place in a home folder (/home...)"),
     ],
 )
 def test_verify_names_what_a_line_may_not_be(root: Path, change: dict[str, object], expected: str) -> None:

@@ -1,4 +1,4 @@
-"""`merge`, `submit` and what git makes of two branches, as their users meet them: with real records and real git."""
+"""What others bring: `merge`, `submit`, `verify`, what git makes of two branches; real records, real git."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
+from forgeries import of_today
 
-from results import registered
+from results import registered, registry
+from results.record import Record, error_percent, from_bytes, pack_bits, seal, unpack_bits
 from results.views.markdown import BEGIN, END
 
 REPOSITORY = Path(__file__).parents[1]
@@ -52,7 +56,10 @@ def test_a_registry_is_brought_into_another(cli, tmp_path):
     found = json.loads(again.stdout)
     assert (again.returncode, found["added"], found["known"], found["refused"]) == (0, [], 3, [])
     assert cli("table", "--write").returncode == 0
-    assert cli("verify").returncode == 0
+    assert cli("verify", "--extends", str(there)).returncode == 0
+    next(here.glob("registered/*")).unlink()
+    lacking = cli("verify", "--extends", str(there))
+    assert (lacking.returncode, lacking.stdout.count(f"that {there} has: lines are never removed")) == (7, 1)
 
 
 def test_what_is_refused_is_one_line_each_and_the_rest_comes_in(cli, tmp_path):
@@ -132,3 +139,40 @@ def test_two_branches_that_add_runs_of_the_same_benchmark_merge_without_conflict
     result = cli("verify", "--registry", str(root))
     assert (result.returncode, result.stdout) == (0, "3 records, all valid\n")
     assert (project / "README.md").read_text().count("Prose.") == 1
+
+
+# -- what is measured again --------------------------------------------------------------------------------------------
+
+
+def forged(path: Path) -> Record:
+    """The record with so many more test images right that it is better by 0.3 %; else consistent, named and sealed."""
+    record = from_bytes(of_today(path.read_bytes()), "record")
+    epoch = record.results.declared.epoch
+    correct = unpack_bits(record.test_correct, record.data.test.images)
+    correct[np.flatnonzero(~correct)[:30]] = True
+    wrong, errors = list(record.curve.test_wrong), list(record.curve.test_error)
+    wrong[epoch - 1] -= 30
+    errors[epoch - 1] = error_percent(wrong[epoch - 1], record.data.test.images)
+    curve = msgspec.structs.replace(record.curve, test_wrong=wrong, test_error=errors)
+    return seal(msgspec.structs.replace(record, curve=curve, test_correct=pack_bits(correct)))
+
+
+@pytest.mark.slow
+@pytest.mark.data
+def test_a_forged_record_is_found_where_weights_are_published(cli, real_data, tmp_path):
+    """Its hashes are right, and so is all that follows from something in it; only its network says otherwise."""
+    root = tmp_path / "registry" / "runs"
+    weights = RESULTS / "weights" / WITH_WEIGHTS.parent.name / f"{WITH_WEIGHTS.stem}.weights"
+    record = forged(WITH_WEIGHTS)
+    path = registry.write(record, root, weights.read_bytes())
+    add(FLOAT[0], root.parent)
+    assert cli("table", "--write").returncode == 0
+    valid = cli("verify")
+    assert (valid.returncode, valid.stdout) == (0, "2 records, all valid\n")
+    found = cli("verify", "--recompute", "--data", str(real_data))
+    assert found.returncode == 7
+    assert f"{path}: test_correct: has 83 of 10,000 test images wrong when re-evaluated: " in found.stdout
+    assert f"{FLOAT[0].parent.name}/{FLOAT[0].stem}: not re-evaluated: no weights are published\n" in found.stdout
+    assert found.stdout.endswith("2 records, 1 problems\n")
+    true = cli("merge", str(WITH_WEIGHTS))  # of one network two records say otherwise: neither is taken for granted
+    assert (true.returncode, true.stdout.count("which has other test images right")) == (7, 1)
