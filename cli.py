@@ -57,6 +57,7 @@ COMMANDS = {
     "show": "show",
     "table": "table",
     "throughput": "throughput",
+    "tour": "tour",
     "validate": "validate",
     "verify": "verify",
 }

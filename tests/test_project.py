@@ -29,15 +29,16 @@ def readme_commands() -> list[str]:
     return re.findall(r"^python3\.11 -m venv .*$", (ROOT / "README.md").read_text(), re.MULTILINE)
 
 
-def test_readme_has_two_commands_that_do_everything():
-    reproduce, tests = readme_commands()
+def test_readme_has_three_commands_that_do_everything():
+    tour, reproduce, tests = readme_commands()
+    assert tour.endswith(" -e tour")
     assert reproduce.endswith(" -e reproduce -- binaryconnect-mnist")
     assert tests.endswith(" -e tests")
-    assert set(re.findall(r"tox==\S+", reproduce)) == set(re.findall(r"tox==\S+", tests))
+    assert {re.sub(r" -e .*", "", command) for command in (tour, reproduce)} == {tests.removesuffix(" -e tests")}
 
 
 def test_ci_runs_the_command_that_the_readme_names():
-    _, tests = readme_commands()
+    *_, tests = readme_commands()
     ci = ROOT / ".ci" / "run"
     assert ci.read_text().splitlines()[-1] == tests
     assert os.access(ci, os.X_OK)

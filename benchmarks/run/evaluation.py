@@ -158,6 +158,16 @@ def reevaluate(
         yield line, None if found.agrees else records.Problem(path, "test_correct", message)
 
 
+def published_of(registry: Path, benchmark: str) -> list[Path]:
+    """The records of a benchmark that have published weights, that of the earliest run first."""
+    found = [
+        (record.sittings[0].started, path)
+        for path, record in records.read_all(registry, lambda _: None)  # what is wrong there, `verify` says
+        if record.benchmark == benchmark and record.published_weights is not UNSET
+    ]
+    return [path for _, path in sorted(found)]
+
+
 def find_published(registry: Path, text: str) -> Path:
     """The record with published weights that a user means: a record's file, the beginning of its id, or a benchmark.
 
@@ -165,11 +175,7 @@ def find_published(registry: Path, text: str) -> Path:
         RegistryError: there is no such record.
         RunError: none of the benchmark's records has published weights, or several have.
     """
-    of_benchmark = [
-        path
-        for path, record in records.read_all(registry, lambda _: None)  # what is wrong there, `verify` says
-        if record.benchmark == text and record.published_weights is not UNSET
-    ]
+    of_benchmark = published_of(registry, text)
     if len(of_benchmark) == 1:
         return of_benchmark[0]
     if of_benchmark:
