@@ -64,6 +64,7 @@ def on_files(files: Any, config: Any) -> None:
     texts["notebook.md"] = _text(ROOT / "docs" / "registry.ipynb")
     for page, text in texts.items():
         files.append(File.generated(config, page, content=text))
+    files.append(File.generated(config, "site.css", abs_src_path=str(Path(__file__).with_name("site.css"))))
     for name in sorted(_linked_files()):
         files.append(File.generated(config, f"repository/{name}", abs_src_path=str(ROOT / name)))
 
