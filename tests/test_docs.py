@@ -6,25 +6,31 @@ import re
 import tomllib
 from pathlib import Path
 
-import click
 import pytest
 import yaml
-
-import cli
-
-ROOT = Path(__file__).parents[1]
-PAGES = [
-    *ROOT.glob("*.md"),
-    *ROOT.glob("docs/*.md"),
-    *ROOT.glob("benchmarks/catalog/*/*.md"),
-    *ROOT.glob("*/README.md"),
-]
+from docs_blocks import PAGES, ROOT
 
 
 def test_every_relative_link_leads_to_a_file():
     links = [(page, link) for page in PAGES for link in re.findall(r"\]\(([^)#\s]+)", page.read_text())]
     assert len(links) > 20
     assert [(p.name, link) for p, link in links if "://" not in link and not (p.parent / link).exists()] == []
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that GitHub gives to a page's headings."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def test_every_anchor_is_a_heading():
+    links = [(page, *link) for page in PAGES for link in re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", page.read_text())]
+    inside = [
+        (page, (page.parent / path) if path else page, anchor) for page, path, anchor in links if "://" not in path
+    ]
+    assert len(inside) > 20
+    assert [(page.name, anchor) for page, target, anchor in inside if anchor not in anchors(target)] == []
 
 
 def test_the_index_has_every_page():
@@ -41,25 +47,6 @@ def test_the_architecture_page_names_every_package():
 def test_the_citation_has_the_version():
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
-
-
-def commands_of(text: str) -> list[list[str]]:
-    """What the text shows after "python cli.py", up to the end of the code, word by word."""
-    shown = re.findall(r"python cli\.py ([^`\n|;&#]+)", text)
-    return [line.replace("\\", "").split() for line in shown]
-
-
-def test_every_command_that_is_shown_is_one():
-    shown = [(page.name, words) for page in PAGES for words in commands_of(page.read_text())]
-    assert len(shown) > 30
-    wrong = []
-    for page, words in shown:
-        command = cli.cli.get_command(click.Context(cli.cli), words[0])
-        options = {name for param in command.params for name in param.opts} if command else set()
-        said = {word.partition("=")[0].rstrip(".,:)") for word in words if word.startswith("--")}
-        if command is None or said - options - {"--help"}:
-            wrong.append((page, " ".join(words)))
-    assert wrong == []
 
 
 @pytest.mark.parametrize("file", sorted(ROOT.glob(".github/**/*.yml")), ids=lambda path: path.name)
