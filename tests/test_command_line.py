@@ -18,6 +18,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 from killed import shell
+from published import first
 
 import benchmarks.verdict
 import cli
@@ -113,9 +114,10 @@ def test_commands_name_the_python_that_runs(monkeypatch, tmp_path):
 def test_the_gpu_queue_is_listed_with_what_is_recorded_of_it(invoke):
     registry = ("--registry", str(REPOSITORY / "results" / "runs"))
     (entry,) = json.loads(invoke("gpu-session", "binaryconnect-mnist", "--list", "--json", *registry).stdout)
-    assert (entry["benchmark"], entry["recorded"]) == ("binaryconnect-mnist", [1234])
+    assert (entry["benchmark"], entry["recorded"]) == ("binaryconnect-mnist", [1234, 1, 2, 3, 4])
     listed = invoke("gpu-session", "--list").stdout.splitlines()
-    assert listed[0] == "binaryconnect-cifar10: seeds 1234; then 1, 2, 3, 4; recorded none"
+    assert listed[0].startswith(f"{queue().runs[0].benchmark}: seeds 1234, 1, 2, 3, 4; recorded ")
+    assert "binaryconnect-cifar10: seeds 1234; then 1, 2, 3, 4; recorded none" in listed
     assert listed[1] == f"  {queue().runs[0].why}"
 
 
@@ -451,8 +453,9 @@ C_LOCALE = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 @pytest.mark.parametrize(("encoding", "plus_minus"), [("iso8859-2", "+-"), ("ascii", "\u00b1")])
 def test_what_an_encoding_lacks_is_written_in_another_way(encoding, plus_minus, tmp_path):
     """A name in a record may have any character; for ASCII, which systems often name by mistake, click writes UTF-8."""
-    (path,) = (REPOSITORY / "results" / "runs" / "binaryconnect-mnist").glob("*.json")
-    record = msgspec.structs.replace(read(path), benchmark="other", paper="5 \u00b1 1", id="", checksums={})
+    record = msgspec.structs.replace(
+        read(first("binaryconnect-mnist")), benchmark="other", paper="5 \u00b1 1", id="", checksums={}
+    )
     write(record, tmp_path)
     registry = {"BNN_REGISTRY": str(tmp_path), "PYTHONIOENCODING": encoding}
     listed = shell(f"{CLI} table --format markdown", env=os.environ | C_LOCALE | registry)

@@ -13,7 +13,7 @@ from results.views.rows import Row
 GAP = "  "
 # Left out, the first one first, where lines have no room; the other columns always stay.
 DROPPED = ("binomial_error", "date", "seed_deviation", "engine", "runs", "data")
-WRAPPED = ("verdict", "measured")  # may take several lines, broken at spaces; narrowed in this order
+WRAPPED = ("verdict", "test_error")  # may take several lines, broken at spaces; narrowed in this order
 
 
 class _Column(NamedTuple):

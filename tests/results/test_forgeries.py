@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from forgeries import RUNS, forgeries, of_today
+from published import FIRST, OF_A_GPU, first
 
 from benchmarks.verdict import check_record, judge_run, target_of
 from results import registry, verification
@@ -17,7 +18,6 @@ from results.views.csv import to_csv
 from results.views.markdown import to_markdown
 from results.views.rows import rows
 
-RECORDS = sorted(RUNS.glob("*/*.json"))
 # What only the run itself, or another evaluation of its network, could know: times, losses, code, names of machines.
 # And what schema 1 stored and nobody reads any more: its verdict, and that a point of its results is there.
 UNKNOWABLE = re.compile(
@@ -53,8 +53,11 @@ def accepted(record: bytes, source: Path, folder: Path, step: int, start: int = 
     return found
 
 
-@pytest.mark.parametrize("source", RECORDS, ids=lambda path: path.parent.name)
-@pytest.mark.parametrize("schema", ["as written", "of today"])
+@pytest.mark.parametrize(
+    ("source", "schema"),
+    [*((path, schema) for path in FIRST for schema in ("as written", "of today")), (OF_A_GPU, "as written")],
+    ids=lambda value: value if isinstance(value, str) else value.parent.name,
+)
 @pytest.mark.nightly
 def test_every_forged_fact_is_found_but_for_what_only_a_run_could_know(
     source: Path, schema: str, tmp_path: Path
@@ -66,13 +69,13 @@ def test_every_forged_fact_is_found_but_for_what_only_a_run_could_know(
 
 @pytest.mark.parametrize("schema", ["as written", "of today"])
 def test_one_in_fifty_forged_facts(schema: str, tmp_path: Path) -> None:
-    source = next(path for path in RECORDS if path.parent.name == "chawla-mlp-mnist-float")
+    source = first("chawla-mlp-mnist-float")
     record = source.read_bytes() if schema == "as written" else of_today(source.read_bytes())
     found = accepted(record, source, tmp_path, 47)
     assert [fact for fact in found if not UNKNOWABLE.fullmatch(fact)] == []
 
 
-@pytest.mark.parametrize("source", RECORDS, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("source", FIRST, ids=lambda path: path.parent.name)
 def test_the_record_of_today_that_is_forged_is_valid_before(source: Path, tmp_path: Path) -> None:
     record = from_bytes(of_today(source.read_bytes()), "record")
     assert checks.problems(record) == []

@@ -10,6 +10,7 @@ from typing import Any
 import fastjsonschema
 import msgspec
 import pytest
+from published import FIRST
 from record_factory import make_record
 
 from results import registry
@@ -20,7 +21,7 @@ from results.record.json_schema import FILE, json_schema, to_text
 
 RUNS = Path(__file__).parents[2] / "results" / "runs"
 OLD = sorted((Path(__file__).parent / "schemas" / "1").glob("*.json"))
-PUBLISHED = sorted(RUNS.glob("*/*.json"))
+PUBLISHED = FIRST
 # As they were committed: a record keeps its bytes whatever the schema of today is.
 SHA256 = {
     "4665776cbd583d9a": "8c4cefa5eb15c780831f890bc61ca0dccd229807f8bb8de0b61788587e5265d4",

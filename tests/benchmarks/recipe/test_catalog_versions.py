@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from published import FIRST
 
 from benchmarks.errors import RecipeError
 from benchmarks.recipe import benchmark_ids, load_recipe
@@ -17,8 +18,6 @@ from benchmarks.verdict import check_record, judge_run, target_of
 from benchmarks.verdict import rules as verdict
 from results.record import Record, from_bytes
 from results.views.rows import Benchmark, rows
-
-RECORDS = sorted((Path(__file__).parents[3] / "results" / "runs").glob("*/*.json"))
 
 
 @pytest.mark.parametrize("benchmark", benchmark_ids())
@@ -57,7 +56,7 @@ def test_a_list_that_is_none_is_one_line(tmp_path: Path, monkeypatch: pytest.Mon
 # -- records, when an entry is corrected -------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=RECORDS, ids=lambda path: path.parent.name)
+@pytest.fixture(params=FIRST, ids=lambda path: path.parent.name)
 def record(request: pytest.FixtureRequest) -> Record:
     return from_bytes(request.param.read_bytes(), request.param.name)
 

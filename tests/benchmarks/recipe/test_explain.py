@@ -25,7 +25,7 @@ def test_a_setting_is_explained_by_its_name_alone():
     assert lines[at + 2].startswith("    forward: w_q = H * (+1 if w > t")
     assert lines[at + 4 : at + 7] == [
         "    source: RWTH-IDS/efficient-binary-neural-networks@0c76a5e, ternary_modules.py, twn",
-        "    size: 2 bits a weight",
+        "    size: 2 bits a value",
         "    used by: 9 benchmarks, such as rwth-lenet5-mnist-l1nt",
     ]
 

@@ -47,7 +47,7 @@ def test_an_entry_says_what_its_word_means(key):
     assert len(set(names)) == len(names)
     for word in WORDS[key]:
         assert word.meaning.endswith("."), word
-        assert (word.bits is not None) == (key == "model.weights"), word
+        assert (word.bits is not None) == (key in ("model.weights", "model.activation")), word
 
 
 def test_every_setting_says_what_it_means():

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from published import first
 
 import data_prep
 from benchmarks.engine.publication import packed_bytes
@@ -20,7 +21,7 @@ PUBLISHED = sorted((RUNS.parent / "weights").glob("*/*.weights"))
 
 
 def real(benchmark: str) -> Record:
-    return registry.read(next(RUNS.glob(f"{benchmark}/*.json")))
+    return registry.read(first(benchmark))
 
 
 def fields(record: Record) -> list[str]:

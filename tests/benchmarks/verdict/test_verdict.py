@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,6 +10,7 @@ import pytest
 from examples import examples
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from published import first
 
 from benchmarks.recipe import load_recipe
 from benchmarks.verdict import RULE, check_record, judge_run, target_of
@@ -19,7 +19,7 @@ from results.record import Curve, Record, RecordedDifference, error_percent, fro
 from results.record.canonical import canonical_json, leaves, to_builtins
 from results.statistics import binomial_standard_error
 
-OURS = next((Path(__file__).parents[3] / "results" / "runs" / "binaryconnect-mnist").glob("*.json")).read_bytes()
+OURS = first("binaryconnect-mnist").read_bytes()
 TARGET = load_recipe("binaryconnect-mnist").target
 RECORD = from_bytes(OURS, "a record of binaryconnect-mnist")
 
