@@ -91,7 +91,7 @@ def _relinked(link: re.Match[str], source: str, page: str) -> str:
     target, anchor = _target(source, link[2])
     if "://" in link[2] or link[2].startswith("#") or not source:
         return link[0]
-    if target not in PAGES and not (ROOT / target).is_file():
+    if (ROOT / target).is_dir():
         return link[1][1:-1]  # a folder has no page
     wanted = PAGES.get(target, f"repository/{target}")
     return f"{link[1]}({posixpath.relpath(wanted, posixpath.dirname(page) or '.')}{anchor})"
