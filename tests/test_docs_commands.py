@@ -32,7 +32,7 @@ PLACEHOLDERS = {
 MADE = "dorefa-lenet5-mnist"
 
 # Commands whose examples are carried out: they write nothing, take a moment and need no network.
-CARRIED_OUT = {"check", "compare", "doctor", "list", "show", "table", "validate", "verify"}
+CARRIED_OUT = {"check", "compare", "doctor", "export", "list", "plan", "runs", "show", "table", "validate", "verify"}
 # Command -> why its examples are only parsed here, with all that follows from their settings, and what runs it.
 PARSED = {
     "reproduce": "trains for minutes to days; tests/test_cli.py trains small ones, this file the README's quick look",
@@ -42,6 +42,9 @@ PARSED = {
     "throughput": "measures for minutes; tests/benchmarks/bench",
     "prepare": "fetches data sets; tests/data_prep",
     "gpu-session": "needs a GPU, but for --list",
+    "merge": "writes into the registry; tests/test_contributions.py, tests/results",
+    "submit": "needs a run; tests/test_contributions.py",
+    "tour": "takes minutes; tests/test_tour.py",
     "new": "writes into the catalog; test_docs_walkthrough.py",
 }
 # Beginning of a line of shell that is another program's -> why it is not run here.
@@ -146,7 +149,8 @@ def test_options_in_sentences_are_those_of_their_commands():
 
 def is_carried_out(words: tuple[str, ...]) -> bool:
     """Of those that are, not what writes, what is made by the page that it is in, and what is a part of another."""
-    left_out = "--write" in words or MADE in " ".join(words) or words == ("doctor",)
+    writes = {"--write", "--out", "--html"} & set(words)
+    left_out = writes or MADE in " ".join(words) or words == ("doctor",)
     return words == ("gpu-session", "--list") or (words[0] in CARRIED_OUT and not left_out)
 
 

@@ -48,8 +48,16 @@ POLICY = "default-src 'self' 'unsafe-inline' data: blob:"
 
 
 def on_config(config: Any) -> None:
-    """Append the pages that are made here to the navigation."""
-    config.nav += [
+    """The navigation: what docs/index.md lists, then the pages that are made here."""
+    _, *sections = re.split(r"^\*\*(.+)\*\*$", _text(ROOT / "docs" / "index.md"), flags=re.MULTILINE)
+    listed = {
+        title: re.findall(r"^- \[.+?\]\((.+?)\)", text, re.MULTILINE)
+        for title, text in zip(sections[::2], sections[1::2], strict=True)
+    }
+    config.nav = [
+        "index.md",
+        {"Start": "start.md"},
+        *({title: [PAGES[_target("docs/index.md", link)[0]] for link in links]} for title, links in listed.items()),
         {"Papers": list(PAPERS.values())},
         {"Commands": ["commands/index.md", *(f"commands/{name}.md" for name in COMMANDS)]},
         {"Python": [f"api/{title.lower()}.md" for title in API]},
