@@ -41,7 +41,10 @@ PAGES = {
 API = {
     "Recipes": ["benchmarks.recipe"],
     "Engines": ["benchmarks.engine"],
-    "Registry": ["results.record", "results.registry", "results.index", "results.groups", "results.statistics"],
+    "Registry": [
+        *("results.record", "results.registry", "results.merging", "results.verification"),
+        *("results.index", "results.groups", "results.statistics"),
+    ],
 }
 
 POLICY = "default-src 'self' 'unsafe-inline' data: blob:"
