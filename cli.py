@@ -55,6 +55,7 @@ COMMANDS = {
     "resume": "resume",
     "runs": "runs",
     "show": "show",
+    "submit": "submit",
     "table": "table",
     "throughput": "throughput",
     "tour": "tour",

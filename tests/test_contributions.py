@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 
@@ -12,7 +14,9 @@ import numpy as np
 import pytest
 from forgeries import of_today
 
+from benchmarks.run.contribution import local
 from results import registered, registry
+from results.events import name_of
 from results.record import Record, error_percent, from_bytes, pack_bits, seal, unpack_bits
 from results.views.markdown import BEGIN, END
 
@@ -24,6 +28,10 @@ FLOAT = [
     for name in ("573cd6f024bf1322", "ad944925f69c3244", "dddfa8568b118ffb")
 ]
 WITH_WEIGHTS = RESULTS / "runs" / "rwth-lenet5-mnist-binary" / "237fe4a5f6da1e2c.json"
+
+KEY = next(
+    group.key for group in registered.read(RESULTS / "runs", FLOAT[0].parent.name) if group.key.engine == "gluon"
+)
 
 
 def add(path: Path, results: Path) -> None:
@@ -104,11 +112,6 @@ def project(tmp_path, cli):
     return project
 
 
-KEY = next(
-    group.key for group in registered.read(RESULTS / "runs", FLOAT[0].parent.name) if group.key.engine == "gluon"
-)
-
-
 def commit(project: Path) -> None:
     git("add", "--all", cwd=project)
     git("commit", "--quiet", "--message", "results", cwd=project)
@@ -139,6 +142,96 @@ def test_two_branches_that_add_runs_of_the_same_benchmark_merge_without_conflict
     result = cli("verify", "--registry", str(root))
     assert (result.returncode, result.stdout) == (0, "3 records, all valid\n")
     assert (project / "README.md").read_text().count("Prose.") == 1
+
+
+# -- submit ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_contribution_is_its_files_and_the_text_of_its_pull_request(cli, tmp_path):
+    out = tmp_path / "new" / "contribution"
+    ids = [path.stem for path in FLOAT]
+    made = cli("submit", *ids, "--registry", str(RESULTS / "runs"), "--out", str(out))
+    assert made.returncode == 0, made.stderr
+    files = {str(path.relative_to(out)) for path in out.rglob("*.*")}
+    assert files == {
+        *(f"results/runs/{path.parent.name}/{path.name}" for path in FLOAT),
+        f"results/registered/{KEY.benchmark}.jsonl",
+        *("title.txt", "body.md"),
+    }
+    assert (out / "title.txt").read_text() == (
+        "chawla-mlp-mnist-float: seeds 1, 2, 1234 on gluon cpu, 3.040 % against 3.13 %\n"
+    )
+    body = (out / "body.md").read_text()
+    assert "akshaychawla: 3.13 % of 10,000 test images wrong (README at ff813d5" in body
+    assert "| 1 | 3.130 | 192 | finished | `ad944925f69c3244` | not published |" in body
+    assert "claim 3.13, margin 0.348" in body
+    assert "Seeds of the registered group that are not in this contribution: 3 (finished), " in body
+    assert (
+        "\ngit checkout 851c97b4eeeda328fee470ff4289a9e709aa05cc\npython cli.py reproduce chawla-mlp-mnist-float"
+        in body
+    )
+    assert "gluon on Intel\\(R\\) Xeon" in body or "gluon on Intel(R) Xeon" in body
+    (group,) = {event.group for event in registered.events(out / f"results/registered/{KEY.benchmark}.jsonl")}
+    assert group == name_of(KEY)
+
+    merged = cli("merge", str(out))
+    assert (merged.returncode, merged.stdout.count("added: ")) == (0, 4)
+    again = cli("submit", ids[0], "--out", str(out))
+    assert (again.returncode, "is not empty: expected a new or empty folder" in again.stderr) == (1, True)
+
+
+def test_published_weights_are_a_part_of_it(cli, tmp_path):
+    made = cli("submit", WITH_WEIGHTS.stem, "--registry", str(RESULTS / "runs"), "--out", str(tmp_path / "c"), "--json")
+    found = json.loads(made.stdout)
+    name = f"results/weights/{WITH_WEIGHTS.parent.name}/{WITH_WEIGHTS.stem}.weights"
+    assert name in found["files"]
+    assert (tmp_path / "c" / name).read_bytes() == (RESULTS.parent / name).read_bytes()
+    assert "is no run of the registered group: it began before the group was registered." in found["body"]
+
+
+def sealed(path: Path, **changes: object) -> Record:
+    """A real record with other facts of its last sitting, named by them."""
+    record = from_bytes(of_today(path.read_bytes()), "record")
+    *before, last = record.sittings
+    return seal(msgspec.structs.replace(record, sittings=[*before, msgspec.structs.replace(last, **changes)]))
+
+
+def test_what_is_no_contribution_is_told_and_nothing_is_written(cli, tmp_path):
+    root, out = tmp_path / "registry" / "runs", tmp_path / "c"
+    engine = from_bytes(of_today(FLOAT[0].read_bytes()), "record").engine
+    cases = {
+        "its code was not that of a commit: files differed from 851c97b4": {"dirty": True, "diff_sha256": "0" * 64},
+        "no commit is known of its code": {"commit": None},
+        "has a path of a machine (/opt/cuda)": {"engine": msgspec.structs.replace(engine, features=["in /opt/cuda"])},
+    }
+    for said, changes in cases.items():
+        refused = cli("submit", registry.write(sealed(FLOAT[0], **changes), root).stem, "--out", str(out))
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert refused.stderr.count("\n") == 1
+        assert said in refused.stderr
+    for runs, said in (
+        (["nothing"], "no run 'nothing' in "),
+        ([str(FLOAT[0])], "is not in the registry"),
+        ([str(FLOAT[0]), str(WITH_WEIGHTS)], "expected one benchmark, engine and precision"),
+    ):
+        refused = cli("submit", *runs, "--out", str(out))
+        assert (refused.returncode, refused.stdout, said in refused.stderr) == (1, "", True)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["CUDA 12.4 on H100", "https://example.org/a/b", "and/or", "train/valid", "AMD EPYC / 2"]
+)
+def test_what_names_no_machine_is_let_through(text):
+    assert local(text) == ""
+
+
+def test_host_and_user_are_found_as_words(monkeypatch):
+    monkeypatch.setattr(socket, "gethostname", lambda: "kea-17")
+    monkeypatch.setattr(getpass, "getuser", lambda: "ann")
+    assert local("H100 at kea-17, CUDA") == "the name of this host (kea-17)"
+    assert local("of ann") == "the name of this user (ann)"
+    assert local("kea-170 and annual") == ""
 
 
 # -- what is measured again --------------------------------------------------------------------------------------------
