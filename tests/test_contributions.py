@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+import yaml
 from forgeries import of_today
 
 from benchmarks.run.contribution import local
@@ -232,6 +233,34 @@ def test_host_and_user_are_found_as_words(monkeypatch):
     assert local("H100 at kea-17, CUDA") == "the name of this host (kea-17)"
     assert local("of ann") == "the name of this user (ann)"
     assert local("kea-170 and annual") == ""
+
+
+# -- the workflow ------------------------------------------------------------------------------------------------------
+
+
+def test_the_workflow_lets_contributions_through_and_none_that_removes_something(cli, tmp_path):
+    """Its own commands, but for the measuring, on the results before and after a pull request."""
+    (job,) = yaml.safe_load((REPOSITORY / ".github" / "workflows" / "submission.yml").read_text())["jobs"].values()
+    lines = [step["run"].split() for step in job["steps"] if "run" in step]
+    assert lines[0][:4] == ["python", "-m", "pip", "install"]
+    assert [line[:2] for line in lines[1:]] == [["python", "cli.py"]] * (len(lines) - 1)
+    assert "--recompute" in lines[-1]
+    before, after = tmp_path / "before", tmp_path / "submission" / "results"
+    places = {"results": str(before), "submission/results/runs": str(after / "runs")}
+
+    def verified() -> list[int]:
+        commands = [[places.get(word, word) for word in line[2:] if word != "--recompute"] for line in lines[1:]]
+        return [cli(*command).returncode for command in commands]
+
+    group = registered.register(before / "runs", KEY, 1, None, time="2024-05-01T12:00:00Z")
+    add(FLOAT[0], before)
+    shutil.copytree(before, after)
+    registered.launched(after / "runs", group, 1)
+    add(FLOAT[1], after)
+    add(WITH_WEIGHTS, after)
+    assert verified() == [0, 0]
+    (after / FLOAT[0].relative_to(RESULTS)).unlink()
+    assert verified() == [0, 7]
 
 
 # -- what is measured again --------------------------------------------------------------------------------------------
