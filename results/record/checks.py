@@ -21,7 +21,7 @@ from results.record.private import private
 
 FieldProblem = tuple[str, str]
 
-_BENCHMARK = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")  # it names a folder
+BENCHMARK = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")  # it names a folder
 
 
 def problems(record: Record) -> list[FieldProblem]:
@@ -53,7 +53,7 @@ def _expect(field: str, value: Any, expected: Any) -> Iterator[FieldProblem]:
 
 
 def _names(record: Record) -> Iterator[FieldProblem]:
-    if not _BENCHMARK.fullmatch(record.benchmark):
+    if not BENCHMARK.fullmatch(record.benchmark):
         yield "benchmark", f"{record.benchmark!r} is not an id of lower-case letters, digits, '-' and '.'"
 
 

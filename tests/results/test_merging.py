@@ -266,6 +266,10 @@ def test_a_benchmark_cannot_name_a_place(tmp_path: Path) -> None:
     path.write_bytes(data)
     (problem,) = merge([path], tmp_path / "here" / "runs").refused
     assert problem.field == "benchmark"
+    registered.register(tmp_path / "there" / "runs", KEYS[0], 1, None)
+    copy = registered.path_of(tmp_path / "there" / "runs", KEYS[0].benchmark).rename(tmp_path / "a (1).jsonl")
+    (problem,) = merge([copy], tmp_path / "here" / "runs").refused
+    assert "has no benchmark's name, expected <benchmark>.jsonl" in problem.message
     assert not (tmp_path / "here").exists()
 
 
