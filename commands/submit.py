@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +17,6 @@ from commands.registry import check_registry, records_of
 
 if TYPE_CHECKING:
     from benchmarks.run.contribution import Contribution
-    from results.record import Record
 
 SCHEMA = 1  # of what --json prints: docs/contributing-results.md
 
@@ -38,37 +36,25 @@ def command(
 ) -> None:
     """Prepare a contribution: exactly its files, and the title and body of its pull request. Nothing is sent.
 
-    RUN is a run's folder or name, or the beginning of a record's id; several of one benchmark are one contribution.
-    Each must be over, scoring, computed by the clean code of a commit, and name no path, host or user.
+    RUN is a run's folder, a record (its file, or the beginning of its id), or a benchmark: all runs of its group that
+    the registry has, chosen as in `compare`, by words behind @, if it has several. Each must be over, scoring, computed
+    by the clean code of a commit, and name no path, host or user.
     """
     from benchmarks.run.contribution import contribution
+    from benchmarks.run.selection import select_all
 
     check_registry(ctx, registry)
     if out.exists() and any(out.iterdir()):
         raise RunError(f"{out}: is not empty: expected a new or empty folder")
-    found = {record.id: record for record in (_record(run, registry, runs_root) for run in runs)}
-    made = contribution(list(found.values()), records_of(registry), registry)
+    recorded = records_of(registry)
+    found = {record.id: record for run in runs for record in select_all(run, recorded, registry, runs_root)}
+    made = contribution(list(found.values()), recorded, registry)
     _write(made, out)
     if as_json:
         print_json({"schema": SCHEMA, "folder": str(out), **made._asdict(), "files": sorted(made.files)})
     else:
         for line in _lines(made, out):
             echo(line)
-
-
-def _record(run: str, registry: Path, runs_root: Path) -> Record:
-    """The record that a user means: of a run that is over, or of the registry."""
-    if re.fullmatch(r"[0-9a-f]{4,16}", run) or run.endswith(".json"):
-        from results.registry import find, read
-
-        return read(find(registry, run))
-    from benchmarks.run.selection import find_run
-
-    folder = find_run(runs_root, run)
-    record = folder.record()
-    if record is None:
-        raise RunError(f"run {folder.name} is not over: `python cli.py resume {folder.name}` goes on with it")
-    return record
 
 
 def _write(made: Contribution, out: Path) -> None:

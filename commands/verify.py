@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @click.option(
     "--extends",
     "before",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
     help="Also: nothing that the registry DIR has is missing or changed here.",
 )

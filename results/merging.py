@@ -200,7 +200,9 @@ def _merge_groups(paths: Iterable[Path], root: Path, dry_run: bool) -> tuple[dic
     problems = []
     for path in paths:
         if not checks.BENCHMARK.fullmatch(path.name.removesuffix(registered.SUFFIX)):
-            problems.append(Problem(path, "content", f"has no benchmark's name, expected <benchmark>{registered.SUFFIX}"))
+            problems.append(
+                Problem(path, "content", f"has no benchmark's name, expected <benchmark>{registered.SUFFIX}")
+            )
             continue
         try:
             events = registered.checked_events(path)

@@ -211,12 +211,13 @@ def test_what_is_no_contribution_is_told_and_nothing_is_written(cli, tmp_path):
         assert refused.stderr.count("\n") == 1
         assert said in refused.stderr
     for runs, said in (
-        (["nothing"], "no run 'nothing' in "),
         ([str(FLOAT[0])], "is not in the registry"),
         ([str(FLOAT[0]), str(WITH_WEIGHTS)], "expected one benchmark, engine and precision"),
     ):
         refused = cli("submit", *runs, "--out", str(out))
         assert (refused.returncode, refused.stdout, said in refused.stderr) == (1, "", True)
+    unknown = cli("submit", "nothing", "--out", str(out))
+    assert (unknown.returncode, "no record 'nothing' under" in unknown.stderr) == (7, True)
     assert not out.exists()
 
 

@@ -52,13 +52,29 @@ def select(text: str, recorded: Iterable[Run], registry: Path, runs_root: Path) 
         RunError: no run, or several groups, or a run without a result.
         RegistryError: a record that is damaged, or no record.
     """
+    group = _group(text, recorded, registry)
+    return (
+        [_with_result(text, _single(text, registry, runs_root))] if group is None else _of_group(text, group, registry)
+    )
+
+
+def select_all(text: str, recorded: Iterable[Run], registry: Path, runs_root: Path) -> list[Record]:
+    """As `select`, with the runs that have no result: that a run diverged is a result of its group."""
+    group = _group(text, recorded, registry)
+    if group is None:
+        return [_single(text, registry, runs_root)]
+    return [registries.read(registry / run.benchmark / f"{run.id}.json") for run in group.runs]
+
+
+def _group(text: str, recorded: Iterable[Run], registry: Path) -> Group | None:
+    """The group that a benchmark's name means; None if it is no benchmark's."""
     benchmark, _, words = text.partition("@")
     runs = [run for run in recorded if run.benchmark == benchmark]
-    if runs or benchmark in benchmark_ids():
-        registered = {registration.key: registration for registration in read(registry, benchmark)}
-        found = [registered_runs(group, registered.get(group.key))[0] for group in groups(runs)]
-        return _of_group(text, _chosen(text, found, words), registry)
-    return [_with_result(text, _single(text, registry, runs_root))]
+    if not runs and benchmark not in benchmark_ids():
+        return None
+    registered = {registration.key: registration for registration in read(registry, benchmark)}
+    found = [registered_runs(group, registered.get(group.key))[0] for group in groups(runs)]
+    return _chosen(text, found, words)
 
 
 def _chosen(text: str, found: Sequence[Group], words: str) -> Group:
