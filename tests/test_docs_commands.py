@@ -27,6 +27,7 @@ PLACEHOLDERS = {
     "B": "chawla-mlp-mnist-binary",
     "KEY": "model.weights",
     "RUN...": "binaryconnect-mnist",
+    "RUN...": "binaryconnect-mnist",
     "FILE": "benchmarks/catalog/binaryconnect/binaryconnect-mnist.yaml",
 }
 # The benchmark that docs/add-a-benchmark.md makes: test_docs_walkthrough.py follows that page.
@@ -51,7 +52,7 @@ PARSED = {
 # Beginning of a line of shell that is another program's -> why it is not run here.
 OTHER_PROGRAMS = {
     "python3.11 -m venv": "sets up everything from the network: the second of the two is CI's own command",
-    ". .tox/reproduce/bin/activate": "the environment that the first of the two makes",
+    ". .venv/bin/activate": "the environment that the first command makes",
     "python -m pip": "fetches packages",
     "grep -v '^mxnet==' requirements.txt": "for a machine with a GPU of CUDA 11: what it leaves is installed",
     "site=": "for a machine with a GPU of CUDA 11",
