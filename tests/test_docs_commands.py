@@ -27,7 +27,6 @@ PLACEHOLDERS = {
     "B": "chawla-mlp-mnist-binary",
     "KEY": "model.weights",
     "RUN...": "binaryconnect-mnist",
-    "RUN...": "binaryconnect-mnist",
     "FILE": "benchmarks/catalog/binaryconnect/binaryconnect-mnist.yaml",
 }
 # The benchmark that docs/add-a-benchmark.md makes: test_docs_walkthrough.py follows that page.
