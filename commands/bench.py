@@ -9,7 +9,7 @@ import click
 from benchmarks.machine import environment
 from benchmarks.machine.facts import usable_cores
 from commands.options import choose_engine, chosen_recipe, engine_options, json_option, recipe_options
-from commands.output import print_json
+from commands.output import announced, print_json
 
 
 @click.command("bench")
@@ -33,10 +33,12 @@ def command(
 
     recipe = chosen_recipe(benchmark, overrides, epochs, limit_train)
     choice = choose_engine(recipe, engine, device, precision)
-    result = measuring.bench(
-        recipe, choice.engine, choice.device, threads, repeats, steps, compare_baseline=baseline,
-        precision=precision, compile=compile, at_once=at_once,
-    )  # fmt: skip
+    blocks = f"opening the engine, then {repeats} round{'s' * (repeats > 1)}: {steps} training steps,"
+    with announced(f"{blocks} {3 * steps * recipe.train.batch_size:,} images evaluated, and what the machine can do"):
+        result = measuring.bench(
+            recipe, choice.engine, choice.device, threads, repeats, steps, compare_baseline=baseline,
+            precision=precision, compile=compile, at_once=at_once,
+        )  # fmt: skip
     if as_json:
         print_json(result)
     else:

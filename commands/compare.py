@@ -10,7 +10,7 @@ import click
 
 from benchmarks.errors import RunError
 from commands.options import check_png, data_option, json_option, registry_option, runs_option
-from commands.output import echo, print_json
+from commands.output import announced, echo, print_json
 from commands.registry import check_registry, records_of
 
 if TYPE_CHECKING:
@@ -50,8 +50,9 @@ def command(
         check_png(path)
     check_registry(ctx, registry)
     recorded = records_of(registry)
-    sides = [select(text, recorded, registry, runs_root) for text in (first, second)]
-    comparison = compare((first, second), *sides)
+    with announced("reading and comparing the runs"):
+        sides = [select(text, recorded, registry, runs_root) for text in (first, second)]
+        comparison = compare((first, second), *sides)
     if plot is not None:
         from results.views.plots import learning_curves
 

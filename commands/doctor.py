@@ -9,7 +9,7 @@ import click
 
 from benchmarks.hints import as_typed
 from commands.options import data_option, json_option, runs_option
-from commands.output import print_json
+from commands.output import announced, print_json
 
 
 @click.command("doctor")
@@ -23,9 +23,11 @@ def command(verify: bool, data_root: Path, runs_root: Path, as_json: bool) -> No
 
     from benchmarks.doctor import examine
 
+    with announced("trying each engine in a process of its own" + ", and proving the data" * verify):
+        found = examine(data_root, runs_root, verify=verify)
     findings = [
         msgspec.structs.replace(finding, mend=finding.mend and as_typed(finding.mend), detail=as_typed(finding.detail))
-        for finding in examine(data_root, runs_root, verify=verify)
+        for finding in found
     ]
     if as_json:
         print_json(findings)

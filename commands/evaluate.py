@@ -9,7 +9,9 @@ import click
 
 from benchmarks.engine import DEVICES, ENGINES
 from commands.options import data_option, json_option, registry_option, runs_option
-from commands.output import echo, note, print_json
+from commands.output import announced, echo, note, print_json
+
+EVALUATING = "loading the data, opening the engine and evaluating the images"
 
 
 @click.command("evaluate")
@@ -61,15 +63,17 @@ def command(
     asked = evaluation.Asked(engine, device, threads)
     if pretrained is not None:
         path = evaluation.find_published(registry, pretrained)
-        evaluated = evaluation.evaluate_published(
-            path, registry=registry, data_root=data_root, asked=asked, notify=note
-        )
+        with announced(EVALUATING):
+            evaluated = evaluation.evaluate_published(
+                path, registry=registry, data_root=data_root, asked=asked, notify=note
+            )
     else:
         from benchmarks.run.selection import find_run
 
         folder = find_run(runs_root, str(run))
         folder.notify = note
-        evaluated = evaluation.evaluate_run(folder, data_root=data_root, first=first, weights=weights, asked=asked)
+        with announced(EVALUATING):
+            evaluated = evaluation.evaluate_run(folder, data_root=data_root, first=first, weights=weights, asked=asked)
     if wrong is not None:
         evaluated_runs.write_wrong_images(evaluated, wrong)
     if as_json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.errors import RunError
 from benchmarks.recipe import load_recipe
-from commands.output import echo, print_json
+from commands.output import announced, echo, print_json
 from commands.registry import records_of
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ def print_history(benchmark: str, registry: Path, plot: Path | None, as_json: bo
     accepted = read_accepted(registry.parent / "accepted_changes.json")
     found = [run.id for run in records_of(registry) if run.benchmark == benchmark]
     records = (registries.read(registry / benchmark / f"{name}.json") for name in found)
-    series = history(records, accepted)
+    with announced(f"reading {len(found)} runs and looking for changes of their level"):
+        series = history(records, accepted)
     if not series:
         load_recipe(benchmark)  # an unknown one is said to be so
         raise RunError(f"{benchmark}: no scoring run has a result: `python cli.py reproduce {benchmark}` makes one")

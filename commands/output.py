@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from benchmarks.hints import as_typed
+from data_prep.progress import Overdue
 from results.escape import for_json, for_terminal
 
 if TYPE_CHECKING:
@@ -42,6 +45,20 @@ def fail(message: str, exit_code: int) -> NoReturn:
     """End the command with an error of one line, or of several if the message has them."""
     click.echo(f"error: {as_typed(chr(10).join(map(for_terminal, message.split(chr(10)))))}", err=True)
     sys.exit(exit_code)
+
+
+@contextlib.contextmanager
+def announced(what: str) -> Iterator[None]:
+    """A line on the standard error stream if the block takes over two seconds; none with --json."""
+    ctx = click.get_current_context(silent=True)
+    if ctx is not None and ctx.params.get("as_json"):
+        yield
+        return
+    overdue = Overdue(note, f"{what} ...")
+    try:
+        yield
+    finally:
+        overdue.ended()
 
 
 def console(stderr: bool = False) -> Console:

@@ -9,7 +9,7 @@ import click
 
 from benchmarks.hints import as_typed
 from commands.options import data_option, json_option
-from commands.output import console, print_json
+from commands.output import announced, console, print_json
 
 if TYPE_CHECKING:
     from data_prep import Prepared
@@ -55,7 +55,8 @@ def command(
         click.echo(f"{dataset}, {variant or 'unit'}: {picture}")
         return
     if check_only:
-        prepared = data_prep.check(dataset, data_root, variant)
+        with announced("proving what is stored against its digest"):
+            prepared = data_prep.check(dataset, data_root, variant)
     else:
         prepared = data_prep.prepare(dataset, data_root, source, data_prep.RichProgress(console(stderr=True)), variant)
     if as_json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from benchmarks.recipe import Summary, benchmark_ids, catalog_folder, summaries
-from commands.output import echo, fail
+from commands.output import announced, echo, fail
 
 if TYPE_CHECKING:
     from benchmarks.verdict import Verdict
@@ -35,7 +35,8 @@ def records_of(registry: Path) -> Sequence[Run]:
     """What the table needs of the registry's records; a warning for each that is passed over."""
     from results.index import entries
 
-    return entries(registry, lambda line: echo(f"warning: {line}", err=True))
+    with announced("reading the records; many are read whole once, and then looked up"):
+        return entries(registry, lambda line: echo(f"warning: {line}", err=True))
 
 
 def table_rows(

@@ -9,7 +9,7 @@ import click
 from benchmarks.engine import DEVICES, PRECISIONS
 from benchmarks.recipe import load_recipe
 from commands.options import json_option
-from commands.output import note, print_json
+from commands.output import announced, note, print_json
 
 
 class Contenders(click.ParamType):
@@ -53,7 +53,8 @@ def command(
         load_recipe(benchmark)  # which refuses those that there are not, before anything is measured
     conditions, results = Conditions(rounds, steps, device, precision), []
     for benchmark in benchmarks:
-        results.append(compare(benchmark, contenders, conditions, note))
+        with announced(f"{benchmark}: {rounds} times {', '.join(contenders)} in turn, each in a process of its own"):
+            results.append(compare(benchmark, contenders, conditions, note))
         if not as_json:
             click.echo(to_text(results[-1]))
     if as_json:

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+PATIENCE = 2.0  # seconds after which it is said what takes so long
+
+
+class Overdue:
+    """Says a line once, if what it is about has not ended in time."""
+
+    def __init__(self, say: Callable[[str], None], line: str) -> None:
+        self._say, self._line = say, line
+        self._timer = threading.Timer(PATIENCE, self._is_overdue)
+        self._timer.daemon = True  # no process waits for it
+        self._timer.start()
+
+    def _is_overdue(self) -> None:
+        with suppress(OSError):  # nobody may read on
+            self._say(self._line)
+
+    def ended(self) -> None:
+        """Nothing is said from now on."""
+        self._timer.cancel()
 
 
 class Progress(Protocol):
@@ -43,7 +64,10 @@ class Silent:
 
 
 class RichProgress:
-    """Bars and notes on a console of rich; one of standard error, where results are piped."""
+    """Bars and notes on a console of rich; one of standard error, where results are piped.
+
+    Where that is no terminal, a line in place of a bar, if it would last.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -64,6 +88,7 @@ class RichProgress:
         )
         self._task = self._bar.add_task(description, total=total)
         self._bar.start()
+        self._overdue = None if self._console.is_terminal else Overdue(self.note, _in_words(description, total))
 
     def advance(self, amount: int) -> None:
         """See Progress."""
@@ -72,10 +97,16 @@ class RichProgress:
     def done(self) -> None:
         """See Progress."""
         self._bar.stop()
+        if self._overdue is not None:
+            self._overdue.ended()
 
     def note(self, message: str) -> None:
         """See Progress."""
         self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+def _in_words(description: str, total: int | None) -> str:
+    return f"{description} ..." if total is None else f"{description} ({total / 1e6:,.1f} MB) ..."
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import get_args
@@ -33,7 +34,9 @@ from benchmarks.queue.job import BegunRun, NewRun
 from benchmarks.recipe import summaries
 from benchmarks.run.folder import RunFolder
 from benchmarks.verdict import Verdict, Word
+from commands import output
 from commands.options import FAIL_ON
+from data_prep import progress
 from data_prep.errors import DataError
 from results.errors import RegistryError
 from results.registry import read, write
@@ -228,6 +231,26 @@ def test_a_package_that_only_a_command_wants_is_missed_in_one_line(tmp_path):
         refused = shell(f"{CLI} {command}", env=environment)
         assert (refused.returncode, refused.stdout) == (1, "")
         assert re.match(r"error: No module named msgspec, in the environment of .*\n\Z", refused.stderr)
+
+
+# -- what takes long ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_takes_long_is_announced_but_not_with_json(monkeypatch, as_json):
+    monkeypatch.setattr(progress, "PATIENCE", 0)
+    said = threading.Event()
+    monkeypatch.setattr(output, "note", lambda _: said.set())
+
+    @click.command()
+    @click.option("--json", "as_json", is_flag=True)
+    def command(as_json: bool) -> None:
+        with output.announced("reading"):
+            if not as_json:
+                said.wait()
+
+    assert CliRunner().invoke(command, ["--json"] if as_json else []).exit_code == 0
+    assert said.is_set() is not as_json
 
 
 # -- the end of a run --------------------------------------------------------------------------------------------------

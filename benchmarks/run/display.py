@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from benchmarks.recipe.cost import steps_per_epoch
 from benchmarks.recipe.settings import setting_text
+from data_prep.progress import Overdue
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from benchmarks.recipe import Recipe
     from benchmarks.run.folder import RunFolder
     from results.views.reference import ReferenceCurve
+
+
+LONG_EPOCH = 60.0  # seconds, from which on a log is told how long an epoch takes, and
+SAMPLE = 10.0  # seconds of training by which that is known
 
 
 class LiveReporter:
@@ -29,18 +34,29 @@ class LiveReporter:
         is_drawn = console.is_terminal and not console.is_dumb_terminal
         self._progress = Progress(*columns, console=console, transient=True, disable=not is_drawn)
         self._task: TaskID | None = None
+        self._tells_pace = not is_drawn
+        self._overdue: Overdue | None = None
         self.folder: RunFolder | None = None  # of the run, once it has begun
 
     def __enter__(self) -> LiveReporter:
         self._progress.start()
+        self._expect("loading the data and opening the engine ...")
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._expect(None)
         self._progress.stop()
+
+    def _expect(self, line: str | None) -> None:
+        """What the line is about begins, and is said if it takes long; whatever was about to be said has ended."""
+        if self._overdue is not None:
+            self._overdue.ended()
+        self._overdue = None if line is None else Overdue(self._say, line)
 
     def run_started(
         self, folder: RunFolder, recipe: Recipe, engine: dict[str, Any], epochs_done: int, reference: ReferenceCurve
     ) -> None:
+        self._expect(None)
         self.folder, self._reference = folder, reference
         self._epochs, self._epoch = recipe.train.epochs, epochs_done + 1
         self._batches = steps_per_epoch(recipe)
@@ -62,9 +78,12 @@ class LiveReporter:
             self._say(f"continues after epoch {epochs_done}")
         self._task = self._progress.add_task("", total=self._batches, status="")
         self._start_epoch()
+        self._expect("the first step is under way: what was not compiled before is compiled in it ...")
 
     def batch_done(self, batches: int, loss: float) -> None:
         assert self._task is not None
+        if self._overdue is not None:
+            self._expect(None)
         status = f"loss {loss:.4f}"
         if self._untimed is None:
             self._untimed, self._epoch_started = batches, time.monotonic()
@@ -75,7 +94,15 @@ class LiveReporter:
             left = rest_of_epoch + (self._epochs - self._epoch) * epoch_seconds
             rate = self._batch_size / self._batch_seconds
             status += f"  {rate:,.0f} images/s  {duration(left)} left"
+            if self._tells_pace and time.monotonic() - self._epoch_started >= SAMPLE:
+                self._tell_pace(epoch_seconds, left)
         self._progress.update(self._task, completed=batches, status=status)
+
+    def _tell_pace(self, epoch_seconds: float, left: float) -> None:
+        """Once, where nobody sees the bar: before the first line of an epoch that takes long."""
+        self._tells_pace = False
+        if epoch_seconds >= LONG_EPOCH:
+            self._say(f"an epoch takes about {duration(epoch_seconds)}; {duration(left)} left")
 
     def epoch_done(self, row: dict[str, Any], declared_epoch: int) -> None:
         self._epoch_seconds = time.monotonic() - self._epoch_started + (self._untimed or 0) * self._batch_seconds

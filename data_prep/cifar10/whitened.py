@@ -190,7 +190,8 @@ def _build(published: PublishedSet, root: Path, variant: Variant, source: Path |
     }
     computed_with = f"numpy {np.__version__}, scipy {scipy.__version__}"
     settings = _settings(published, variant) | {"computed_with": computed_with, "fit": FIT}
-    store.write(published.name, root, whitened, header.origin, _statistics_of(images[:count]), name, settings)
+    with bar(progress, f"storing {published.name} {name}", None):
+        store.write(published.name, root, whitened, header.origin, _statistics_of(images[:count]), name, settings)
 
 
 def _published(

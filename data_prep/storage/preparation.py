@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_prep.errors import DamagedDataError, DataError, MissingDataError, StorageError, preparing
-from data_prep.progress import Progress
+from data_prep.progress import Progress, bar
 from data_prep.storage import store
 from data_prep.storage.files import locked, make_folder
 from data_prep.streams import stream
@@ -55,10 +55,11 @@ class PublishedSet:
     def build(self, root: Path, source: Path | None, progress: Progress) -> None:
         """Gather, prove and store the arrays, whatever is stored."""
         arrays, origin = self.gather(root, source, progress)
-        found = store.digest_of(arrays)
-        if found != self.digest:
-            raise DataError(f"{self.name}: expected sha256 {self.digest} of its arrays, found {found}")
-        store.write(self.name, root, arrays, origin, self.statistics_of(arrays))
+        with bar(progress, f"proving and storing {self.name}", None):
+            found = store.digest_of(arrays)
+            if found != self.digest:
+                raise DataError(f"{self.name}: expected sha256 {self.digest} of its arrays, found {found}")
+            store.write(self.name, root, arrays, origin, self.statistics_of(arrays))
 
     def check(self, root: Path) -> Prepared:
         """See data_prep.check."""
