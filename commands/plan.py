@@ -126,8 +126,8 @@ def _time_lines(plan: Plan) -> Iterator[tuple[str, str]]:
         yield "time", f"not known: {time.source}"
         return
     missing = sum(seed.is_missing for seed in plan.seeds)
-    rest = f"; all that is missing {_span(*time.missing)}" if missing and time.missing != time.run else ""
-    yield "time", f"a run {_span(*time.run)}{rest}"
+    rest = f"; all that is missing {span(*time.missing)}" if missing and time.missing != time.run else ""
+    yield "time", f"a run {span(*time.run)}{rest}"
     if time.kind == "measured":
         yield "", f"measured: {time.source}"
     else:
@@ -157,7 +157,7 @@ def _state(seed: PlannedSeed) -> str:
     return f"{seed.state}{record}{run}"
 
 
-def _span(least: float, most: float) -> str:
+def span(least: float, most: float) -> str:
     """ "3 h 20 min", "3.2 to 6.4 h", "5.5 to 11 days"."""
     from benchmarks.run.display import duration
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import statistics
 import sys
 import time
 from collections.abc import Iterator
@@ -16,16 +15,19 @@ import click
 
 from benchmarks.errors import RunError
 from benchmarks.hints import as_typed
+from benchmarks.machine.facts import usable_cores
 from benchmarks.recipe import Recipe, benchmark_ids, load_recipe
 from benchmarks.start import INTERRUPTED
 from commands.options import choose_engine, data_option, registry_option, runs_option
 from commands.output import console, echo, note
+from commands.plan import span
+from commands.registry import records_of
 from commands.running import end_as_by_ctrl_c, settle_code
+from commands.site import write_leaderboard
 
 if TYPE_CHECKING:
     from benchmarks.engine import Choice
     from benchmarks.run.folder import RunFolder
-    from benchmarks.run.reporting import Outcome
     from results.record import Record
 
 # A network that trains in seconds an epoch, whose weights are published beside its record, and of which the authors
@@ -68,12 +70,13 @@ def _tour(data_root: Path, runs_root: Path, registry: Path) -> bool:
     with _step(2, f"{BENCHMARK}: measure the published network again, from its weights"):
         agrees = check_claim(published, data_root, registry)
     with _step(3, f"{BENCHMARK}: train {EPOCHS} of its {published.train.epochs} epochs, beside the authors' own run"):
-        outcome = train(short, choice, data_root, runs_root, registry)
-    with _step(4, "all results so far, as a table"):
-        click.echo(f"  {write_leaderboard(runs_root, registry)}")
-    click.secho(f"\nthe tour took {_duration(time.perf_counter() - began)}; what to run next", bold=True)
-    for line in next_commands(published, outcome.record, registry):
+        train(short, choice, data_root, runs_root, registry)
+    with _step(4, "the leaderboard: all results, for a browser"):
+        click.echo(f"  {write_leaderboard(runs_root / 'leaderboard', registry, data_root)}")
+    click.secho("\nwhat to run next", bold=True)
+    for line in next_commands(published, choice, data_root, runs_root, registry):
         echo(as_typed(f"  {line}"))
+    click.echo(f"\nthe whole tour took {_duration(time.perf_counter() - began)}")
     return agrees
 
 
@@ -117,7 +120,7 @@ def check_claim(recipe: Recipe, data_root: Path, registry: Path) -> bool:
     return found.agrees
 
 
-def train(recipe: Recipe, choice: Choice, data_root: Path, runs_root: Path, registry: Path) -> Outcome:
+def train(recipe: Recipe, choice: Choice, data_root: Path, runs_root: Path, registry: Path) -> None:
     """Train, or go on with the run that an earlier tour began; say how it lies to the authors' own run."""
     from benchmarks.run import runner
     from benchmarks.run.display import LiveReporter
@@ -138,7 +141,6 @@ def train(recipe: Recipe, choice: Choice, data_root: Path, runs_root: Path, regi
     if outcome.comparison is not None:
         echo(f"  {outcome.comparison}")
     click.echo(f"  learning curve: {outcome.folder.path / 'learning-curve.png'}")
-    return outcome
 
 
 def _begun(recipe: Recipe, choice: Choice, runs_root: Path) -> RunFolder | None:
@@ -173,39 +175,23 @@ def _on_track(recipe: Recipe, record: Record) -> str:
     return f"{word}validation error within two standard errors of the authors' run in {within} of {len(bands)} epochs"
 
 
-def write_leaderboard(runs_root: Path, registry: Path) -> Path:
-    """Write the table of all results; the file."""
-    from commands.registry import records_of, table_rows
-    from results.files import write_atomically
-    from results.views.markdown import to_markdown
+def next_commands(recipe: Recipe, choice: Choice, data_root: Path, runs_root: Path, registry: Path) -> Iterator[str]:
+    """Commands, each with what `plan` says of its time here, and how long it took elsewhere."""
+    from benchmarks.queue.plan import Asked, plan
 
-    out = runs_root / "leaderboard.md"
-    write_atomically(out, to_markdown(table_rows(records_of(registry), registry)).encode())
-    return out
-
-
-def next_commands(recipe: Recipe, record: Record, registry: Path) -> list[str]:
-    """Commands, each with what it does and its time: of `recipe` from the speed of the short run that has this record.
-
-    Of another benchmark as it was recorded, or, of one without a record, by its multiply-adds at the same speed.
-    """
-    from benchmarks.recipe.cost import cost
-
-    per_image = 1 / statistics.median(record.curve.images_per_second)
-    evaluation = record.times.evaluate_seconds / len(record.curve.epoch)
-    seconds = recipe.train.epochs * (recipe.data.train_images * per_image + evaluation)
-    times = {recipe.id: f"{_duration(seconds)} at the speed of step 3"}
-    for name in (name for name in NEXT if name in benchmark_ids()):
-        by_work = seconds * cost(load_recipe(name)).training_flop / cost(recipe).training_flop
-        times[name] = _recorded_time(name, registry) or f"about {_duration(by_work)} here, by its multiply-adds"
-    lines = [f"python cli.py reproduce {name}: {text}" for name, text in times.items()]
-    return [*lines, f"python cli.py list: all {len(benchmark_ids())} benchmarks"]
+    threads = usable_cores()
+    for name in (recipe.id, *(name for name in NEXT if name in benchmark_ids())):
+        asked = Asked(load_recipe(name), choice, threads, "float32", None, (), data_root, runs_root, registry)
+        found = plan(asked).time
+        here = "" if found.run is None else f"{span(*found.run)} here, {found.kind}"
+        texts = [text for text in (here, _recorded_time(name, registry)) if text]
+        yield f"python cli.py reproduce {name}: {'; '.join(texts)}"
+    yield "python cli.py plan ID: more on that"
+    yield f"python cli.py list: all {len(benchmark_ids())} benchmarks"
 
 
 def _recorded_time(benchmark: str, registry: Path) -> str:
     """How long the fastest recorded run of each engine and device took; "" where there is none."""
-    from commands.registry import records_of
-
     fastest: dict[str, float] = {}
     for run in records_of(registry):
         if run.benchmark == benchmark and run.recipe.scoring and run.outcome == "finished":
@@ -215,6 +201,4 @@ def _recorded_time(benchmark: str, registry: Path) -> str:
 
 
 def _duration(seconds: float) -> str:
-    from benchmarks.run.display import duration
-
-    return f"{seconds / 86400:.0f} days" if seconds > 2 * 86400 else duration(seconds)
+    return span(seconds, seconds)

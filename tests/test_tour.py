@@ -94,11 +94,11 @@ def test_the_tour_measures_again_trains_beside_the_authors_and_says_what_is_next
     assert re.search(r"verdict on this run: .* \(provisional\): .* against 20\.0 %", result.stdout)
     assert f"of the authors' run in 0 of {EPOCHS} epochs" in result.stdout
     assert "below 100.00 to 100.00 % of the authors' run" in result.stderr
-    assert re.search(rf"cli\.py reproduce {BENCHMARK}: \d+ s at the speed of step 3", result.stdout)
+    assert re.search(rf"cli\.py reproduce {BENCHMARK}: \d+ s here, measured; \d+ s as recorded on gluon", result.stdout)
     record = read_record(home / "runs")
     assert (len(record.curve.epoch), record.recipe.scoring) == (EPOCHS, False)
     assert files_of(home / "registry") == registry
-    assert BENCHMARK in (home / "runs" / "leaderboard.md").read_text()
+    assert BENCHMARK in (home / "runs" / "leaderboard" / "index.html").read_text()
 
     again = server.run(("tour",), environment)
     assert (again.returncode, "epoch 1/" in again.stderr) == (0, False)

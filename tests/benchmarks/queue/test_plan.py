@@ -128,7 +128,7 @@ def test_a_quick_look_is_one_run_that_does_not_score(invoke):
     ],
 )  # fmt: skip
 def test_a_span_of_time(least, most, text):
-    assert commands.plan._span(least, most) == text
+    assert commands.plan.span(least, most) == text
 
 
 # -- no trace ----------------------------------------------------------------------------------------------------------
