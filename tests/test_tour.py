@@ -151,8 +151,8 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_run_is_gone_on_with(catalog, serv
 
 @pytest.mark.data
 @pytest.mark.nightly
-def test_the_tour_of_the_real_network(real_data, tmp_path):
-    environment = os.environ | {"BNN_DATA": str(real_data), "BNN_RUNS": str(tmp_path)}
+def test_the_tour_of_the_real_network(tmp_path):
+    environment = os.environ | {"BNN_DATA": str(tmp_path / "data"), "BNN_RUNS": str(tmp_path / "runs")}
     command = [sys.executable, str(REPOSITORY / "cli.py"), "tour"]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
