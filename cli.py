@@ -51,6 +51,7 @@ COMMANDS = {
     "new": "new",
     "plan": "plan",
     "prepare": "prepare",
+    "regress": "regress",
     "reproduce": "reproduce",
     "resume": "resume",
     "runs": "runs",

@@ -19,6 +19,28 @@ from results.errors import RegistryError
 if TYPE_CHECKING:
     from results.entries import Entry
     from results.registry import Problem
+    from results.verification import Verified
+
+
+def problems_of(registry: Path) -> tuple[Verified, list[Problem]]:
+    """What was verified, and all that is wrong with the records, or else with what follows from them."""
+    from benchmarks.verdict import check_record
+    from results import verification
+    from results.history import accepted_problems
+    from results.views.csv import check_csv
+    from results.views.markdown import check_section
+
+    benchmark_ids()  # what is wrong with the catalog itself is no problem of any record
+    verified = verification.verify(registry, [check_record])
+    accepted = accepted_problems(registry.parent / "accepted_changes.json", {entry.id for entry in verified.entries})
+    problems = [*verified.problems, *accepted]
+    if not problems:
+        table = table_rows(verified.entries, registry, all_benchmarks=False)
+        problems = [
+            *check_csv(table, registry.parent / "table.csv"),
+            *check_section(table, registry.parent.parent / "README.md", catalog_links()),
+        ]
+    return verified, problems
 
 
 @click.command("verify")
@@ -49,23 +71,9 @@ def command(
     measured again from them and the data, and a forged one is found, however consistent it is. Each record without
     published weights is said to be not re-evaluated.
     """
-    from benchmarks.verdict import check_record
-    from results import verification
-    from results.history import accepted_problems
-    from results.views.csv import check_csv
-    from results.views.markdown import check_section
-
     check_registry(ctx, registry, environment_too=True)
-    benchmark_ids()  # what is wrong with the catalog itself is no problem of any record
-    verified = verification.verify(registry, [check_record])
-    accepted = accepted_problems(registry.parent / "accepted_changes.json", {entry.id for entry in verified.entries})
-    problems, lines = [*verified.problems, *accepted], []
-    if not problems:
-        table = table_rows(verified.entries, registry, all_benchmarks=False)
-        problems = [
-            *check_csv(table, registry.parent / "table.csv"),
-            *check_section(table, registry.parent.parent / "README.md", catalog_links()),
-        ]
+    verified, problems = problems_of(registry)
+    lines: list[str] = []
     if before is not None:
         from results.merging import lost
 

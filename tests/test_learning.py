@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from narrow import narrowed
 from svhn_files import release_of, write_mat
 
 import data_prep
 from benchmarks.engine import open_engine
 from benchmarks.recipe import Recipe, benchmark_ids, load_recipe, summaries
+from benchmarks.regress.narrow import narrowed
 from benchmarks.run import protocol
 from benchmarks.run.data import load_data
 from data_prep import Dataset, Split

@@ -314,7 +314,7 @@ def _converter(
         return SCALINGS[preprocessing]
     if isinstance(variant, Torch7Lcn):
         found = account.statistics
-        return partial(_standardized, greatest=found[f"{split}_max"], mean=found["mean"], std=found["std"])
+        return partial(standardized, greatest=found[f"{split}_max"], mean=found["mean"], std=found["std"])
     return _as_stored
 
 
@@ -322,7 +322,7 @@ def _as_stored(images: Images) -> Images:
     return images
 
 
-def _standardized(images: Images, greatest: float, mean: float, std: float) -> Images:
+def standardized(images: Images, greatest: float, mean: float, std: float) -> Images:
     """(x / greatest - mean) / std, in place."""
     images /= np.float32(greatest)
     images -= np.float32(mean)

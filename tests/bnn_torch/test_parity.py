@@ -12,11 +12,11 @@ import importlib.util
 import msgspec
 import numpy as np
 import pytest
-from narrow import narrowed
 
 from benchmarks.engine import open_engine
 from benchmarks.recipe import ModelSettings, Recipe, benchmark_ids, load_recipe
 from benchmarks.recipe.networks import NETWORKS
+from benchmarks.regress.narrow import narrowed
 
 pytestmark = [
     pytest.mark.torch,

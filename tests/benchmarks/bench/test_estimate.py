@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from narrow import narrowed
 
 import data_prep
 from benchmarks.bench.estimate import (
@@ -29,6 +28,7 @@ from benchmarks.engine import open_engine
 from benchmarks.errors import EngineError
 from benchmarks.recipe import DATASETS, load_recipe
 from benchmarks.recipe.settings import named_settings
+from benchmarks.regress.narrow import narrowed
 from benchmarks.run.folder import RunFolder
 from benchmarks.run.protocol import TrainingState
 from benchmarks.run.state import Checkpoint, Manifest, SittingLog

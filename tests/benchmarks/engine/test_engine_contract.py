@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from narrow import narrowed
 
 from benchmarks.engine import check_engine, choose, epoch_batches, open_engine
 from benchmarks.engine.augmentation import draw_crops
@@ -15,6 +14,7 @@ from benchmarks.engine.updates import frozen
 from benchmarks.errors import EngineError
 from benchmarks.machine.facts import Gpu
 from benchmarks.recipe import benchmark_ids, load_recipe
+from benchmarks.regress.narrow import narrowed
 
 IMAGES = np.arange(60 * 3 * 8 * 8, dtype=np.float32).reshape(60, 3, 8, 8)
 LABELS = np.arange(60)

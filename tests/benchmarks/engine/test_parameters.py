@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from narrow import narrowed
 
 from benchmarks.engine.draws import draws_of, keep_and_scale
 from benchmarks.engine.initial import initial_values
 from benchmarks.engine.layers import layers_of, weight_limits
 from benchmarks.engine.updates import Penalty, clip_limits, frozen, lr_scales, penalties
 from benchmarks.recipe import benchmark_ids, load_recipe
+from benchmarks.regress.narrow import narrowed
 
 UNITS = np.load(Path(__file__).parents[2] / "golden" / "G_units.npz")
 MNIST = load_recipe("binarynet-torch7-mnist").model

@@ -1,4 +1,4 @@
-"""Narrower networks for tests: all layers of a recipe's architecture, with fewer filters and units."""
+"""Narrower networks for short checks: all layers of a recipe's architecture, with fewer filters and units."""
 
 from __future__ import annotations
 

@@ -1,0 +1,106 @@
+"""The small fixed budget in which each benchmark trains, and what it scores then: docs/regression.md says what it sees.
+
+A budget is a narrower network, few real images and epochs; every other setting is the published one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import msgspec
+import numpy as np
+
+from benchmarks.engine import Engine
+from benchmarks.recipe import Recipe, load_recipe
+from benchmarks.recipe.networks import NETWORKS
+from benchmarks.regress.narrow import narrowed
+from benchmarks.run import protocol
+from data_prep import Dataset, Split
+
+
+class Budget(msgspec.Struct, frozen=True):
+    """What a benchmark is trained with.
+
+    Attributes:
+        train_images, epochs: trained on, and how often.
+        test_images: evaluated after every epoch.
+        filters, units: the most that a layer may have.
+        batch_size: where it is not the published one.
+    """
+
+    train_images: int
+    epochs: int
+    test_images: int
+    filters: int = 16
+    units: int = 128
+    batch_size: int | None = None
+
+    def recipe(self, benchmark: str) -> Recipe:
+        """The benchmark's recipe within this budget."""
+        published = load_recipe(benchmark)
+        changes = [f"data.train_images={self.train_images}", f"train.epochs={self.epochs}"]
+        if published.data.valid_images:
+            changes.append(f"data.valid_images={VALID_IMAGES}")
+        if self.batch_size is not None:
+            changes.append(f"train.batch_size={self.batch_size}")
+        if published.model.architecture not in NETWORKS:
+            narrow = narrowed(
+                published.model.architecture,
+                lambda width: min(self.filters, width),
+                lambda width: min(self.units, width),
+            )
+            changes.append(f"model.architecture={narrow}")
+        return load_recipe(benchmark, changes)
+
+
+VALID_IMAGES = 10  # they choose an epoch, which no budget looks at
+DENSE = Budget(1000, 5, 200, units=256)
+CONVOLUTIONS = Budget(250, 3, 100)
+LENET = Budget(400, 2, 100)
+NETWORK, WIDE_NETWORK = Budget(16, 1, 2, batch_size=4), Budget(8, 1, 2, batch_size=4)
+
+
+def budget_of(benchmark: str) -> Budget:
+    """The budget of a benchmark, by the kind of its network."""
+    architecture = load_recipe(benchmark).model.architecture
+    if architecture in NETWORKS:
+        return WIDE_NETWORK if "wide" in architecture else NETWORK
+    if "5" in architecture.split("-")[0]:
+        return LENET
+    return CONVOLUTIONS if re.search(r"C\d", architecture) else DENSE
+
+
+class Scores(msgspec.Struct, frozen=True):
+    """What one seed gave; both are None where it diverged.
+
+    Attributes:
+        loss: mean loss after the last epoch, of the images that `scored` names; of GluonCV's networks the mean training
+            loss, because their running statistics are far from those of the data after so few steps.
+        error: in percent, of the same images (of GluonCV's networks: of the test images).
+    """
+
+    loss: float | None
+    error: float | None
+
+
+def scored(recipe: Recipe) -> str:
+    """The images whose loss is looked at: those of training where all labels are random, else those of the test."""
+    return "train" if recipe.protocol.evaluates_training and recipe.data.labels == "random" else "test"
+
+
+def train(engine: Engine, recipe: Recipe, data: Dataset, test_images: int, seed: int) -> Scores:
+    """Train by the protocol, with so many test images."""
+    few = slice(0, test_images)
+    test = Split(data.test.name, data.test.images[few], data.test.labels[few], data.test.digest)
+    data = dataclasses.replace(data, test=test)
+    progress = protocol.TrainingState(order=np.arange(len(data.train.labels)))
+    try:
+        for _ in protocol.train(engine, recipe, data, seed, progress):
+            pass
+    except protocol.DivergenceError:
+        return Scores(None, None)
+    of = scored(recipe)
+    evaluated = {"train": "train_evaluation_loss", "test": "test_loss"}[of]
+    loss = "train_loss" if recipe.model.architecture in NETWORKS else evaluated
+    return Scores(progress.curve[loss][-1], progress.curve[f"{of}_error"][-1])

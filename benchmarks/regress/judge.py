@@ -1,0 +1,202 @@
+"""What was measured beside its reference: suspects after the first process, figures after the second."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from benchmarks.machine.facts import cpu_model
+from benchmarks.regress import rules
+from benchmarks.regress.budgets import budget_of
+from benchmarks.regress.figures import Figure, Kind, Word
+from benchmarks.regress.measure import Measured
+from benchmarks.regress.reference import Benchmark, Origin, Reference
+from results.statistics import student_t_quantile
+
+FIRST_REFERENCE = (
+    "no reference yet: `python cli.py regress --engine {engine} --only {benchmark} --update --reason TEXT` measures one"
+)
+MEASURED_TWICE: tuple[Kind, ...] = ("accuracy", "speed", "memory")  # before there is an alarm
+
+
+def not_comparable(kind: Kind, engine: str, measured: Measured, found: tuple[Benchmark, Origin] | None) -> str | None:
+    """Why a benchmark's figure of a kind cannot be compared with the reference; None: it can."""
+    if found is None:
+        return FIRST_REFERENCE.format(engine=engine, benchmark=measured.benchmark)
+    reference, origin = found
+    if kind == "accuracy":
+        here = budget_of(measured.benchmark)
+        return None if here == reference.budget else f"the budget is {here}, that of the reference {reference.budget}"
+    if kind == "speed":
+        processor = cpu_model()
+        if processor != origin.processor:
+            return f"processor {processor} here, {origin.processor} in the reference"
+        return None
+    differing = [
+        f"{name} {measured.factors.get(name, 'none')} here, {origin.factors.get(name, 'none')} in the reference"
+        for name in sorted(measured.factors)
+        if measured.factors.get(name) != origin.factors.get(name)
+    ]
+    return "; ".join(differing) or None
+
+
+def suspects(reference: Reference, first: Mapping[str, Measured], kinds: Sequence[Kind]) -> dict[str, list[Kind]]:
+    """Benchmark -> the kinds of which it must be measured again."""
+    found: dict[str, list[Kind]] = {}
+    for name, measured in first.items():
+        compared = [
+            kind
+            for kind in kinds
+            if kind in MEASURED_TWICE
+            and not measured.failed
+            and not_comparable(kind, reference.engine, measured, reference.of(name)) is None
+        ]
+        asked = [kind for kind in compared if _is_suspect(kind, reference.benchmarks[name], measured)]
+        if asked:
+            found[name] = asked
+    return found
+
+
+def _is_suspect(kind: Kind, reference: Benchmark, measured: Measured) -> bool:
+    if kind == "accuracy":
+        return rules.is_suspect(_band(reference), _losses(measured))
+    return _excess(kind, reference, measured) > 1
+
+
+def _band(reference: Benchmark) -> rules.Band:
+    return rules.Band.of([score.loss for score in reference.scores if score.loss is not None])
+
+
+def _losses(measured: Measured) -> list[float | None]:
+    return [score.loss for score in measured.scores]
+
+
+def _excess(kind: Kind, reference: Benchmark, measured: Measured) -> float:
+    """How far speed or memory is beyond the reference's, in units of what is allowed."""
+    if kind == "speed":
+        slower = min(measured.speed) / min(reference.speed) - 1
+        return slower / rules.allowed_slowdown(reference.speed)
+    assert measured.memory is not None
+    return (measured.memory / reference.memory - 1) / rules.LARGER
+
+
+# -- figures -----------------------------------------------------------------------------------------------------------
+
+
+def figures(
+    engine: str,
+    reference: Reference,
+    first: Mapping[str, Measured],
+    second: Mapping[str, Measured],
+    kinds: Sequence[Kind],
+) -> list[Figure]:
+    """A figure of each benchmark and kind."""
+    judged = _Judged(engine, reference, first, second)
+    return [judged.figure(name, kind) for name in sorted(first) for kind in kinds]
+
+
+class _Judged:
+    """Both measurements of all benchmarks."""
+
+    def __init__(
+        self, engine: str, reference: Reference, first: Mapping[str, Measured], second: Mapping[str, Measured]
+    ) -> None:
+        self._engine, self._reference, self._first, self._second = engine, reference, first, second
+        self._bands = {
+            name: _band(found[0])
+            for name, measured in first.items()
+            if measured.scores
+            and (found := reference.of(name)) is not None
+            and not_comparable("accuracy", engine, measured, found) is None
+        }
+        confirmed = {
+            name: _losses(one)
+            for name, one in second.items()
+            if name in self._bands and len(one.scores) == rules.CONFIRMING_SEEDS
+        }
+        screened = {name: _losses(first[name]) for name in self._bands}
+        self._alarms = rules.alarms(self._bands, screened, confirmed)
+
+    def figure(self, name: str, kind: Kind) -> Figure:
+        measured, again = self._first[name], self._second.get(name)
+        failed = measured.failed or (again.failed if again is not None else None)
+        if failed:
+            return self._made(name, kind, "not measured", detail=failed)
+        found = self._reference.of(name)
+        complaint = not_comparable(kind, self._engine, measured, found)
+        if kind == "bits":
+            return self._bits(measured, found, complaint)
+        if complaint is not None or found is None:
+            return self._made(name, kind, "not comparable", detail=complaint or "")
+        if kind == "accuracy":
+            return self._accuracy(name, measured, again)
+        return self._cost(kind, found[0], measured, again)
+
+    def _made(self, name: str, kind: Kind, word: Word, **fields: object) -> Figure:
+        return Figure(
+            benchmark=name,
+            kind=kind,
+            engine=self._engine,
+            word=word,
+            seconds=self._first[name].seconds,
+            **fields,  # type: ignore[arg-type]
+        )
+
+    def _bits(self, measured: Measured, found: tuple[Benchmark, Origin] | None, complaint: str | None) -> Figure:
+        """The state's hash where that is comparable; data and draws wherever they are the same on every machine."""
+        name = measured.benchmark
+        if found is None or (complaint is not None and not measured.exact_data):
+            return self._made(name, "bits", "not comparable", measured=measured.bits, detail=complaint or "")
+        reference = found[0]
+        texts = {"measured": f"state {measured.bits}, draws {measured.draws}"}
+        texts["expected"] = f"state {reference.bits}, draws {reference.draws}"
+        if measured.draws != reference.draws:
+            detail = "data, orders, crops or learning rates are not those of the reference"
+            return self._made(name, "bits", "alarm", detail=detail, **texts)
+        if complaint is not None:
+            return self._made(name, "bits", "not comparable", detail=f"{complaint}; its draws are the same", **texts)
+        if measured.bits != reference.bits:
+            return self._made(name, "bits", "alarm", detail="training computes other bits", **texts)
+        return self._made(name, "bits", "ok", **texts)
+
+    def _accuracy(self, name: str, measured: Measured, again: Measured | None) -> Figure:
+        band, decides = self._bands[name], again if again is not None and len(again.scores) > 1 else measured
+        losses = _losses(decides)
+        alpha = rules.ALPHA / len(self._bands)
+        low, high = band.limits(len(losses), alpha)
+        seeds = f"seeds {decides.scores[0].seed} to {decides.scores[-1].seed}"
+        limit = student_t_quantile(1 - alpha / 2, band.seeds - 1)
+        is_alarm = name in self._alarms
+        return self._made(
+            name,
+            "accuracy",
+            "alarm" if is_alarm else "ok",
+            measured=f"loss {rules.geometric_mean(losses):.4g}",
+            expected=f"{low:.4g} to {high:.4g}",
+            excess=min(abs(band.statistic(losses)) / limit, 1e6),
+            detail=f"{'confirmed: ' if is_alarm else ''}geometric mean of {seeds}",
+        )
+
+    def _cost(self, kind: Kind, reference: Benchmark, measured: Measured, again: Measured | None) -> Figure:
+        excess = _excess(kind, reference, measured)
+        confirms = again is not None and (again.speed if kind == "speed" else again.memory is not None)
+        if excess > 1 and again is not None and confirms:  # the better one counts: it is an alarm if both are
+            second = _excess(kind, reference, again)
+            measured, excess = (again, second) if second < excess else (measured, excess)
+        if kind == "speed":
+            here, before = min(measured.speed), min(reference.speed)
+            allowed = 1 + rules.allowed_slowdown(reference.speed)
+            texts = (f"{here:.4g} matrix products", f"{before:.4g}, at most {before * allowed:.4g}")
+        else:
+            assert measured.memory is not None
+            at_most = reference.memory * (1 + rules.LARGER)
+            texts = (f"{measured.memory:.0f} MiB", f"{reference.memory:.0f} MiB, at most {at_most:.0f} MiB")
+        word: Word = "alarm" if excess > 1 else "ok"
+        return self._made(
+            measured.benchmark,
+            kind,
+            word,
+            measured=texts[0],
+            expected=texts[1],
+            excess=excess,
+            detail="confirmed in a second process" if word == "alarm" else "",
+        )

@@ -1,0 +1,60 @@
+"""Jobs dealt out to processes, a core each."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.machine.facts import usable_cores
+from benchmarks.paths import REPOSITORY
+from benchmarks.regress.measure import Job, Measured
+
+Measure = Callable[[Job], Measured]
+
+
+def in_a_process(job: Job) -> Measured:
+    """Measured in a process of its own; what ends it otherwise than well is what failed."""
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "benchmarks.regress.measure"]
+    ended = subprocess.run(command, cwd=REPOSITORY, check=False, capture_output=True, input=msgspec.json.encode(job))
+    if ended.returncode != 0:
+        lines = ended.stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"]
+        return Measured(
+            job.benchmark,
+            failed=f"its process ended with {ended.returncode}: {lines[-1]}",
+            seconds=time.perf_counter() - started,
+        )
+    return msgspec.json.decode(ended.stdout, type=Measured)
+
+
+def deal_out(jobs: Iterable[Job], measure: Measure, workers: int | None = None) -> Iterator[Measured]:
+    """What each job gives, as they end; so many at a time, as many as there are cores."""
+    with ThreadPoolExecutor(workers or usable_cores()) as pool:
+        for done in as_completed([pool.submit(measure, job) for job in jobs]):
+            yield done.result()
+
+
+@contextmanager
+def data_folder(benchmarks: Iterable[str]) -> Iterator[Path]:
+    """A folder with the images that these benchmarks' budgets need, as long as the context lasts.
+
+    Raises:
+        DataError: they cannot be made.
+    """
+    from benchmarks.regress import budgets, images
+
+    with tempfile.TemporaryDirectory(prefix="bnn-regress-") as folder:
+        for recipe in {
+            (recipe.data.dataset, recipe.data.preprocessing): recipe
+            for recipe in (budgets.budget_of(name).recipe(name) for name in benchmarks)
+        }.values():
+            images.prepare(recipe, Path(folder))
+        yield Path(folder)

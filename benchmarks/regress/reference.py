@@ -1,0 +1,163 @@
+"""What a regression run compares with: one versioned file an engine, and those that it replaced.
+
+references/gluon.json                     in force
+references/history/gluon-1.json, ...      what was in force before, oldest first
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.errors import OneLineError
+from benchmarks.regress.budgets import Budget, budget_of
+from benchmarks.regress.measure import Measured, Scored
+
+SCHEMA = 1
+FOLDER = Path(__file__).parent / "references"
+
+
+class ReferenceFileError(OneLineError):
+    """A reference that is absent, damaged or of another schema: the message says what to do."""
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """What measured a reference, when and why.
+
+    Attributes:
+        date: UTC, YYYY-MM-DD.
+        reason: why it was measured, in the words of who did it.
+        commit: of this repository; None where it is not known, or the code was not that of a commit.
+        processor: its name.
+        factors: what, besides the code, bits depend on: versions, threads, instruction sets.
+    """
+
+    date: str
+    reason: str
+    commit: str | None
+    processor: str
+    factors: dict[str, str]
+
+
+class Benchmark(msgspec.Struct, frozen=True):
+    """The reference of one benchmark.
+
+    Attributes:
+        origin: which of the file's origins measured it.
+        budget: that its seeds were trained in.
+        bits, draws, exact_data, memory: see measure.Measured.
+        speed: of the null rounds.
+        scores: of the seeds.
+    """
+
+    origin: int
+    budget: Budget
+    bits: str
+    draws: str
+    exact_data: bool
+    memory: float
+    speed: list[float]
+    scores: list[Scored]
+
+
+def benchmark_of(measured: Measured) -> Benchmark:
+    """The reference that a complete measurement is; of the origin 0.
+
+    Raises:
+        ReferenceFileError: something of it failed.
+    """
+    name, scores = measured.benchmark, [*measured.scores]
+    if measured.failed is not None:
+        raise ReferenceFileError(f"no reference was changed: {name}: {measured.failed}")
+    if diverged := [score.seed for score in scores if score.loss is None]:
+        raise ReferenceFileError(
+            f"no reference was changed: {name} diverges with seed {diverged[0]}: change its budget"
+        )
+    assert measured.bits is not None
+    assert measured.draws is not None
+    assert measured.memory is not None
+    return Benchmark(
+        0,
+        budget_of(name),
+        measured.bits,
+        measured.draws,
+        measured.exact_data,
+        measured.memory,
+        [*measured.speed],
+        scores,
+    )
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """A file."""
+
+    engine: str
+    origins: list[Origin]
+    benchmarks: dict[str, Benchmark]
+    schema: int = SCHEMA
+
+    def of(self, benchmark: str) -> tuple[Benchmark, Origin] | None:
+        """The reference of a benchmark, and what measured it; None: there is none."""
+        found = self.benchmarks.get(benchmark)
+        return None if found is None else (found, self.origins[found.origin])
+
+
+def path_of(engine: str, folder: Path = FOLDER) -> Path:
+    """The file in force."""
+    return folder / f"{engine}.json"
+
+
+def read(engine: str, folder: Path = FOLDER) -> Reference | None:
+    """The reference in force; None: nothing was ever measured.
+
+    Raises:
+        ReferenceFileError: it is damaged, or of another schema.
+    """
+    path = path_of(engine, folder)
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=Reference)
+    except FileNotFoundError:
+        return None
+    except msgspec.DecodeError as error:
+        mend = f"expected the file as it was committed: `git checkout {path}`"
+        raise ReferenceFileError(f"{path}: {error}: {mend}") from error
+    if found.schema != SCHEMA or any(one.origin >= len(found.origins) for one in found.benchmarks.values()):
+        raise ReferenceFileError(f"{path}: expected schema {SCHEMA}, and an origin of every benchmark")
+    return found
+
+
+def replace(new: Reference, folder: Path = FOLDER) -> Path | None:
+    """Put a reference in force; the path of the one that it replaces, which is kept. None: there was none."""
+    path = path_of(new.engine, folder)
+    kept = None
+    if path.exists():
+        history = folder / "history"
+        history.mkdir(exist_ok=True)
+        kept = history / f"{new.engine}-{len(list(history.glob(f'{new.engine}-*.json'))) + 1}.json"
+        kept.write_bytes(path.read_bytes())
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_bytes(_text(new))
+    os.replace(temporary, path)
+    return kept
+
+
+def _text(reference: Reference) -> bytes:
+    """JSON with a line for each score, so that a change of one is one in a diff."""
+    return msgspec.json.format(msgspec.json.encode(reference), indent=1) + b"\n"
+
+
+def merged(old: Reference | None, engine: str, origin: Origin, measured: dict[str, Benchmark]) -> Reference:
+    """The old reference with what `origin` measured now; origins that nothing comes from any longer are left out."""
+    kept = {} if old is None else {name: one for name, one in old.benchmarks.items() if name not in measured}
+    origins = [] if old is None else [*old.origins]
+    together = kept | {name: msgspec.structs.replace(one, origin=len(origins)) for name, one in measured.items()}
+    origins.append(origin)
+    used = sorted({one.origin for one in together.values()})
+    return Reference(
+        engine,
+        [origins[number] for number in used],
+        {name: msgspec.structs.replace(one, origin=used.index(one.origin)) for name, one in sorted(together.items())},
+    )

@@ -1,0 +1,99 @@
+"""When a measurement differs from its reference by more than it does by itself. Words and sources: docs/regression.md.
+
+An accuracy is the logarithm of a loss, whose noise over seeds is a factor. Two fresh seeds screen each benchmark; eight
+others confirm a suspect. Only those eight decide, against a prediction interval with Holm's correction over all
+benchmarks, as if each had been confirmed: so false alarms stay below ALPHA whatever the screening does, and a shift of
+three standard deviations is found in more than nine of ten runs. One seed to screen and one to confirm find it in one
+of twenty.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from results.statistics import holm, student_t_quantile, student_t_tail
+
+ALPHA = 0.01  # false alarms of accuracy among all benchmarks of a run
+REFERENCE_SEEDS, SCREENING_SEEDS, CONFIRMING_SEEDS = 20, 2, 8
+SCREENING = 0.1  # of all benchmarks that did not change, so many are suspects
+LEAST_DEVIATION = 1e-3  # of logarithms: equal losses of all seeds are no proof that there is no noise at all
+LEAST_LOSS = 1e-9  # a loss may be 0
+SLOWER, LARGER = 0.10, 0.10  # what is allowed at least of speed, and of memory
+SPREADS = 1.2  # of the null rounds, which is allowed where it is more
+REFERENCE_ROUNDS, ROUNDS = 15, 5
+
+
+class Band(NamedTuple):
+    """Losses of a reference: mean and standard deviation of their logarithms, and how many there are."""
+
+    mean: float
+    deviation: float
+    seeds: int
+
+    @classmethod
+    def of(cls, losses: Sequence[float]) -> Band:
+        """Of at least two losses."""
+        logarithms = [math.log(max(loss, LEAST_LOSS)) for loss in losses]
+        deviation = max(statistics.stdev(logarithms), LEAST_DEVIATION)
+        return cls(statistics.fmean(logarithms), deviation, len(losses))
+
+    def _standard_error(self, fresh: int) -> float:
+        """Of the difference of the reference's mean and that of so many fresh seeds."""
+        return self.deviation * math.sqrt(1 / fresh + 1 / self.seeds)
+
+    def statistic(self, losses: Sequence[float | None]) -> float:
+        """How far the mean logarithm of fresh losses lies above the reference's, in standard errors; None: diverged."""
+        known = [math.log(max(loss, LEAST_LOSS)) for loss in losses if loss is not None]
+        if len(known) < len(losses):
+            return math.inf
+        return (statistics.fmean(known) - self.mean) / self._standard_error(len(known))
+
+    def p_value(self, losses: Sequence[float | None]) -> float:
+        """Two-sided."""
+        statistic = abs(self.statistic(losses))
+        return 0.0 if math.isinf(statistic) else 2 * student_t_tail(statistic, self.seeds - 1)
+
+    def limits(self, fresh: int, alpha: float) -> tuple[float, float]:
+        """Losses between which the geometric mean of so many fresh seeds lies with probability 1 - alpha."""
+        width = student_t_quantile(1 - alpha / 2, self.seeds - 1) * self._standard_error(fresh)
+        return math.exp(self.mean - width), math.exp(self.mean + width)
+
+
+def geometric_mean(losses: Sequence[float | None]) -> float:
+    """Infinite where a seed diverged."""
+    known = [math.log(max(loss, LEAST_LOSS)) for loss in losses if loss is not None]
+    return math.exp(statistics.fmean(known)) if len(known) == len(losses) else math.inf
+
+
+def is_suspect(band: Band, losses: Sequence[float | None]) -> bool:
+    """Whether the screening seeds of a benchmark ask for confirmation."""
+    return band.p_value(losses) < SCREENING
+
+
+def alarms(
+    bands: Mapping[str, Band],
+    screened: Mapping[str, Sequence[float | None]],
+    confirmed: Mapping[str, Sequence[float | None]],
+) -> dict[str, float]:
+    """Benchmark -> Holm's p-value, of those that are an alarm.
+
+    Args:
+        bands: of all benchmarks of the run.
+        screened: their screening seeds' losses.
+        confirmed: the confirming seeds' losses of the suspects.
+    """
+    names = sorted(bands)
+    p_values = [bands[name].p_value(confirmed[name]) if name in confirmed else 1.0 for name in names]
+    return {
+        name: p
+        for name, p in zip(names, holm(p_values), strict=True)
+        if p < ALPHA and (bands[name].statistic(confirmed[name]) > 0) == (bands[name].statistic(screened[name]) > 0)
+    }
+
+
+def allowed_slowdown(rounds: Sequence[float]) -> float:
+    """Share by which a step may be slower than the fastest of the reference's null rounds."""
+    return max(SLOWER, SPREADS * (max(rounds) - min(rounds)) / min(rounds))

@@ -1,0 +1,192 @@
+"""`regress`: whether this is still the code that reproduces."""
+
+from __future__ import annotations
+
+import fnmatch
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from benchmarks.engine import ENGINES
+from benchmarks.recipe import benchmark_ids
+from commands.options import json_option, registry_option
+from commands.output import echo, print_json
+
+if TYPE_CHECKING:
+    from benchmarks.regress.figures import Figure, Kind, Report
+    from benchmarks.regress.suite import Suite
+
+KINDS = ("bits", "accuracy", "speed", "memory", "registry")
+
+
+class Kinds(click.ParamType):
+    """Some of KINDS, with commas between them."""
+
+    name = "kinds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        words = str(value).split(",")
+        if unknown := [word for word in words if word not in KINDS]:
+            self.fail(f"{unknown[0]!r}: expected some of {','.join(KINDS)}", param, ctx)
+        return tuple(kind for kind in KINDS if kind in words)
+
+
+@click.command("regress")
+@click.option("--engine", type=click.Choice(list(ENGINES)), default="gluon", show_default=True, help="Which trains.")
+@click.option("--only", multiple=True, metavar="GLOB", help="Only these benchmarks, as 'rwth-*'. May be repeated.")
+@click.option("--kind", "kinds", type=Kinds(), default=KINDS, show_default=",".join(KINDS), metavar="KIND[,KIND...]",
+              help="Only these kinds of figures.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0, 2**62), metavar="N",
+              help="First of the fresh seeds.  [default: drawn; a figure names those that it has]")  # fmt: skip
+@click.option("--update", is_flag=True, help="Measure new references; those in force go to the history.")
+@click.option("--reason", metavar="TEXT", help="Of --update: why; it is stored with the references.")
+@registry_option
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    engine: str,
+    only: Sequence[str],
+    kinds: tuple[Kind, ...],
+    seed: int | None,
+    update: bool,
+    reason: str | None,
+    registry: Path,
+    as_json: bool,
+) -> None:
+    """Compare every benchmark, at a small fixed budget, with what it gave when its reference was measured.
+
+    Exit codes: 0 nothing changed, 5 an alarm, 6 nothing could be compared, 1 something failed.
+    """
+    _check_usage(ctx, kinds, update, reason)
+    chosen = _chosen(only)
+    if update:
+        assert reason is not None
+        _update(engine, chosen, reason)
+        return
+    report = _report(engine, chosen, kinds, seed, registry if "registry" in kinds else None)
+    if as_json:
+        print_json(report)
+    else:
+        _print(report)
+    sys.exit(report.exit_code)
+
+
+def _check_usage(ctx: click.Context, kinds: tuple[str, ...], update: bool, reason: str | None) -> None:
+    if update and (reason is None or not reason.strip()):
+        raise click.UsageError('--update needs --reason "...": it is stored beside the new references', ctx)
+    if reason is not None and not update:
+        raise click.UsageError("--reason is of --update: expected both or neither", ctx)
+    if update and kinds != KINDS:
+        raise click.UsageError("--update measures all kinds of figures: leave out --kind", ctx)
+
+
+def _chosen(only: Sequence[str]) -> list[str]:
+    known = benchmark_ids()
+    for pattern in only:
+        if not fnmatch.filter(known, pattern):
+            raise click.UsageError(f"--only {pattern}: no benchmark has such a name; `python cli.py list` names them")
+    return [name for name in known if not only or any(fnmatch.fnmatchcase(name, pattern) for pattern in only)]
+
+
+def _suite(engine: str, chosen: Sequence[str], **options: Any) -> tuple[Suite, dict[str, str]]:
+    """The suite of what the engine can train, and the others with the reason.
+
+    Raises:
+        EngineError: the engine is not installed.
+    """
+    from benchmarks.engine import installed_engines
+    from benchmarks.engine.choice import PACKAGES
+    from benchmarks.errors import EngineError
+    from benchmarks.regress.suite import Suite, can_train
+
+    if engine not in installed_engines():
+        raise EngineError(f"engine {engine!r} is not installed: run `{PACKAGES[engine][1]}`")
+    able, left_out = can_train(engine, chosen)
+    notify = lambda line: click.echo(line, err=True)  # noqa: E731
+    return Suite(engine, able, notify=notify, **options), left_out
+
+
+def _report(
+    engine: str, chosen: Sequence[str], kinds: tuple[Kind, ...], seed: int | None, registry: Path | None
+) -> Report:
+    from benchmarks.machine.facts import cpu_model
+    from benchmarks.regress.figures import Report
+    from benchmarks.regress.reference import Reference, read
+    from benchmarks.run.provenance import code_version
+
+    started, commit = time.perf_counter(), code_version().commit
+    figures = [] if registry is None else [_registry_figure(engine, registry)]
+    left_out: dict[str, str] = {}
+    of_benchmarks = tuple(kind for kind in kinds if kind != "registry")
+    if of_benchmarks:
+        options: dict[str, Any] = {"kinds": of_benchmarks} | ({} if seed is None else {"seed": seed})
+        suite, left_out = _suite(engine, chosen, **options)
+        figures += suite.run(read(engine) or Reference(engine, [], {}))
+    return Report(
+        engine=engine,
+        commit=commit,
+        processor=cpu_model(),
+        seconds=time.perf_counter() - started,
+        figures=figures,
+        left_out=left_out,
+    )
+
+
+def _registry_figure(engine: str, registry: Path) -> Figure:
+    from benchmarks.regress.figures import Figure
+    from commands.verify import problems_of
+
+    started = time.perf_counter()
+    verified, problems = problems_of(registry)
+    return Figure(
+        benchmark="",
+        kind="registry",
+        engine=engine,
+        word="alarm" if problems else "ok",
+        measured=f"{len(problems)} problems in {verified.records} records",
+        expected="0 problems",
+        detail=str(problems[0]) if problems else "",
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _print(report: Report) -> None:
+    order = {"alarm": 0, "not measured": 1, "not comparable": 2, "ok": 3}
+    for figure in sorted(report.figures, key=lambda one: (order[one.word], -one.excess, one.benchmark)):
+        values = f"{figure.measured}, expected {figure.expected}" if figure.expected else figure.measured
+        texts = [text for text in (values, figure.detail) if text]
+        echo(f"{figure.word}: {figure.benchmark or 'registry'} {figure.kind}: {'; '.join(texts)}")
+
+
+def _update(engine: str, chosen: Sequence[str], reason: str) -> None:
+    """Measure references anew, and put them in force if all could be measured."""
+    from benchmarks.machine.facts import cpu_model
+    from benchmarks.regress import reference
+    from benchmarks.run.provenance import code_version
+
+    before, code = reference.read(engine), code_version()
+    suite, left_out = _suite(engine, chosen)
+    for name, why in left_out.items():
+        echo(f"left out: {name}: {why}", err=True)
+    measured = suite.measured_for_reference()
+    benchmarks = {name: reference.benchmark_of(one) for name, one in measured.items()}
+    origin = reference.Origin(
+        date=datetime.now(UTC).date().isoformat(),
+        reason=reason.strip(),
+        commit=None if code.dirty else code.commit,
+        processor=cpu_model(),
+        factors={name: value for one in measured.values() for name, value in one.factors.items()},
+    )
+    new = reference.merged(before, engine, origin, benchmarks)
+    kept = reference.replace(new)
+    click.echo(f"{len(measured)} references of {engine}: {reason.strip()}")
+    if kept is not None:
+        click.echo(f"those before are kept as {kept.name}")
