@@ -128,7 +128,10 @@ def _written(style: str, rows: Sequence[Row], columns: dict[str, Any]) -> str | 
     styles: dict[str, Callable[..., str | bytes]] = {
         "markdown": to_markdown, "latex": to_latex, "csv": to_csv, "json": to_json, "parquet": to_parquet,
     }  # fmt: skip
-    return styles[style](rows, **columns)
+    try:
+        return styles[style](rows, **columns)
+    except ImportError as error:
+        fail(str(error), 1)
 
 
 def _write(out: Path, content: str | bytes) -> None:

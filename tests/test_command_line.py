@@ -179,6 +179,13 @@ def test_what_cannot_be_exported(invoke, arguments, complaint):
     assert complaint in error_line(invoke("export", "--format", "csv", *arguments), 2)
 
 
+def test_parquet_needs_a_package_that_is_an_extra(invoke, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    line = error_line(invoke("export", "--format", "parquet", "--out", str(tmp_path / "table.parquet")), 1)
+    assert f"`{hints.python()} -m pip install pyarrow==" in line
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_where_nothing_can_be_exported_to(invoke, tmp_path):
     for arguments in (("--format", "parquet"), ("--format", "csv", "--out", "/dev/null"), ()):
         assert invoke("export", *arguments).exit_code == 2

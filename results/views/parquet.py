@@ -8,29 +8,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import get_type_hints
 
-from results.errors import RegistryError
 from results.views.rows import Row
-
-
-class NoParquetError(RegistryError):
-    """The package that writes Parquet is not installed."""
-
-    exit_code = 1
 
 
 def to_parquet(table: Sequence[Row], columns: Sequence[str] = Row._fields) -> bytes:
     """The table as a Parquet file: whole numbers as int64, others as double, null where there is nothing to say.
 
     Raises:
-        NoParquetError: pyarrow is not installed.
+        ImportError: pyarrow is not installed; the message says what installs it.
     """
     try:
         import pyarrow
         from pyarrow import parquet
     except ImportError as error:
-        # The last version that works beside the NumPy that requirements.txt pins.
+        # A version that works beside the NumPy that requirements.txt pins: the newest (26) refuses it.
         install = "`python -m pip install pyarrow==23.0.1`"
-        raise NoParquetError(f"Parquet needs pyarrow ({error}): {install} installs it") from None
+        raise ImportError(f"Parquet needs pyarrow ({error}): {install} installs it") from None
     kinds = {str: pyarrow.string(), int: pyarrow.int64()}
     types = {name: kinds.get(hint, pyarrow.float64()) for name, hint in get_type_hints(Row).items()}
     values = {column: pyarrow.array([getattr(row, column) for row in table], types[column]) for column in columns}

@@ -22,7 +22,7 @@ from results.views.csv import to_csv
 from results.views.json import to_json
 from results.views.latex import to_latex
 from results.views.markdown import to_markdown
-from results.views.parquet import NoParquetError, to_parquet
+from results.views.parquet import to_parquet
 from results.views.rows import Benchmark, Row
 from results.views.selection import Filter, sort_rows
 
@@ -160,5 +160,5 @@ def test_parquet_reads_back_with_types_and_is_the_same_bytes() -> None:
 
 def test_without_pyarrow_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(NoParquetError, match=r"`python -m pip install pyarrow==[\d.]+` installs it"):
+    with pytest.raises(ImportError, match=r"`python -m pip install pyarrow==[\d.]+` installs it"):
         to_parquet([])
