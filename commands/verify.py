@@ -14,9 +14,11 @@ from commands.options import data_option, json_option, registry_option
 from commands.output import echo, print_json
 from commands.registry import catalog_links, check_registry, table_rows
 from commands.running import prepare_if_absent
+from results import reevaluations
 from results.errors import RegistryError
 
 if TYPE_CHECKING:
+    from benchmarks.run.evaluation import Reevaluated
     from results.entries import Entry
     from results.registry import Problem
     from results.verification import Verified
@@ -27,13 +29,15 @@ def problems_of(registry: Path) -> tuple[Verified, list[Problem]]:
     from benchmarks.verdict import check_record
     from results import verification
     from results.history import accepted_problems
+    from results.registry import Problem
     from results.views.csv import check_csv
     from results.views.markdown import check_section
 
     benchmark_ids()  # what is wrong with the catalog itself is no problem of any record
     verified = verification.verify(registry, [check_record])
     accepted = accepted_problems(registry.parent / "accepted_changes.json", {entry.id for entry in verified.entries})
-    problems = [*verified.problems, *accepted]
+    kept = (Problem(*problem) for problem in reevaluations.problems(registry, verified.entries))
+    problems = [*verified.problems, *accepted, *kept]
     if not problems:
         table = table_rows(verified.entries, registry, all_benchmarks=False)
         problems = [
@@ -58,12 +62,13 @@ def problems_of(registry: Path) -> tuple[Verified, list[Problem]]:
     metavar="DIR",
     help="Also: nothing that the registry DIR has is missing or changed here.",
 )
+@click.option("--keep", is_flag=True, help="With --recompute: write down in results/reevaluated/ what was measured.")
 @registry_option
 @data_option
 @json_option
 @click.pass_context
 def command(
-    ctx: click.Context, recompute: bool, before: Path | None, registry: Path, data_root: Path, as_json: bool
+    ctx: click.Context, recompute: bool, keep: bool, before: Path | None, registry: Path, data_root: Path, as_json: bool
 ) -> None:  # fmt: skip
     """Check every record: schema, hash, consistency; and that results/table.csv and the README follow from them.
 
@@ -71,6 +76,8 @@ def command(
     measured again from them and the data, and a forged one is found, however consistent it is. Each record without
     published weights is said to be not re-evaluated.
     """
+    if keep and not recompute:
+        raise click.UsageError("--keep goes with --recompute")
     check_registry(ctx, registry, environment_too=True)
     verified, problems = problems_of(registry)
     lines: list[str] = []
@@ -79,12 +86,14 @@ def command(
 
         problems += lost(before, registry)
     if recompute:
-        for line, problem in _recomputed(verified.entries, registry, data_root):
-            lines.append(line)
+        for found in _recomputed(verified.entries, registry, data_root):
+            lines.append(found.line)
             if not as_json:
-                echo(line)
-            if problem is not None:
-                problems.append(problem)
+                echo(found.line)
+            if found.problem is not None:
+                problems.append(found.problem)
+            elif keep and found.measured is not None:
+                reevaluations.add(registry, found.entry.benchmark, found.measured)
     if as_json:
         listed = [{"path": str(p.path), "field": p.field, "message": p.message} for p in problems]
         print_json({"records": verified.records, "problems": listed} | ({"reevaluated": lines} if recompute else {}))
@@ -96,8 +105,8 @@ def command(
     sys.exit(RegistryError.exit_code if problems else 0)
 
 
-def _recomputed(entries: Sequence[Entry], registry: Path, data_root: Path) -> Iterator[tuple[str, Problem | None]]:
-    """Of each record a line, and a problem where something else is measured; the data that are absent are prepared."""
+def _recomputed(entries: Sequence[Entry], registry: Path, data_root: Path) -> Iterator[Reevaluated]:
+    """Of each record what was measured, or why nothing was; the data that are absent are prepared."""
     from benchmarks.recipe import recipe_from_settings
     from benchmarks.run.evaluation import reevaluate
     from results.registry import read

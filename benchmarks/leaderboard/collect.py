@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from msgspec import UNSET
@@ -56,6 +56,7 @@ def leaderboard(root: Path, warn: Callable[[str], None], data_root: Path | None 
     """
     found = registry.read_all(root, warn)
     records = [record for _, record in found]
+    again = groups.measured_elsewhere(records, root)
     recipes = {name: load_recipe(name) for name in benchmark_ids()}
     registrations = registered.read_all(root, warn)
     targets = {name: recipe.target for name, recipe in recipes.items()}
@@ -68,7 +69,7 @@ def leaderboard(root: Path, warn: Callable[[str], None], data_root: Path | None 
         schema=SCHEMA,
         harness=harness_version(),
         benchmarks=[
-            _benchmark(recipe, of_benchmark[name], records, speed, data_root) for name, recipe in recipes.items()
+            _benchmark(recipe, of_benchmark[name], records, again, speed, data_root) for name, recipe in recipes.items()
         ],
         papers=_papers(recipes),
         runs=[runs.run(record, recipes.get(record.benchmark), path, root) for path, record in found],
@@ -94,8 +95,8 @@ def _before_registration(
 
 
 def _benchmark(
-    recipe: Recipe, verdicts: Sequence[GroupVerdict], records: Sequence[Record], speed: float | None,
-    data_root: Path | None,
+    recipe: Recipe, verdicts: Sequence[GroupVerdict], records: Sequence[Record], again: Collection[str],
+    speed: float | None, data_root: Path | None,
 ) -> Benchmark:  # fmt: skip
     own = [record for record in records if record.benchmark == recipe.id]
     images = test_images(recipe.data.dataset, data_root) if own and data_root is not None else None
@@ -118,7 +119,7 @@ def _benchmark(
             for key, value in flatten(recipe.settings).items()
             if key in sources or key not in absent
         ],
-        tier=groups.tier(None if main is None else found[main], own),
+        tier=groups.tier(None if main is None else found[main], again),
         main=main,
         groups=found,
         command=f"python cli.py reproduce {recipe.id} --seeds 5",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 
 from benchmarks.leaderboard.images import TestImages
 from benchmarks.leaderboard.runs import device_of
 from benchmarks.verdict.group import GroupVerdict
 from benchmarks.verdict.report import MEANING, lines, short
+from results import reevaluations
 from results.record import Record, packed_bytes
 from results.views.leaderboard import Group, Seed
 
@@ -58,12 +60,25 @@ def rank(group: Group, index: int) -> tuple[object, ...]:
     return not group.is_current, not is_judged, group.runs == 0, -group.runs, group.registered is None, index
 
 
-def tier(group: Group | None, records: Iterable[Record]) -> str:
-    """A key of `results.views.leaderboard.TIERS`."""
-    if group is None or group.runs == 0 or not group.is_current:
-        return "ran" if any(True for _ in records) and group is not None and group.runs else "claimed"
-    is_judged = group.registered is not None and group.word in COMPLETE
-    return "judged" if is_judged else "ran"
+def tier(group: Group | None, again: Collection[str]) -> str:
+    """A key of `results.views.leaderboard.TIERS`; again: see `measured_elsewhere`."""
+    if group is None or group.runs == 0:
+        return "claimed"
+    if not group.is_current or group.registered is None or group.word not in COMPLETE:
+        return "ran"
+    return "judged, weights" if any(seed.record in again for seed in group.seeds) else "judged"
+
+
+def measured_elsewhere(records: Iterable[Record], root: Path) -> set[str]:
+    """Ids of records whose published weights gave the same outcome on another device than the run's."""
+    of_benchmark = {record.benchmark: reevaluations.read(root, record.benchmark) for record in records}
+    devices = {record.id: {s.engine.device_name for s in record.sittings if s.engine is not None} for record in records}
+    return {
+        one.record
+        for measured in of_benchmark.values()
+        for one in measured
+        if one.record in devices and one.device not in devices[one.record]
+    }
 
 
 def always_wrong(records: Sequence[Record]) -> list[int] | None:

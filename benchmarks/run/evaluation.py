@@ -14,8 +14,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from msgspec import UNSET, to_builtins
@@ -28,12 +29,14 @@ from benchmarks.run.data import digests, is_computed_on_the_machine, load_data, 
 from benchmarks.run.evaluated import Evaluated, Recorded, differences
 from benchmarks.run.folder import RunFolder
 from benchmarks.run.protocol import Evaluation, evaluate
+from benchmarks.run.provenance import code_at_start
 from benchmarks.run.runner import load_recorded_weights
 from data_prep import DataError, Dataset, Split
 from results import record as schema
 from results import registry as records
 from results.entries import Entry
 from results.record import Record
+from results.reevaluations import Reevaluation
 from results.weights import read as read_weights
 
 # How often to read again what a training process was replacing, and how long to wait in between.
@@ -129,9 +132,16 @@ def evaluate_published(
     return _evaluated(name, recorded.epoch, data.test, recipe, engine, measured, recorded, otherwise)
 
 
-def reevaluate(
-    entries: Iterable[Entry], *, registry: Path, data_root: Path
-) -> Iterator[tuple[str, records.Problem | None]]:
+class Reevaluated(NamedTuple):
+    """A record, a line on it, what is wrong with it, and the measurement, if there was one to compare."""
+
+    entry: Entry
+    line: str
+    problem: records.Problem | None = None
+    measured: Reevaluation | None = None
+
+
+def reevaluate(entries: Iterable[Entry], *, registry: Path, data_root: Path) -> Iterator[Reevaluated]:
     """Measure every record with published weights again: a line on each record, and a problem where it comes otherwise.
 
     On the recorded engine and machine the very same images must be right; elsewhere so many may differ as `evaluate`
@@ -143,7 +153,7 @@ def reevaluate(
     for entry in entries:
         name, path = f"{entry.benchmark}/{entry.id}", registry / entry.benchmark / f"{entry.id}.json"
         if entry.published_weights is UNSET:
-            yield f"{name}: not re-evaluated: no weights are published", None
+            yield Reevaluated(entry, f"{name}: not re-evaluated: no weights are published")
             continue
         try:
             found = evaluate_published(path, registry=registry, data_root=data_root, notify=lambda _: None)
@@ -151,11 +161,29 @@ def reevaluate(
             raise
         except Exception as error:  # whatever stands in weights that somebody made
             message = f"cannot be re-evaluated: {error}"
-            yield f"{name}: {message}", records.Problem(path, "published_weights", message)
+            yield Reevaluated(entry, f"{name}: {message}", records.Problem(path, "published_weights", message))
             continue
         line = f"{name}: re-evaluated: {found.error:.3f} %, {found.comparison}"
         message = f"has {found.wrong} of {found.images:,} test images wrong when re-evaluated: {found.comparison}"
-        yield line, None if found.agrees else records.Problem(path, "test_correct", message)
+        yield Reevaluated(
+            entry, line, None if found.agrees else records.Problem(path, "test_correct", message), _kept(entry, found)
+        )
+
+
+def _kept(entry: Entry, found: Evaluated) -> Reevaluation | None:
+    """What is worth keeping of a measurement; None of one that was not compared."""
+    if found.differing_images is None:
+        return None
+    return Reevaluation(
+        record=entry.id,
+        wrong=found.wrong,
+        images=found.images,
+        differing=found.differing_images,
+        engine=str(found.computed_by["name"]),
+        device=str(found.computed_by["device_name"]),
+        time=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        commit=code_at_start().commit,
+    )
 
 
 def published_of(registry: Path, benchmark: str) -> list[Path]:

@@ -217,5 +217,5 @@ TIERS = {
     "claimed": "nobody has run it here",
     "ran": "runs of some seeds; no verdict yet that statistics would sign",
     "judged": "a registered group of seeds is complete and judged",
-    "judged, weights": "as before, and the published weights give the same test error again: `verify --recompute`",
+    "judged, weights": "as before, and published weights gave the same again on another machine (verify --recompute)",
 }

@@ -19,9 +19,10 @@ from record_factory import ENGINE, make_record
 from benchmarks.leaderboard import collect, groups, leaderboard
 from benchmarks.leaderboard.images import TestImages
 from benchmarks.paths import REPOSITORY
-from results import registry
+from results import reevaluations, registry
 from results.errors import RegistryFileError
-from results.record import Record, unpack_bits
+from results.record import Record, seal, unpack_bits
+from results.reevaluations import Reevaluation
 from results.views.html import site, write_site
 from results.views.html.charts import axis
 from results.views.leaderboard import TIERS, Benchmark, Group, Leaderboard, Seed
@@ -181,7 +182,25 @@ def test_the_row_shows_the_judged_group_then_the_larger_one():
     ],
 )
 def test_tiers(group: Group | None, tier: str):
-    assert groups.tier(group, [make_record()]) == tier
+    assert groups.tier(group, ()) == tier
+
+
+def test_weights_that_were_measured_again_on_another_machine_are_the_highest_tier(tmp_path):
+    def measured(record: Record, device: str) -> Reevaluation:
+        return Reevaluation(
+            record=record.id, wrong=40, images=400, differing=0, engine="gluon", device=device,
+            time="2026-01-01T00:00:00Z", commit=None,
+        )  # fmt: skip
+
+    one, other = seal(make_record(1)), seal(make_record(2))
+    reevaluations.add(tmp_path / "runs", one.benchmark, measured(one, "some processor"))
+    reevaluations.add(tmp_path / "runs", one.benchmark, measured(other, "another processor"))
+    again = groups.measured_elsewhere([one, other], tmp_path / "runs")
+    assert again == {other.id}
+    seeds = [Seed(seed=number, state="finished", record=record.id) for number, record in enumerate((one, other))]
+    assert groups.tier(a_group(seeds=seeds[:1]), again) == "judged"
+    assert groups.tier(a_group(seeds=seeds), again) == "judged, weights"
+    assert groups.tier(a_group(seeds=seeds, word="interim, 4 of 5 seeds"), again) == "ran"
 
 
 def test_runs_older_than_their_registration_are_shown_until_one_of_its_own_is_there(board):
