@@ -6,7 +6,8 @@ import contextlib
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -59,6 +60,39 @@ def announced(what: str) -> Iterator[None]:
         yield
     finally:
         overdue.ended()
+
+
+@contextlib.contextmanager
+def counted(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """Gives what is to be called after each of `total` steps: a bar on a terminal, else a line now; none with --json.
+
+    No thread draws the bar, so that processes may be forked meanwhile.
+    """
+    ctx = click.get_current_context(silent=True)
+    quiet = ctx is not None and bool(ctx.params.get("as_json"))
+    screen = console(stderr=True)
+    if quiet or not screen.is_terminal or screen.is_dumb_terminal:
+        if not quiet:
+            note(f"{what}: {total:,} ...")
+        yield lambda: None
+        return
+    from rich import progress
+
+    columns = (progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn())
+    bar = progress.Progress(
+        *columns, progress.TimeRemainingColumn(), console=screen, transient=True, auto_refresh=False
+    )
+    task, drawn = bar.add_task(what, total=total), 0.0
+
+    def step() -> None:
+        nonlocal drawn
+        bar.advance(task)
+        if time.monotonic() - drawn > 0.1:
+            drawn = time.monotonic()
+            bar.refresh()
+
+    with bar:
+        yield step
 
 
 def console(stderr: bool = False) -> Console:

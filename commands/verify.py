@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import click
 
 from benchmarks.recipe import benchmark_ids
 from commands.options import data_option, json_option, registry_option
-from commands.output import echo, print_json
+from commands.output import counted, echo, note, print_json
 from commands.registry import catalog_links, check_registry, table_rows
 from commands.running import prepare_if_absent
 from results import reevaluations
@@ -34,7 +35,9 @@ def problems_of(registry: Path) -> tuple[Verified, list[Problem]]:
     from results.views.markdown import check_section
 
     benchmark_ids()  # what is wrong with the catalog itself is no problem of any record
-    verified = verification.verify(registry, [check_record])
+    count = len(verification.record_files(registry)[0])
+    with counted("checking records", count) if count > verification.SERIAL else contextlib.nullcontext() as checked:
+        verified = verification.verify(registry, [check_record], checked=checked or (lambda: None))
     accepted = accepted_problems(registry.parent / "accepted_changes.json", {entry.id for entry in verified.entries})
     kept = (Problem(*problem) for problem in reevaluations.problems(registry, verified.entries))
     problems = [*verified.problems, *accepted, *kept]
@@ -86,6 +89,9 @@ def command(
 
         problems += lost(before, registry)
     if recompute:
+        count = sum(bool(entry.published_weights) for entry in verified.entries)
+        if count and not as_json:
+            note(f"measuring {count} published network{'s' * (count > 1)} again ...")
         for found in _recomputed(verified.entries, registry, data_root):
             lines.append(found.line)
             if not as_json:

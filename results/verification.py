@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -51,17 +51,24 @@ class Verified(NamedTuple):
     records: int
 
 
-def verify(root: Path, extra_checks: Iterable[ExtraCheck] = (), processes: int | None = None) -> Verified:
+def verify(
+    root: Path,
+    extra_checks: Iterable[ExtraCheck] = (),
+    processes: int | None = None,
+    checked: Callable[[], None] = lambda: None,
+) -> Verified:
     """Check every file under `root`, and the weights beside it. The order of what is found depends on names alone.
 
     Args:
         extra_checks: functions of a record that give (field, message) pairs.
         processes: at a time; one a core if None.
+        checked: called after each file.
     """
     files, found = record_files(root)
     claims: dict[str, list[tuple[Path, str]]] = {}
     entries = []
     for path, problems, entry, claim in _checked(files, root, tuple(extra_checks), processes):
+        checked()
         found += [Problem(path, *problem) for problem in problems]
         if entry is not None and not problems:
             entries.append(entry)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import io
 import json
 import os
 import re
@@ -20,6 +21,7 @@ import pytest
 from click.testing import CliRunner, Result
 from killed import shell
 from published import first
+from rich.console import Console
 
 import benchmarks.verdict
 import cli
@@ -258,6 +260,25 @@ def test_what_takes_long_is_announced_but_not_with_json(monkeypatch, as_json):
 
     assert CliRunner().invoke(command, ["--json"] if as_json else []).exit_code == 0
     assert said.is_set() is not as_json
+
+
+@pytest.mark.parametrize(("options", "said"), [([], "checking: 1,200 ...\n"), (["--json"], "")])
+def test_steps_are_counted_on_a_terminal_else_a_line_says_how_many(monkeypatch, options, said):
+    @click.command()
+    @click.option("--json", "as_json", is_flag=True)
+    def command(as_json: bool) -> None:
+        with output.counted("checking", 1200) as step:
+            step()
+
+    assert CliRunner().invoke(command, options).stderr == said
+    screen = Console(file=io.StringIO(), force_terminal=True, width=100)
+    monkeypatch.setattr(output, "console", lambda stderr: screen)
+    monkeypatch.setenv("TERM", "xterm")
+    threads = threading.active_count()
+    with output.counted("checking", 1200) as step:
+        step()
+        assert threading.active_count() == threads
+    assert "1/1200" in screen.file.getvalue()
 
 
 # -- the end of a run --------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,9 +189,11 @@ def prepare_once(
         StorageError: `root` cannot be written.
         DataError: whatever else `build` raises.
     """
-    name = store.path_of(dataset, root, variant).stem
+    path = store.path_of(dataset, root, variant)
+    name = path.stem
     try:
-        prepared = check()
+        with bar(progress, f"proving {name}", None) if path.exists() else contextlib.nullcontext():
+            prepared = check()
     except (MissingDataError, DamagedDataError):
         pass
     else:
