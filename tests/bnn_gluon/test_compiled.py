@@ -83,6 +83,15 @@ def test_the_digest_is_of_the_content_of_all_files(tmp_path):
         before = compiled.sources_digest(tmp_path, other)
 
 
+def test_where_it_is_kept_is_told_without_making_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert compiled.find_kept() is None
+    assert list(tmp_path.iterdir()) == []
+    made = compiled.kept_in.__wrapped__()
+    assert made.is_relative_to(tmp_path)
+    assert compiled.find_kept() == made
+
+
 def kept_in(**variables: str) -> tuple[Path, str]:
     """The folder that a process with these variables uses, and what it says."""
     code = "from bnn_gluon.kernels.compiled import kept_in; print(kept_in())"
