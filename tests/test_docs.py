@@ -35,7 +35,7 @@ def test_every_anchor_is_a_heading():
 
 def test_the_index_has_every_page():
     listed = re.findall(r"^- \[[\w./-]+\]\(([^)]+)\): ", (ROOT / "docs" / "index.md").read_text(), re.MULTILINE)
-    pages = {page.name for page in ROOT.glob("docs/*.*")} - {"index.md"}
+    pages = {page.name for suffix in ("md", "ipynb") for page in ROOT.glob(f"docs/*.{suffix}")} - {"index.md"}
     assert sorted(link for link in listed if not link.startswith("../")) == sorted(pages)
 
 
