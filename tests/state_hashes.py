@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.engine import ENGINES
 from benchmarks.errors import EngineError
 from benchmarks.recipe import benchmark_ids
-from benchmarks.regress.bits import SEED, STEPS, hash_of, narrow_recipe, open_uncompiled
+from benchmarks.regress.bits import SEED, STEPS, fingerprint, narrow_recipe, open_uncompiled
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def main() -> None:
         except EngineError as error:
             print(f"{benchmark} left out: {error}", file=sys.stderr)
             continue
-        print(benchmark, arguments.engine, hash_of(recipe, engine, arguments.steps), flush=True)
+        print(benchmark, arguments.engine, fingerprint(recipe, engine, arguments.steps).hash, flush=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ on one machine must not.
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,8 +46,20 @@ def open_uncompiled(engine: str, recipe: Recipe, seed: int, device: str = "cpu",
     return open_engine(engine, recipe.model, recipe.image_shape, seed, device, threads, **options)
 
 
-def hash_of(recipe: Recipe, engine: Engine, steps: int = STEPS) -> str:
-    """Of losses, scores and state after so many steps; the last has a smaller batch where the recipe keeps one."""
+class Fingerprint(NamedTuple):
+    """What a few steps leave behind.
+
+    Attributes:
+        hash: of losses, scores and state.
+        first_loss: of the first batch, before any update: the same to some digits on every machine.
+    """
+
+    hash: str
+    first_loss: float
+
+
+def fingerprint(recipe: Recipe, engine: Engine, steps: int = STEPS) -> Fingerprint:
+    """Of so many steps of a freshly opened engine; the last has a smaller batch where the recipe keeps one."""
     keeps = recipe.protocol.remainder == "kept"
     batch = BATCH_OF_NETWORKS if recipe.model.architecture in NETWORKS else BATCH
     count = steps * batch - (batch // 2 if keeps else 0)
@@ -61,4 +73,4 @@ def hash_of(recipe: Recipe, engine: Engine, steps: int = STEPS) -> str:
     for name, value in sorted(results.items()):
         digest.update(f"{name} {value.dtype.str} {value.shape}\n".encode())
         digest.update(np.ascontiguousarray(value).tobytes())
-    return digest.hexdigest()[:16]
+    return Fingerprint(digest.hexdigest()[:16], float(losses[0]))

@@ -142,21 +142,21 @@ class _Judged:
         )
 
     def _bits(self, measured: Measured, found: tuple[Benchmark, Origin] | None, complaint: str | None) -> Figure:
-        """The state's hash where that is comparable; data and draws wherever they are the same on every machine."""
-        name = measured.benchmark
-        if found is None or (complaint is not None and not measured.exact_data):
-            return self._made(name, "bits", "not comparable", measured=measured.bits, detail=complaint or "")
+        if found is None:
+            return self._made(
+                measured.benchmark, "bits", "not comparable", measured=f"state {measured.bits}", detail=complaint or ""
+            )
         reference = found[0]
-        texts = {"measured": f"state {measured.bits}, draws {measured.draws}"}
-        texts["expected"] = f"state {reference.bits}, draws {reference.draws}"
-        if measured.draws != reference.draws:
-            detail = "data, orders, crops or learning rates are not those of the reference"
-            return self._made(name, "bits", "alarm", detail=detail, **texts)
-        if complaint is not None:
-            return self._made(name, "bits", "not comparable", detail=f"{complaint}; its draws are the same", **texts)
-        if measured.bits != reference.bits:
-            return self._made(name, "bits", "alarm", detail="training computes other bits", **texts)
-        return self._made(name, "bits", "ok", **texts)
+        differing = _other_bits(reference, measured, comparable=complaint is None)
+        word: Word = "alarm" if differing else "ok" if complaint is None else "not comparable"
+        return self._made(
+            measured.benchmark,
+            "bits",
+            word,
+            measured=f"state {measured.bits}, draws {measured.draws}",
+            expected=f"state {reference.bits}, draws {reference.draws}",
+            detail=differing or complaint or "",
+        )
 
     def _accuracy(self, name: str, measured: Measured, again: Measured | None) -> Figure:
         band, decides = self._bands[name], again if again is not None and len(again.scores) > 1 else measured
@@ -200,3 +200,21 @@ class _Judged:
             excess=excess,
             detail="confirmed in a second process" if word == "alarm" else "",
         )
+
+
+def _other_bits(reference: Benchmark, measured: Measured, *, comparable: bool) -> str | None:
+    """What is not as it was before training, or after some steps; of what is `comparable` to the last bit only there.
+
+    The images' statistics and the first loss are the same to some digits on every machine, and most draws to the bit.
+    """
+    assert measured.first_loss is not None
+    if rules.is_other_data(reference.data, measured.data):
+        of = "mean, deviation and spread of the images' means"
+        return f"{of} of training, validation and test images are {measured.data}, not {tuple(reference.data)}"
+    if (comparable or measured.exact_data) and measured.draws != reference.draws:
+        return "data, orders, crops or learning rates are not those of the reference"
+    if abs(measured.first_loss - reference.first_loss) > rules.OTHER_LOSS * abs(reference.first_loss):
+        return f"the first loss, before any update, is {measured.first_loss:.6g}, not {reference.first_loss:.6g}"
+    if comparable and measured.bits != reference.bits:
+        return "training computes other bits"
+    return None

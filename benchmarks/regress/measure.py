@@ -10,10 +10,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from benchmarks.machine import environment
+
+if TYPE_CHECKING:
+    import numpy as np
 
 THREADS = 1  # of the engine and of the matrix product that its speed is compared with
 PRODUCT = 768  # rows and columns of its matrices
@@ -54,8 +58,10 @@ class Measured(msgspec.Struct, frozen=True):
     Attributes:
         failed: why there is nothing else.
         factors: what, besides the code, the bits depend on.
-        bits: hash of losses, scores and state after some steps.
+        bits, first_loss: see bits.Fingerprint.
         draws: hash of data, orders, crops and learning rates; the same on every machine where `exact_data`.
+        data: of training, validation and test images in turn: mean, standard deviation, and the root mean square of the
+            images' own means; the same to some digits on every machine.
         scores: of each seed.
         memory: peak of the process after the first seed, MiB.
         speed: of each round, time of a training step over that of a matrix product.
@@ -66,8 +72,10 @@ class Measured(msgspec.Struct, frozen=True):
     failed: str | None = None
     factors: dict[str, str] = {}
     bits: str | None = None
+    first_loss: float | None = None
     draws: str | None = None
     exact_data: bool = True
+    data: tuple[float, ...] = ()
     scores: tuple[Scored, ...] = ()
     memory: float | None = None
     speed: tuple[float, ...] = ()
@@ -90,15 +98,17 @@ def measure(job: Job) -> Measured:
         memory = memory or peak_memory_mib()
     narrow = bits.narrow_recipe(job.benchmark)
     engine = bits.open_uncompiled(job.engine, narrow, bits.SEED)
-    exact, draws = _draws(job) if job.bits else (True, None)
-    state = bits.hash_of(narrow, engine) if job.bits else None
+    exact, draws, data = _draws(job) if job.bits else (True, None, ())
+    found = bits.fingerprint(narrow, engine) if job.bits else None
     speed = _speed(job, job.rounds) if job.rounds else ()
     return Measured(
         job.benchmark,
         factors=_factors(engine.describe()),
-        bits=state,
+        bits=None if found is None else found.hash,
+        first_loss=None if found is None else found.first_loss,
         draws=draws,
         exact_data=exact,
+        data=data,
         scores=tuple(scores),
         memory=memory,
         speed=speed,
@@ -134,8 +144,9 @@ def _factors(described: dict[str, object]) -> dict[str, str]:
     )
 
 
-def _draws(job: Job) -> tuple[bool, str]:
-    """A hash of what training takes besides the engine, of the seed 1; whether it is the same on every machine."""
+def _draws(job: Job) -> tuple[bool, str, tuple[float, ...]]:
+    """Of what training takes besides the engine, with the seed 1: whether its hash is the same on every machine; the
+    hash; and `Measured.data`."""
     import numpy as np
 
     from benchmarks.engine.augmentation import draw_crops
@@ -154,7 +165,15 @@ def _draws(job: Job) -> tuple[bool, str]:
         digest.update(order.astype(np.int64).tobytes() + f"{lr:.12g}".encode())
         for part in () if crops is None else (crops.down, crops.right, crops.mirrored):
             digest.update(part.astype(np.int64).tobytes())
-    return not is_computed_on_the_machine(recipe), digest.hexdigest()[:16]
+    statistics = [value for split in (data.train, data.valid, data.test) for value in _statistics(split.images)]
+    return not is_computed_on_the_machine(recipe), digest.hexdigest()[:16], tuple(statistics)
+
+
+def _statistics(images: np.ndarray) -> tuple[float, float, float]:
+    values = images.astype("float64")
+    own_means = values.mean(axis=(1, 2, 3))
+    mean, deviation, of_means = values.mean(), values.std(), (own_means**2).mean() ** 0.5
+    return float(f"{mean:.6g}"), float(f"{deviation:.6g}"), float(f"{of_means:.6g}")
 
 
 # -- speed -------------------------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ class Benchmark(msgspec.Struct, frozen=True):
     Attributes:
         origin: which of the file's origins measured it.
         budget: that its seeds were trained in.
-        bits, draws, exact_data, memory: see measure.Measured.
+        bits, first_loss, draws, exact_data, data, memory: see measure.Measured.
         speed: of the null rounds.
         scores: of the seeds.
     """
@@ -55,8 +55,10 @@ class Benchmark(msgspec.Struct, frozen=True):
     origin: int
     budget: Budget
     bits: str
+    first_loss: float
     draws: str
     exact_data: bool
+    data: list[float]
     memory: float
     speed: list[float]
     scores: list[Scored]
@@ -76,14 +78,17 @@ def benchmark_of(measured: Measured) -> Benchmark:
             f"no reference was changed: {name} diverges with seed {diverged[0]}: change its budget"
         )
     assert measured.bits is not None
+    assert measured.first_loss is not None
     assert measured.draws is not None
     assert measured.memory is not None
     return Benchmark(
         0,
         budget_of(name),
         measured.bits,
+        measured.first_loss,
         measured.draws,
         measured.exact_data,
+        [*measured.data],
         measured.memory,
         [*measured.speed],
         scores,

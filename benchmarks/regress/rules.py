@@ -24,6 +24,8 @@ LEAST_LOSS = 1e-9  # a loss may be 0
 SLOWER, LARGER = 0.10, 0.10  # what is allowed at least of speed, and of memory
 SPREADS = 1.2  # of the null rounds, which is allowed where it is more
 REFERENCE_ROUNDS, ROUNDS = 15, 5
+OTHER_LOSS = 0.01  # of the first loss; rounding changes the fourth digit, where it turns the sign of an activation
+OTHER_DATA = 0.01  # of the images' standard deviation; processors and libraries change the sixth digit
 
 
 class Band(NamedTuple):
@@ -92,6 +94,15 @@ def alarms(
         for name, p in zip(names, holm(p_values), strict=True)
         if p < ALPHA and (bands[name].statistic(confirmed[name]) > 0) == (bands[name].statistic(screened[name]) > 0)
     }
+
+
+def is_other_data(reference: Sequence[float], found: Sequence[float]) -> bool:
+    """Whether statistics of images, see `Measured.data`, are those of others."""
+    deviations = [deviation for deviation in reference[1::3] for _ in range(3)]
+    differences = [abs(one - other) for one, other in zip(reference, found, strict=True)]
+    return any(
+        difference > OTHER_DATA * deviation for difference, deviation in zip(differences, deviations, strict=True)
+    )
 
 
 def allowed_slowdown(rounds: Sequence[float]) -> float:
