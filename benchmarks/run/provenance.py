@@ -91,7 +91,7 @@ def code_version(repository: Path = REPOSITORY) -> Code:
     """
     try:
         commit, blobs = _head(repository)
-    except _UnknownCommitError as unknown:
+    except UnknownCommitError as unknown:
         found = _read_code(repository, {})
         digests = {name: content.sha256 for name, content in found.items()}
         return Code(None, False, None, f"no commit is known: {unknown.reason}", unknown.mend, digests)
@@ -256,7 +256,9 @@ def _read(path: Path, blob: str) -> _Content:
 # -- git ---------------------------------------------------------------------------------------------------------------
 
 
-class _UnknownCommitError(Exception):
+class UnknownCommitError(Exception):
+    """Git does not say what it was asked: why, and the command that helps if one does."""
+
     def __init__(self, reason: str, mend: str | None = None) -> None:
         super().__init__(reason)
         self.reason, self.mend = for_terminal(reason), mend and for_terminal(mend)
@@ -265,19 +267,19 @@ class _UnknownCommitError(Exception):
 def _head(repository: Path) -> tuple[str, dict[str, str]]:
     """The commit that is checked out in this very folder, and git's name for the content of each of its files."""
     if not os.path.lexists(repository / ".git"):
-        raise _UnknownCommitError("a copy without .git", "use git clone")
-    commit, _, top = os.fsdecode(_git(repository, "rev-parse", "HEAD", "--show-toplevel")).partition("\n")
+        raise UnknownCommitError("a copy without .git", "use git clone")
+    commit, _, top = os.fsdecode(git_output(repository, "rev-parse", "HEAD", "--show-toplevel")).partition("\n")
     if os.path.realpath(top.removesuffix("\n")) != os.path.realpath(repository):
-        raise _UnknownCommitError(f"git takes this folder for one of another checkout, {top.strip()}", "use git clone")
+        raise UnknownCommitError(f"git takes this folder for one of another checkout, {top.strip()}", "use git clone")
     blobs = {}
-    for line in _git(repository, "ls-tree", "-r", "-z", "--full-tree", commit).split(b"\0"):
+    for line in git_output(repository, "ls-tree", "-r", "-z", "--full-tree", commit).split(b"\0"):
         entry, _, name = line.partition(b"\t")
         if name:
             blobs[os.fsdecode(name)] = entry.split()[2].decode()
     return commit, blobs
 
 
-def _git(repository: Path, *arguments: str) -> bytes:
+def git_output(repository: Path, *arguments: str) -> bytes:
     """What git prints, whatever the user's environment and configuration are.
 
     The user's configuration is read only where git refuses the checkout of another user: what is trusted nevertheless
@@ -292,8 +294,8 @@ def _git(repository: Path, *arguments: str) -> bytes:
     complaint = os.fsdecode(result.stderr)
     trust = re.search(r"git config --global --add safe\.directory .+", complaint)
     if trust:
-        raise _UnknownCommitError("git does not trust this checkout, which is another user's", trust[0])
-    raise _UnknownCommitError(f"git says: {(complaint.strip() or str(result.returncode)).splitlines()[0]}")
+        raise UnknownCommitError("git does not trust this checkout, which is another user's", trust[0])
+    raise UnknownCommitError(f"git says: {(complaint.strip() or str(result.returncode)).splitlines()[0]}")
 
 
 def _run_git(
@@ -316,6 +318,6 @@ def _run_git(
             timeout=_GIT_SECONDS,
         )
     except FileNotFoundError as error:
-        raise _UnknownCommitError("git is not installed", "apt-get install git") from error
+        raise UnknownCommitError("git is not installed", "apt-get install git") from error
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise _UnknownCommitError(f"git cannot be asked: {error}") from error
+        raise UnknownCommitError(f"git cannot be asked: {error}") from error
