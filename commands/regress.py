@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ import click
 from benchmarks.engine import ENGINES
 from benchmarks.recipe import benchmark_ids
 from commands.options import json_option, registry_option
-from commands.output import echo, print_json
+from commands.output import echo
 
 if TYPE_CHECKING:
     from benchmarks.regress.figures import Figure, Kind, Report
@@ -47,6 +48,8 @@ class Kinds(click.ParamType):
               help="First of the fresh seeds.  [default: drawn; a figure names those that it has]")  # fmt: skip
 @click.option("--update", is_flag=True, help="Measure new references; those in force go to the history.")
 @click.option("--reason", metavar="TEXT", help="Of --update: why; it is stored with the references.")
+@click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Also write JUnit XML.")
+@click.option("--github", is_flag=True, help="Also GitHub's annotations, and a summary of the step.")
 @registry_option
 @json_option
 @click.pass_context
@@ -60,11 +63,15 @@ def command(
     reason: str | None,
     registry: Path,
     as_json: bool,
+    junit: Path | None,
+    github: bool,
 ) -> None:
     """Compare every benchmark, at a small fixed budget, with what it gave when its reference was measured.
 
     Exit codes: 0 nothing changed, 5 an alarm, 6 nothing could be compared, 1 something failed.
     """
+    from benchmarks.regress import outputs
+
     _check_usage(ctx, kinds, update, reason)
     chosen = _chosen(only)
     if update:
@@ -72,10 +79,9 @@ def command(
         _update(engine, chosen, reason)
         return
     report = _report(engine, chosen, kinds, seed, registry if "registry" in kinds else None)
-    if as_json:
-        print_json(report)
-    else:
-        _print(report)
+    for line in [outputs.to_json(report)] if as_json else outputs.lines(report):
+        click.echo(line)
+    _write(report, junit, github)
     sys.exit(report.exit_code)
 
 
@@ -158,12 +164,18 @@ def _registry_figure(engine: str, registry: Path) -> Figure:
     )
 
 
-def _print(report: Report) -> None:
-    order = {"alarm": 0, "not measured": 1, "not comparable": 2, "ok": 3}
-    for figure in sorted(report.figures, key=lambda one: (order[one.word], -one.excess, one.benchmark)):
-        values = f"{figure.measured}, expected {figure.expected}" if figure.expected else figure.measured
-        texts = [text for text in (values, figure.detail) if text]
-        echo(f"{figure.word}: {figure.benchmark or 'registry'} {figure.kind}: {'; '.join(texts)}")
+def _write(report: Report, junit: Path | None, github: bool) -> None:
+    """What machines read of a report, besides the JSON."""
+    from benchmarks.regress import outputs
+
+    if junit is not None:
+        junit.write_text(outputs.to_junit(report), encoding="utf-8")
+    if github:
+        for line in outputs.to_annotations(report):
+            click.echo(line, err=True)
+        if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+            with open(summary, "a", encoding="utf-8") as stream:
+                stream.write(outputs.to_github_summary(report))
 
 
 def _update(engine: str, chosen: Sequence[str], reason: str) -> None:

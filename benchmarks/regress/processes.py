@@ -18,13 +18,13 @@ from benchmarks.paths import REPOSITORY
 from benchmarks.regress.measure import Job, Measured
 
 Measure = Callable[[Job], Measured]
+COMMAND = [sys.executable, "-m", "benchmarks.regress.measure"]
 
 
 def in_a_process(job: Job) -> Measured:
     """Measured in a process of its own; what ends it otherwise than well is what failed."""
     started = time.perf_counter()
-    command = [sys.executable, "-m", "benchmarks.regress.measure"]
-    ended = subprocess.run(command, cwd=REPOSITORY, check=False, capture_output=True, input=msgspec.json.encode(job))
+    ended = subprocess.run(COMMAND, cwd=REPOSITORY, check=False, capture_output=True, input=msgspec.json.encode(job))
     if ended.returncode != 0:
         lines = ended.stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"]
         return Measured(

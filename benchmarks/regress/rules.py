@@ -28,6 +28,14 @@ OTHER_LOSS = 0.01  # of the first loss; rounding changes the fourth digit, where
 OTHER_DATA = 0.01  # of the images' standard deviation; processors and libraries change the sixth digit
 
 
+def _logarithm(loss: float) -> float:
+    return math.log(max(loss, LEAST_LOSS))
+
+
+def _loss_of(logarithm: float) -> float:
+    return math.exp(min(logarithm, 700))  # exp(710) is no float
+
+
 class Band(NamedTuple):
     """Losses of a reference: mean and standard deviation of their logarithms, and how many there are."""
 
@@ -38,7 +46,7 @@ class Band(NamedTuple):
     @classmethod
     def of(cls, losses: Sequence[float]) -> Band:
         """Of at least two losses."""
-        logarithms = [math.log(max(loss, LEAST_LOSS)) for loss in losses]
+        logarithms = [_logarithm(loss) for loss in losses]
         deviation = max(statistics.stdev(logarithms), LEAST_DEVIATION)
         return cls(statistics.fmean(logarithms), deviation, len(losses))
 
@@ -48,7 +56,7 @@ class Band(NamedTuple):
 
     def statistic(self, losses: Sequence[float | None]) -> float:
         """How far the mean logarithm of fresh losses lies above the reference's, in standard errors; None: diverged."""
-        known = [math.log(max(loss, LEAST_LOSS)) for loss in losses if loss is not None]
+        known = [_logarithm(loss) for loss in losses if loss is not None]
         if len(known) < len(losses):
             return math.inf
         return (statistics.fmean(known) - self.mean) / self._standard_error(len(known))
@@ -61,13 +69,13 @@ class Band(NamedTuple):
     def limits(self, fresh: int, alpha: float) -> tuple[float, float]:
         """Losses between which the geometric mean of so many fresh seeds lies with probability 1 - alpha."""
         width = student_t_quantile(1 - alpha / 2, self.seeds - 1) * self._standard_error(fresh)
-        return math.exp(self.mean - width), math.exp(self.mean + width)
+        return _loss_of(self.mean - width), _loss_of(self.mean + width)
 
 
 def geometric_mean(losses: Sequence[float | None]) -> float:
     """Infinite where a seed diverged."""
-    known = [math.log(max(loss, LEAST_LOSS)) for loss in losses if loss is not None]
-    return math.exp(statistics.fmean(known)) if len(known) == len(losses) else math.inf
+    known = [_logarithm(loss) for loss in losses if loss is not None]
+    return _loss_of(statistics.fmean(known)) if len(known) == len(losses) else math.inf
 
 
 def is_suspect(band: Band, losses: Sequence[float | None]) -> bool:
