@@ -149,7 +149,7 @@ def cli(ctx: click.Context) -> None:
     """Do binary-neural-network papers reproduce?
 
     Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not reproduced and 4 inconclusive (check, or with
-    --fail-on), 6 nothing was measured (check), 7 registry invalid, 130 interrupted.
+    --fail-on), 5 regression, 6 nothing was measured (check, regress), 7 registry invalid, 130 interrupted.
     """
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         ctx.color = False

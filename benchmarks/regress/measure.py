@@ -60,7 +60,7 @@ class Measured(msgspec.Struct, frozen=True):
         factors: what, besides the code, the bits depend on.
         bits, first_loss: see bits.Fingerprint.
         draws: hash of data, orders, crops and learning rates; the same on every machine where `exact_data`.
-        data: of training, validation and test images in turn: mean, standard deviation, and the root mean square of the
+        data: of training, validation (if there are some) and test images in turn: mean, standard deviation, and the root mean square of the
             images' own means; the same to some digits on every machine.
         scores: of each seed.
         memory: peak of the process after the first seed, MiB.
@@ -165,7 +165,8 @@ def _draws(job: Job) -> tuple[bool, str, tuple[float, ...]]:
         digest.update(order.astype(np.int64).tobytes() + f"{lr:.12g}".encode())
         for part in () if crops is None else (crops.down, crops.right, crops.mirrored):
             digest.update(part.astype(np.int64).tobytes())
-    statistics = [value for split in (data.train, data.valid, data.test) for value in _statistics(split.images)]
+    splits = [split for split in (data.train, data.valid, data.test) if len(split.labels)]
+    statistics = [value for split in splits for value in _statistics(split.images)]
     return not is_computed_on_the_machine(recipe), digest.hexdigest()[:16], tuple(statistics)
 
 

@@ -37,9 +37,12 @@ def in_a_process(job: Job) -> Measured:
 
 def deal_out(jobs: Iterable[Job], measure: Measure, workers: int | None = None) -> Iterator[Measured]:
     """What each job gives, as they end; so many at a time, as many as there are cores."""
-    with ThreadPoolExecutor(workers or usable_cores()) as pool:
+    pool = ThreadPoolExecutor(workers or usable_cores())
+    try:
         for done in as_completed([pool.submit(measure, job) for job in jobs]):
             yield done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C no other job begins
 
 
 @contextmanager
