@@ -33,12 +33,17 @@ def prepare(recipe: Recipe, root: Path) -> None:
     for small in ("mnist-small", "cifar10-small"):
         data_prep.prepare(small, root)
     dataset, preprocessing = recipe.data.dataset, recipe.data.preprocessing
-    if dataset == "cifar10" and preprocessing in whitened.VARIANTS:
+    if takes_long(recipe):
         whitened.prepare(cifar10.DATA_SETS["cifar10-small"], root, preprocessing, None, data_prep.Silent())
     path = _svhn_path(root, preprocessing)
     if dataset == "svhn" and not path.exists():
         images, labels = _svhn_images(preprocessing, root)
         np.savez(path, images=images, labels=labels)
+
+
+def takes_long(recipe: Recipe) -> bool:
+    """Whether `prepare` must whiten."""
+    return recipe.data.dataset == "cifar10" and recipe.data.preprocessing in whitened.VARIANTS
 
 
 def load(recipe: Recipe, root: Path, seed: int) -> Dataset:
@@ -52,7 +57,7 @@ def load(recipe: Recipe, root: Path, seed: int) -> Dataset:
     split_seed = seed if settings.split == "random" else None
     if settings.dataset == "svhn":
         data = _load_svhn(settings.preprocessing, root, *counts)
-    elif settings.preprocessing in whitened.VARIANTS:
+    elif takes_long(recipe):
         small = cifar10.DATA_SETS["cifar10-small"]
         data = whitened.load(small, root, settings.preprocessing, *counts, split_seed)
     else:

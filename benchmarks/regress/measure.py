@@ -60,8 +60,8 @@ class Measured(msgspec.Struct, frozen=True):
         factors: what, besides the code, the bits depend on.
         bits, first_loss: see bits.Fingerprint.
         draws: hash of data, orders, crops and learning rates; the same on every machine where `exact_data`.
-        data: of training, validation (if there are some) and test images in turn: mean, standard deviation, and the root mean square of the
-            images' own means; the same to some digits on every machine.
+        data: of training, validation (if there are some) and test images in turn: mean, standard deviation, and the
+            root mean square of the images' own means; the same to some digits on every machine.
         scores: of each seed.
         memory: peak of the process after the first seed, MiB.
         speed: of each round, time of a training step over that of a matrix product.

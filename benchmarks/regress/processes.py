@@ -46,18 +46,22 @@ def deal_out(jobs: Iterable[Job], measure: Measure, workers: int | None = None) 
 
 
 @contextmanager
-def data_folder(benchmarks: Iterable[str]) -> Iterator[Path]:
-    """A folder with the images that these benchmarks' budgets need, as long as the context lasts.
+def data_folder(benchmarks: Iterable[str]) -> Iterator[tuple[Path, Callable[[str], None]]]:
+    """A folder that is filled with the images that these benchmarks' budgets need, as long as the context lasts, and
+    what waits until those of a benchmark are there; that raises DataError if they cannot be made.
 
-    Raises:
-        DataError: they cannot be made.
+    Those that take long to make, which are whitened, are made last.
     """
     from benchmarks.regress import budgets, images
 
+    recipes = {name: budgets.budget_of(name).recipe(name) for name in benchmarks}
+    keys = {name: (recipe.data.dataset, recipe.data.preprocessing) for name, recipe in recipes.items()}
+    one_of_each = {keys[name]: recipe for name, recipe in recipes.items()}
     with tempfile.TemporaryDirectory(prefix="bnn-regress-") as folder:
-        for recipe in {
-            (recipe.data.dataset, recipe.data.preprocessing): recipe
-            for recipe in (budgets.budget_of(name).recipe(name) for name in benchmarks)
-        }.values():
-            images.prepare(recipe, Path(folder))
-        yield Path(folder)
+        pool = ThreadPoolExecutor(1)
+        try:
+            in_order = sorted(one_of_each.items(), key=lambda item: (images.takes_long(item[1]), item[0]))
+            made = {key: pool.submit(images.prepare, recipe, Path(folder)) for key, recipe in in_order}
+            yield Path(folder), lambda name: made[keys[name]].result()
+        finally:
+            pool.shutdown(cancel_futures=True)

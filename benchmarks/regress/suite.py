@@ -11,6 +11,7 @@ from benchmarks.errors import EngineError
 from benchmarks.recipe import load_recipe
 from benchmarks.regress import judge, rules
 from benchmarks.regress.figures import Figure, Kind
+from benchmarks.regress.images import takes_long
 from benchmarks.regress.measure import Job, Measured
 from benchmarks.regress.processes import Measure, data_folder, deal_out, in_a_process
 from benchmarks.regress.reference import Reference
@@ -56,12 +57,13 @@ class Suite:
         Raises:
             DataError: the images cannot be made.
         """
-        with data_folder(self.benchmarks) as data:
-            first = self._all({name: self._job(name, str(data)) for name in self.benchmarks})
+        with data_folder(self.benchmarks) as (data, wait):
+            first = self._all({name: self._job(name, str(data)) for name in self.benchmarks}, wait)
             suspects = judge.suspects(reference, first, self.kinds)
             for name, kinds in suspects.items():
                 self.notify(f"{name}: {', '.join(kinds)} measured again")
-            second = self._all({name: self._second(name, str(data), kinds) for name, kinds in suspects.items()})
+            again = {name: self._second(name, str(data), kinds) for name, kinds in suspects.items()}
+            second = self._all(again, wait)
         return judge.figures(self.engine, reference, first, second, self.kinds)
 
     def measured_for_reference(self) -> dict[str, Measured]:
@@ -71,17 +73,23 @@ class Suite:
             DataError: the images cannot be made.
         """
         seeds = tuple(range(1, rules.REFERENCE_SEEDS + 1))
-        with data_folder(self.benchmarks) as data:
-            return self._all(
-                {
-                    name: Job(name, self.engine, str(data), seeds=seeds, rounds=rules.REFERENCE_ROUNDS)
-                    for name in self.benchmarks
-                }
-            )
+        with data_folder(self.benchmarks) as (data, wait):
+            jobs = {
+                name: Job(name, self.engine, str(data), seeds=seeds, rounds=rules.REFERENCE_ROUNDS)
+                for name in self.benchmarks
+            }
+            return self._all(jobs, wait)
 
-    def _all(self, jobs: Mapping[str, Job]) -> dict[str, Measured]:
+    def _all(self, jobs: Mapping[str, Job], wait: Callable[[str], None]) -> dict[str, Measured]:
+        """What each job gives, those last whose images take long to make."""
+
+        def measure(job: Job) -> Measured:
+            wait(job.benchmark)
+            return self.measure(job)
+
         found: dict[str, Measured] = {}
-        for one in deal_out(jobs.values(), self.measure):
+        in_order = sorted(jobs.values(), key=lambda job: takes_long(load_recipe(job.benchmark)))
+        for one in deal_out(in_order, measure):
             found[one.benchmark] = one
             failed = f", failed: {one.failed}" if one.failed else ""
             self.notify(f"{len(found)}/{len(jobs)} {one.benchmark}: {one.seconds:.1f} s{failed}")

@@ -175,7 +175,8 @@ def of_this_machine(benchmark: str, kind: str) -> Reference:
     assert committed is not None
     if kind == "accuracy":
         return committed
-    with data_folder([benchmark]) as data:
+    with data_folder([benchmark]) as (data, wait):
+        wait(benchmark)
         seeds, rounds = (SEED,) if kind == "memory" else (), 15 if kind == "speed" else 0
         found = (in_a_process if kind == "memory" else measure.measure)(
             measure.Job(benchmark, "gluon", str(data), kind == "bits", seeds, rounds)
