@@ -1,4 +1,4 @@
-"""What was measured beside its reference: suspects after the first process, figures after the second."""
+"""What was measured beside its reference: suspects after the first process, figures after those that confirm."""
 
 from __future__ import annotations
 
@@ -73,8 +73,7 @@ def _losses(measured: Measured) -> list[float | None]:
 def _excess(kind: Kind, reference: Benchmark, measured: Measured) -> float:
     """How far speed or memory is beyond the reference's, in units of what is allowed."""
     if kind == "speed":
-        slower = min(measured.speed) / min(reference.speed) - 1
-        return slower / rules.allowed_slowdown(reference.speed)
+        return rules.slowdown(reference.speed, measured.speed)
     assert measured.memory is not None
     return (measured.memory / reference.memory - 1) / rules.LARGER
 
@@ -198,7 +197,9 @@ class _Judged:
             measured=texts[0],
             expected=texts[1],
             excess=excess,
-            detail="confirmed in a second process" if word == "alarm" else "",
+            detail=f"confirmed in {'two other processes' if kind == 'speed' else 'a second process'}"
+            if word == "alarm"
+            else "",
         )
 
 
