@@ -42,6 +42,7 @@ class Kinds(click.ParamType):
 @click.command("regress")
 @click.option("--engine", type=click.Choice(list(ENGINES)), default="gluon", show_default=True, help="Which trains.")
 @click.option("--only", multiple=True, metavar="GLOB", help="Only these benchmarks, as 'rwth-*'. May be repeated.")
+@click.option("--changed-since", "since", metavar="REV", help="Only what the change since that commit can touch.")
 @click.option("--kind", "kinds", type=Kinds(), default=KINDS, show_default=",".join(KINDS), metavar="KIND[,KIND...]",
               help="Only these kinds of figures.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, 2**62), metavar="N",
@@ -57,6 +58,7 @@ def command(
     ctx: click.Context,
     engine: str,
     only: Sequence[str],
+    since: str | None,
     kinds: tuple[Kind, ...],
     seed: int | None,
     update: bool,
@@ -72,26 +74,32 @@ def command(
     """
     from benchmarks.regress import outputs
 
-    _check_usage(ctx, kinds, update, reason)
+    _check_usage(ctx, kinds, update, reason, since)
     chosen = _chosen(only)
     if update:
         assert reason is not None
         _update(engine, chosen, reason)
         return
-    report = _report(engine, chosen, kinds, seed, registry if "registry" in kinds else None)
+    untouched = _untouched(since, engine, chosen)
+    chosen = [name for name in chosen if name not in untouched]
+    report = _report(engine, chosen, kinds, seed, registry if "registry" in kinds else None, untouched)
     for line in [outputs.to_json(report)] if as_json else outputs.lines(report):
         click.echo(line)
     _write(report, junit, github)
     sys.exit(report.exit_code)
 
 
-def _check_usage(ctx: click.Context, kinds: tuple[str, ...], update: bool, reason: str | None) -> None:
+def _check_usage(
+    ctx: click.Context, kinds: tuple[str, ...], update: bool, reason: str | None, since: str | None
+) -> None:
     if update and (reason is None or not reason.strip()):
         raise click.UsageError('--update needs --reason "...": it is stored beside the new references', ctx)
     if reason is not None and not update:
         raise click.UsageError("--reason is of --update: expected both or neither", ctx)
     if update and kinds != KINDS:
         raise click.UsageError("--update measures all kinds of figures: leave out --kind", ctx)
+    if update and since is not None:
+        raise click.UsageError("--update measures what --only names: leave out --changed-since", ctx)
 
 
 def _chosen(only: Sequence[str]) -> list[str]:
@@ -100,6 +108,20 @@ def _chosen(only: Sequence[str]) -> list[str]:
         if not fnmatch.filter(known, pattern):
             raise click.UsageError(f"--only {pattern}: no benchmark has such a name; `python cli.py list` names them")
     return [name for name in known if not only or any(fnmatch.fnmatchcase(name, pattern) for pattern in only)]
+
+
+def _untouched(since: str | None, engine: str, chosen: Sequence[str]) -> dict[str, str]:
+    """Those that the change since a commit cannot touch, with the reason.
+
+    Raises:
+        CodeError: that is not known.
+    """
+    if since is None:
+        return {}
+    from benchmarks.regress.changed import touched
+
+    _, left_out = touched(since, engine)
+    return {name: reason for name, reason in left_out.items() if name in chosen}
 
 
 def _suite(engine: str, chosen: Sequence[str], **options: Any) -> tuple[Suite, dict[str, str]]:
@@ -121,7 +143,12 @@ def _suite(engine: str, chosen: Sequence[str], **options: Any) -> tuple[Suite, d
 
 
 def _report(
-    engine: str, chosen: Sequence[str], kinds: tuple[Kind, ...], seed: int | None, registry: Path | None
+    engine: str,
+    chosen: Sequence[str],
+    kinds: tuple[Kind, ...],
+    seed: int | None,
+    registry: Path | None,
+    untouched: dict[str, str],
 ) -> Report:
     from benchmarks.machine.facts import cpu_model
     from benchmarks.regress.figures import Report
@@ -142,7 +169,7 @@ def _report(
         processor=cpu_model(),
         seconds=time.perf_counter() - started,
         figures=figures,
-        left_out=left_out,
+        left_out=untouched | left_out,
     )
 
 

@@ -46,6 +46,7 @@ PARSED = {
     "merge": "writes into the registry; tests/test_contributions.py, tests/results",
     "submit": "needs a run; tests/test_contributions.py",
     "tour": "takes minutes; tests/test_tour.py",
+    "regress": "measures for minutes; tests/benchmarks/regress",
     "new": "writes into the catalog; test_docs_walkthrough.py",
 }
 # Beginning of a line of shell that is another program's -> why it is not run here.

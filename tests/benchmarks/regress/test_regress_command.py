@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +22,7 @@ from benchmarks.regress.measure import Job
         (["--reason", "x"], "--reason is of --update"),
         (["--update", "--reason", "x", "--kind", "bits"], "leave out --kind"),
         (["--kind", "bits,bytes"], "'bytes': expected some of bits,accuracy,speed,memory,registry"),
+        (["--update", "--reason", "x", "--changed-since", "HEAD"], "leave out --changed-since"),
         (["--only", "nothing-*"], "--only nothing-*: no benchmark has such a name"),
     ],
 )
@@ -35,6 +38,37 @@ def test_the_registry_alone_needs_no_engine(cli, tmp_path):
     assert [(figure["kind"], figure["benchmark"]) for figure in report["figures"]] == [("registry", "")]
     assert found.returncode == report["exit_code"]
     assert (tmp_path / "report.xml").read_text().startswith("<?xml")
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Path:
+    """A repository with the code of this one, as its only commit."""
+    skipped = shutil.ignore_patterns("__pycache__", "runs", "weights", ".*")
+    for room in (path.parent for path in processes.REPOSITORY.glob("*/__init__.py")):
+        shutil.copytree(room, tmp_path / room.name, ignore=skipped)
+    shutil.copy(processes.REPOSITORY / "cli.py", tmp_path)
+    identity = ["-c", "user.name=x", "-c", "user.email=x"]
+    for arguments in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-q", "-m", "first"]):
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_a_change_that_touches_no_benchmark_leaves_all_out_with_the_reason(house):
+    (house / "README.md").write_text("other")
+    arguments = ["--changed-since", "HEAD", "--only", "rwth-*", "--kind", "bits", "--json"]
+    command = [sys.executable, "cli.py", "regress", *arguments]
+    found = subprocess.run(command, cwd=house, capture_output=True, text=True, check=False)
+    report = json.loads(found.stdout)
+    assert (found.returncode, report["figures"]) == (6, [])
+    assert {*report["left_out"].values()} == {"the change since HEAD cannot touch it"}
+    assert all(name.startswith("rwth-") for name in report["left_out"])
+
+
+def test_an_unknown_revision_is_refused_in_one_line(cli):
+    result = cli("regress", "--changed-since", "no-such-branch")
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert "'no-such-branch' is no commit here: expected a commit, branch or tag" in result.stderr
 
 
 def test_a_process_that_dies_is_what_failed(monkeypatch):
