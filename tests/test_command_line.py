@@ -490,8 +490,9 @@ def test_every_error_has_one_exit_code_and_is_one_line(monkeypatch, invoke, erro
     monkeypatch.setattr(doctor, "examine", examine)
     families = [family for family in FAMILIES if issubclass(error, family)]
     assert len(families) == 1
-    # That a file cannot be written, or a package is not there, says nothing about the records.
-    exit_code = 1 if error.__name__ in ("RegistryFileError", "NoParquetError") else FAMILIES[families[0]]
+    # That a file cannot be written, or a package is not there, says nothing about the records; a revision is typed.
+    others = {"RegistryFileError": 1, "NoParquetError": 1, "RevisionError": 2}
+    exit_code = others.get(error.__name__, FAMILIES[families[0]])
     assert error_line(invoke("doctor"), exit_code) == "error: what is wrong"
 
 
