@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from commands.output import warn
-from commands.registry import records_of, table_rows
+from commands.output import announced, warn
+from commands.registry import table_rows
 
 
 def write_leaderboard(out: Path, registry: Path, data_root: Path) -> Path:
@@ -14,10 +14,13 @@ def write_leaderboard(out: Path, registry: Path, data_root: Path) -> Path:
     Raises RegistryFileError if the folder holds anything else, or cannot be written to.
     """
     from benchmarks.leaderboard import leaderboard
+    from results.registry import read_all
     from results.views.csv import to_csv
     from results.views.html import site, write_site
 
-    board = leaderboard(registry, lambda line: warn(str(line)), data_root)
-    rows = table_rows(records_of(registry), registry, all_benchmarks=True)
-    write_site(site(board, to_csv(rows)), out)
+    with announced("reading the records and drawing the pages"):
+        found = read_all(registry, lambda line: warn(str(line)))
+        rows = table_rows([record for _, record in found], registry, all_benchmarks=True)
+        board = leaderboard(found, registry, lambda _: None, data_root)  # of groups the table has warned
+        write_site(site(board, to_csv(rows)), out)
     return out / "index.html"

@@ -27,7 +27,7 @@ from benchmarks.run.published_curve import published_curve
 from benchmarks.verdict.every import as_family, judge_all, optimism
 from benchmarks.verdict.group import GroupVerdict, judge_unregistered
 from benchmarks.version import harness_version
-from results import registered, registry
+from results import registered
 from results.groups import groups as all_groups
 from results.members import members
 from results.record import Record
@@ -49,12 +49,17 @@ from results.views.leaderboard import (
 README = "README.md"
 
 
-def leaderboard(root: Path, warn: Callable[[str], None], data_root: Path | None = None) -> Leaderboard:
-    """Everything that a site shows of the registry at `root`; `warn` is told of each file that is passed over.
+def leaderboard(
+    found: Sequence[tuple[Path, Record]], root: Path, warn: Callable[[str], None], data_root: Path | None = None
+) -> Leaderboard:
+    """Everything that a site shows of a registry.
 
-    data_root: folder of prepared data; of a set that is there, pages show errors by class and images.
+    Args:
+        found: its records, as `results.registry.read_all` reads them.
+        root: of the registry.
+        warn: is told of each file of registered groups that is passed over.
+        data_root: folder of prepared data; of a set that is there, pages show errors by class and images.
     """
-    found = registry.read_all(root, warn)
     records = [record for _, record in found]
     again = groups.measured_elsewhere(records, root)
     recipes = {name: load_recipe(name) for name in benchmark_ids()}

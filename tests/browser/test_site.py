@@ -23,10 +23,11 @@ PAGES = (
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from benchmarks.leaderboard import leaderboard
+    from results.registry import read_all
     from results.views.html import site, write_site
 
-    out = tmp_path_factory.mktemp("site")
-    write_site(site(leaderboard(REPOSITORY / "results" / "runs", print), ""), out)
+    out, runs = tmp_path_factory.mktemp("site"), REPOSITORY / "results" / "runs"
+    write_site(site(leaderboard(read_all(runs, print), runs, print), ""), out)
     return out
 
 

@@ -37,7 +37,7 @@ def quiet(line: str) -> None:
 
 @pytest.fixture(scope="module")
 def board() -> Leaderboard:
-    return leaderboard(REGISTRY, quiet)
+    return leaderboard(registry.read_all(REGISTRY, quiet), REGISTRY, quiet)
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +243,7 @@ def test_what_lies_beyond_the_picture_is_an_arrow(board):
 
 
 def test_built_twice_the_bytes_are_the_same(files):
-    assert site(leaderboard(REGISTRY, quiet), "a,b\n") == files
+    assert site(leaderboard(registry.read_all(REGISTRY, quiet), REGISTRY, quiet), "a,b\n") == files
 
 
 def test_every_link_leads_somewhere_and_nothing_is_loaded_from_anywhere(files):
@@ -314,7 +314,7 @@ def hostile_registry(root: Path) -> list[Record]:
 
 def test_text_of_a_record_is_text_on_every_page(tmp_path):
     records = hostile_registry(tmp_path / "runs")
-    files = site(leaderboard(tmp_path / "runs", quiet), "")
+    files = site(leaderboard(registry.read_all(tmp_path / "runs", quiet), tmp_path / "runs", quiet), "")
     shown = 0
     for path, page in pages(files).items():
         text = files[path].decode()
