@@ -82,9 +82,15 @@ def test_lines_put_the_worst_first_and_end_in_a_summary():
     ]
 
 
-@pytest.mark.parametrize("figures", [[], [figure("not comparable")]])
+@pytest.mark.parametrize(
+    "figures", [[], [figure("not comparable")], [figure("not comparable"), figure("ok", "", "registry")]]
+)
 def test_a_run_that_compared_nothing_says_so(figures):
-    assert outputs.lines(report(*figures))[-1].endswith("Xeon, 512 s; nothing was compared (exit code 6)")
+    assert outputs.lines(report(*figures))[-1].endswith("Xeon, 512 s; no benchmark was compared (exit code 6)")
+
+
+def test_the_registry_alone_is_enough_where_no_benchmark_was_asked_for():
+    assert outputs.lines(report(figure("ok", "", "registry")))[-1].endswith("512 s (exit code 0)")
 
 
 @given(REPORTS)
