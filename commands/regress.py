@@ -206,7 +206,7 @@ def _write(report: Report, junit: Path | None, github: bool) -> None:
 
 
 def _update(engine: str, chosen: Sequence[str], reason: str) -> None:
-    """Measure references anew, and put them in force if all could be measured."""
+    """Measure references anew, and put in force those that could be measured; exit code 1 if one could not."""
     from benchmarks.machine.facts import cpu_model
     from benchmarks.regress import reference
     from benchmarks.run.provenance import code_version
@@ -216,7 +216,16 @@ def _update(engine: str, chosen: Sequence[str], reason: str) -> None:
     for name, why in left_out.items():
         echo(f"left out: {name}: {why}", err=True)
     measured = suite.measured_for_reference()
-    benchmarks = {name: reference.benchmark_of(one) for name, one in measured.items()}
+    benchmarks, failures = {}, []
+    for name, one in measured.items():
+        try:
+            benchmarks[name] = reference.benchmark_of(one)
+        except reference.ReferenceFileError as error:
+            failures.append(str(error))
+    for failure in failures:
+        echo(f"error: {failure}", err=True)
+    if not benchmarks:
+        sys.exit(1)
     origin = reference.Origin(
         date=datetime.now(UTC).date().isoformat(),
         reason=reason.strip(),
@@ -226,6 +235,7 @@ def _update(engine: str, chosen: Sequence[str], reason: str) -> None:
     )
     new = reference.merged(before, engine, origin, benchmarks)
     kept = reference.replace(new)
-    click.echo(f"{len(measured)} references of {engine}: {reason.strip()}")
+    click.echo(f"{len(benchmarks)} references of {engine}: {reason.strip()}")
     if kept is not None:
         click.echo(f"those before are kept as {kept.name}")
+    sys.exit(1 if failures else 0)

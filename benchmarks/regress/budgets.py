@@ -72,12 +72,13 @@ def budget_of(benchmark: str) -> Budget:
 
 
 class Scores(msgspec.Struct, frozen=True):
-    """What one seed gave; both are None where it diverged.
+    """What one seed gave; the loss is None where it diverged.
 
     Attributes:
         loss: mean loss after the last epoch, of the images that `scored` names; of GluonCV's networks the mean training
             loss, because their running statistics are far from those of the data after so few steps.
-        error: in percent, of the same images (of GluonCV's networks: of the test images).
+        error: in percent, of the same images; of GluonCV's networks of the test images, or None where their test loss
+            is infinite.
     """
 
     loss: float | None
@@ -95,12 +96,15 @@ def train(engine: Engine, recipe: Recipe, data: Dataset, test_images: int, seed:
     test = Split(data.test.name, data.test.images[few], data.test.labels[few], data.test.digest)
     data = dataclasses.replace(data, test=test)
     progress = protocol.TrainingState(order=np.arange(len(data.train.labels)))
+    losses: list[float] = []
+    is_network = recipe.model.architecture in NETWORKS
     try:
-        for _ in protocol.train(engine, recipe, data, seed, progress):
+        for _ in protocol.train(engine, recipe, data, seed, progress, lambda done, loss: losses.append(loss)):
             pass
     except protocol.DivergenceError:
-        return Scores(None, None)
+        # The test loss of such a network may be infinite after so few steps: its training loss tells more.
+        return Scores(float(np.mean(losses)) if is_network and np.isfinite(losses).all() else None, None)
     of = scored(recipe)
     evaluated = {"train": "train_evaluation_loss", "test": "test_loss"}[of]
-    loss = "train_loss" if recipe.model.architecture in NETWORKS else evaluated
-    return Scores(progress.curve[loss][-1], progress.curve[f"{of}_error"][-1])
+    loss = float(np.mean(losses)) if is_network else progress.curve[evaluated][-1]
+    return Scores(loss, progress.curve[f"{of}_error"][-1])

@@ -72,11 +72,9 @@ def benchmark_of(measured: Measured) -> Benchmark:
     """
     name, scores = measured.benchmark, [*measured.scores]
     if measured.failed is not None:
-        raise ReferenceFileError(f"no reference was changed: {name}: {measured.failed}")
+        raise ReferenceFileError(f"no new reference of {name}: {measured.failed}")
     if diverged := [score.seed for score in scores if score.loss is None]:
-        raise ReferenceFileError(
-            f"no reference was changed: {name} diverges with seed {diverged[0]}: change its budget"
-        )
+        raise ReferenceFileError(f"no new reference of {name}: it diverges with seed {diverged[0]}: change its budget")
     assert measured.bits is not None
     assert measured.first_loss is not None
     assert measured.draws is not None
