@@ -148,7 +148,7 @@ def replace(new: Reference, folder: Path = FOLDER) -> Path | None:
 
 
 def _text(reference: Reference) -> bytes:
-    """JSON with a line for each score, so that a change of one is one in a diff."""
+    """JSON with a line for each value."""
     return msgspec.json.format(msgspec.json.encode(reference), indent=1) + b"\n"
 
 
