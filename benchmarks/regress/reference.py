@@ -148,8 +148,20 @@ def replace(new: Reference, folder: Path = FOLDER) -> Path | None:
 
 
 def _text(reference: Reference) -> bytes:
-    """JSON with a line for each value."""
-    return msgspec.json.format(msgspec.json.encode(reference), indent=1) + b"\n"
+    """JSON with a line for each field of a benchmark, so that a diff says what has changed."""
+    content = msgspec.to_builtins(reference)
+    benchmarks = ",\n".join(
+        f"  {_json(name)}: {{\n"
+        + ",\n".join(f"   {_json(key)}: {_json(value)}" for key, value in one.items())
+        + "\n  }"
+        for name, one in content["benchmarks"].items()
+    )
+    others = ",\n".join(f" {_json(key)}: {_json(value)}" for key, value in content.items() if key != "benchmarks")
+    return f'{{\n{others},\n "benchmarks": {{\n{benchmarks}\n }}\n}}\n'.encode()
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def merged(old: Reference | None, engine: str, origin: Origin, measured: dict[str, Benchmark]) -> Reference:
