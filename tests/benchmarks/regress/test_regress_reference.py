@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from benchmarks.regress import judge, reference, rules
+from benchmarks.recipe import benchmark_ids
+from benchmarks.regress import judge, reference, rules, suite
 from benchmarks.regress.budgets import budget_of
 from benchmarks.regress.measure import Measured, Scored
 from benchmarks.regress.reference import Origin, ReferenceFileError, benchmark_of, merged, read, replace
@@ -26,9 +27,11 @@ def of(*names: str) -> reference.Reference:
 
 
 @pytest.mark.parametrize("engine", ["gluon"])
-def test_references_are_of_the_budgets_in_force(engine):
+def test_every_benchmark_of_an_engine_has_a_reference_in_its_budget(engine):
+    chosen, _ = suite.can_train(engine, benchmark_ids())
     found = read(engine)
     assert found is not None
+    assert sorted(found.benchmarks) == sorted(chosen)
     for name, one in found.benchmarks.items():
         assert one.budget == budget_of(name), name
         assert [score.seed for score in one.scores] == list(range(1, rules.REFERENCE_SEEDS + 1))
