@@ -57,7 +57,8 @@ class Budget(msgspec.Struct, frozen=True):
 VALID_IMAGES = 10  # they choose an epoch, which no budget looks at
 DENSE = Budget(1000, 5, 200, units=256)
 CONVOLUTIONS = Budget(250, 3, 100)
-LENET = Budget(400, 2, 100)
+# LeNet5, akshaychawla's convolutions, and VGGs of twice and four times the width, by their first layers.
+SHORT, FIRST_OF_SHORT = Budget(400, 2, 100), {"32C5", "50C3", "256C3v", "512C3v"}
 NETWORK, WIDE_NETWORK = Budget(16, 1, 2, batch_size=4), Budget(8, 1, 2, batch_size=4)
 
 
@@ -66,8 +67,8 @@ def budget_of(benchmark: str) -> Budget:
     architecture = load_recipe(benchmark).model.architecture
     if architecture in NETWORKS:
         return WIDE_NETWORK if "wide" in architecture else NETWORK
-    if "5" in architecture.split("-")[0]:
-        return LENET
+    if architecture.partition("-")[0] in FIRST_OF_SHORT:
+        return SHORT
     return CONVOLUTIONS if re.search(r"C\d", architecture) else DENSE
 
 
