@@ -97,6 +97,7 @@ def _touches_none(name: str) -> bool:
     path = PurePosixPath(name)
     return (
         (any(part.startswith(".") for part in path.parts) and name != ".gitattributes")
+        or "__pycache__" in path.parts  # of a checkout without our .gitignore
         or path.parts[0] in ("docs", "tests")
         or path.suffix in (".md", ".cff")
         or name == "LICENSE"

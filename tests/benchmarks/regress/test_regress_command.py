@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -58,7 +59,8 @@ def test_a_change_that_touches_no_benchmark_leaves_all_out_with_the_reason(house
     (house / "README.md").write_text("other")
     arguments = ["--changed-since", "HEAD", "--only", "rwth-*", "--kind", "bits", "--json"]
     command = [sys.executable, "cli.py", "regress", *arguments]
-    found = subprocess.run(command, cwd=house, capture_output=True, text=True, check=False)
+    writes = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    found = subprocess.run(command, cwd=house, env=writes, capture_output=True, text=True, check=False)
     report = json.loads(found.stdout)
     assert (found.returncode, report["figures"]) == (6, [])
     assert {*report["left_out"].values()} == {"the change since HEAD cannot touch it"}
