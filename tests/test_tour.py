@@ -20,6 +20,7 @@ from commands.tour import BENCHMARK, EPOCHS
 from results.record import from_bytes, pack_bits, seal, unpack_bits
 from results.registry import write
 
+pytestmark = pytest.mark.slow
 SETTINGS = {
     "data": {"dataset": "mnist-small", "preprocessing": "signed", "train_images": 2000, "valid_images": 200},
     "model": {
@@ -130,7 +131,6 @@ def test_a_published_network_that_measures_otherwise_is_a_failure(server, home, 
     )
 
 
-@pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on_and_the_same_run_is_gone_on_with(catalog, server, home, small_data_root, tmp_path):
     environment = folders(small_data_root, home) | {"BNN_RUNS": str(tmp_path / "runs")}
     process = subprocess.Popen(

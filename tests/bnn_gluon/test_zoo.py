@@ -15,6 +15,7 @@ from benchmarks.recipe.cost import cost
 from benchmarks.recipe.networks import IMAGE_SHAPE, MEAN, NETWORKS, STD, network
 from benchmarks.run import protocol
 
+pytestmark = pytest.mark.slow  # its networks cannot be narrowed
 RECIPE = load_recipe("gluoncv-resnet20-cifar10")
 RATE = 0.05
 

@@ -81,6 +81,7 @@ def test_a_connection_that_breaks_off_is_taken_up_again(tmp_path, declare_length
     assert [asked for _, asked in mirror.asked] == [None, "bytes=100000-", "bytes=200000-"]
 
 
+@pytest.mark.slow  # it waits for three seconds
 def test_a_connection_that_stalls_is_taken_up_again(tmp_path, monkeypatch):
     monkeypatch.setattr(download, "TIMEOUT_SECONDS", 3.0)  # the second answer has to come in it
     with Mirror({FILE.name: DATA}, stall_after=150_000) as mirror:

@@ -627,6 +627,7 @@ def test_a_disk_that_fills_on_the_way_is_one_clear_line_and_costs_no_finished_ch
     assert contents(tmp_path) == {"svhn.h5": (root / "svhn.h5").read_bytes()}
 
 
+@pytest.mark.slow
 def test_many_processes_at_once_do_no_harm(tmp_path, folder, root):
     children = [child(folder, tmp_path, "gcn_lcn_red") for _ in range(3)]
     outputs = [process.communicate(timeout=600) for process in children]

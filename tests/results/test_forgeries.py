@@ -67,6 +67,7 @@ def test_every_forged_fact_is_found_but_for_what_only_a_run_could_know(
     assert [fact for fact in found if not UNKNOWABLE.fullmatch(fact)] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schema", ["as written", "of today"])
 def test_one_in_fifty_forged_facts(schema: str, tmp_path: Path) -> None:
     source = first("chawla-mlp-mnist-float")

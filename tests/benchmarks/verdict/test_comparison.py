@@ -57,6 +57,7 @@ def test_image_by_image():
 bits = st.lists(st.booleans(), min_size=TEST_IMAGES, max_size=TEST_IMAGES).map(np.array)
 
 
+@pytest.mark.slow
 @given(bits, bits)
 def test_the_sides_may_be_exchanged(one, other):
     there = compare(NAMES, [with_right(one)], [with_right(other)])

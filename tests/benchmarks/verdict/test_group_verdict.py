@@ -170,6 +170,7 @@ RANKS = ["not reproduced", "suspiciously good", "inconclusive", "reproduced", "r
 ERRORS = st.floats(7.0, 9.6)
 
 
+@pytest.mark.slow
 @given(st.lists(ERRORS, min_size=5, max_size=5), st.lists(st.sampled_from(GROUP.seeds), unique=True, min_size=1))
 def test_a_diverged_run_never_improves_a_verdict(errors: list[float], diverged: list[int]) -> None:
     """Neither in the place of a run, nor beside those that are there."""
