@@ -9,6 +9,8 @@ from benchmarks.engine import open_engine
 from benchmarks.errors import EngineError
 from benchmarks.recipe import load_recipe
 
+pytestmark = pytest.mark.slow
+
 LENET = "model.architecture=4C5-MP2-8C5v-MP2-32FC-10FC"
 MODELS = {
     "stochastic": ("binaryconnect-mnist", "model.architecture=2x32FC-10FC"),

@@ -12,6 +12,8 @@ from record_factory import make_curve, without_validation
 from results.errors import RegistryFileError
 from results.views.plots import MARK, PUBLISHED, VALID, learning_curve
 
+pytestmark = pytest.mark.slow
+
 
 def has_color(path: Path, color: str) -> bool:
     """Whether a pixel of the PNG has exactly this "#rrggbb" color."""

@@ -25,6 +25,8 @@ from results.record import Record
 from results.registry import read
 from results.views.markdown import BEGIN, END
 
+pytestmark = pytest.mark.slow
+
 BINARY = {
     "data": {"dataset": "mnist-small", "preprocessing": "signed", "train_images": 2000, "valid_images": 200},
     "model": {
