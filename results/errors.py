@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class RegistryError(Exception):
     """A record or the registry is not what it must be; the message names the file and the field."""
@@ -21,3 +23,9 @@ class RegistryFileError(RegistryError):
 
 class NewerSchemaError(RegistryError):
     """A record that a later version wrote: it is passed over, with a word about it."""
+
+
+def field_and_message(error: RegistryError, path: Path) -> tuple[str, str]:
+    """The field that an error of a file is about, and what is wrong with it, without the names of file and field."""
+    field = error.field or "content"
+    return field, str(error).removeprefix(f"{path}: ").removeprefix(f"{field}: ")

@@ -5,19 +5,19 @@ Each event names its group, so that an event means the same beside whichever oth
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
 
 from results.groups import Key
-from results.record.canonical import canonical_json, digest
+from results.lines import line_of
+from results.record.canonical import digest
+from results.record.utc import is_time
 
 SCHEMA = 2
 FIRST_SEEDS = (1234, 1, 2, 3, 4)  # the authors' seed, then four more: nobody chooses them
 MORE_SEEDS = (5, 6, 7, 8, 9)  # of the one extension
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 
 class _Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="event"):
@@ -93,11 +93,6 @@ def name_of(key: Key) -> str:
     return digest(list(key))[:16]
 
 
-def line_of(event: Event) -> bytes:
-    """The line of an event: canonical JSON."""
-    return canonical_json(msgspec.to_builtins(event)) + b"\n"
-
-
 _ORDER = (Registered, Extended, Launched, Stopped)  # of what happened in the same second
 ONE_EXTENSION = "there is one extension"
 
@@ -147,7 +142,7 @@ def key_of(event: Registered, benchmark: str) -> Key:
 
 def _problem(event: Event, found: Mapping[str | int, Registration], benchmark: str) -> str:
     """Why an event may not follow what is found so far; "" if it may."""
-    if not _TIME.fullmatch(event.time):
+    if not is_time(event.time):
         return f"time: is {event.time!r}, expected UTC, as 2024-05-01T12:00:00Z"
     group = found.get(event.group)
     if isinstance(event, Registered):

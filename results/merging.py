@@ -16,7 +16,7 @@ from msgspec import UNSET
 
 from results import registered, registry, weights
 from results.entries import Entry
-from results.errors import RegistryError, RegistryFileError
+from results.errors import RegistryError, RegistryFileError, field_and_message
 from results.events import Event
 from results.record import Record, checks
 from results.registry import ExtraCheck, Problem, file_content
@@ -137,7 +137,7 @@ def _checked(path: Path, root: Path | None, extra_checks: tuple[ExtraCheck, ...]
     try:
         data = file_content(path)
     except RegistryError as error:
-        return Problem(path, "content", str(error).removeprefix(f"{path}: ").removeprefix("content: "))
+        return Problem(path, *field_and_message(error, path))
     in_place = () if root is None else (functools.partial(in_folder, path, root),)
     _, problems, entry, claim = check_content(data, path, (*in_place, functools.partial(_weights, path), *extra_checks))
     if problems or entry is None:
@@ -207,8 +207,7 @@ def _merge_groups(paths: Iterable[Path], root: Path, dry_run: bool) -> tuple[dic
         try:
             events = registered.checked_events(path)
         except RegistryError as error:
-            message = str(error).removeprefix(f"{path}: ").removeprefix(f"{error.field}: ")
-            problems.append(Problem(path, error.field or "content", message))
+            problems.append(Problem(path, *field_and_message(error, path)))
             continue
         found.setdefault(path.name.removesuffix(registered.SUFFIX), {})[path] = events
     lines, in_order = {}, []

@@ -6,21 +6,19 @@ their order means nothing, so that git joins the files of two branches line by l
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
+from results import lines
 from results.entries import Entry
-from results.errors import RegistryError, RegistryFileError
 from results.files import write_atomically
-from results.record.canonical import canonical_json
+from results.lines import SUFFIX, content, line_of, locked, refused
 from results.record.private import private
+from results.record.utc import is_time
 
 SCHEMA = 1
-SUFFIX = ".jsonl"
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 
 class Reevaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -46,50 +44,49 @@ def folder_of(root: Path) -> Path:
     return root.parent / "reevaluated"
 
 
+def path_of(root: Path, benchmark: str) -> Path:
+    """The file of a benchmark's measurements."""
+    return folder_of(root) / f"{benchmark}{SUFFIX}"
+
+
 def read(root: Path, benchmark: str) -> list[Reevaluation]:
     """Of a benchmark, in the order of their times; empty if there are none. Raises RegistryError naming the line."""
-    path = folder_of(root) / f"{benchmark}{SUFFIX}"
-    try:
-        lines = path.read_bytes().splitlines(keepends=True)
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise RegistryFileError(f"{path}: cannot be read: {error.strerror or error}") from None
-    found = {_reevaluation(line, number, path) for number, line in enumerate(lines, 1)}
-    return sorted(found, key=lambda one: (one.time, one.record, _line(one)))
+    path = path_of(root, benchmark)
+    found = {
+        _reevaluation(line, number, path) for number, line in enumerate(content(path).splitlines(keepends=True), 1)
+    }
+    return sorted(found, key=lambda one: (one.time, one.record, line_of(one)))
 
 
 def add(root: Path, benchmark: str, measured: Reevaluation) -> Path:
     """Write a measurement down; the file. Raises RegistryError if the file holds anything else."""
-    path = folder_of(root) / f"{benchmark}{SUFFIX}"
-    lines = sorted({*map(_line, read(root, benchmark)), _line(measured)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, b"".join(lines))
+    path = path_of(root, benchmark)
+    with locked(path.parent):
+        known = {*read(root, benchmark), measured}
+        write_atomically(path, b"".join(sorted(map(line_of, known))))
     return path
 
 
-def problems(root: Path, entries: Iterable[Entry]) -> Iterator[tuple[Path, str, str]]:
-    """(file, line, what is wrong with it): of every file, and of measurements that say otherwise than the record."""
-    known = {entry.id: entry for entry in entries}
-    folder = folder_of(root)
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if re.fullmatch(r"\..+\.tmp", path.name):  # what an unfinished write leaves
-            continue
-        try:
-            measured = read(root, path.name.removesuffix(SUFFIX)) if path.suffix == SUFFIX else None
-        except RegistryError as error:
-            yield path, error.field, str(error)
-            continue
-        if measured is None:
-            yield path, "content", f"does not belong here, expected <benchmark>{SUFFIX}: remove it"
-            continue
-        for one in measured:
-            entry = known.get(one.record)
-            if entry is None or f"{entry.benchmark}{SUFFIX}" != path.name:
-                yield path, one.record, "no such record of this benchmark is in the registry"
-            elif entry.results is not None and abs(entry.results.declared.test_wrong - one.wrong) > one.differing:
-                there = entry.results.declared.test_wrong
-                yield path, one.record, f"wrong: is {one.wrong}, which {one.differing} of {there} cannot become"
+def problems(root: Path, entries: Iterable[Entry]) -> list[tuple[Path, str, str]]:
+    """(file, line or record, what is wrong with it): of files, and of measurements that say otherwise than a record."""
+    folder, known = folder_of(root), {entry.id: entry for entry in entries}
+    found = lines.problems(folder, lambda path: read(root, path.name.removesuffix(SUFFIX)))
+    unreadable = {path for path, *_ in found}
+    for path in sorted({*folder.glob(f"[!.]*{SUFFIX}")} - unreadable):
+        for one in read(root, path.name.removesuffix(SUFFIX)):
+            if complaint := _contradiction(one, known.get(one.record), path):
+                found.append((path, one.record, complaint))
+    return found
+
+
+def _contradiction(one: Reevaluation, entry: Entry | None, path: Path) -> str:
+    """Why a measurement cannot be of the record that it names; "" if it can."""
+    if entry is None or f"{entry.benchmark}{SUFFIX}" != path.name:
+        return "no such record of this benchmark is in the registry"
+    there = one.wrong if entry.results is None else entry.results.declared.test_wrong
+    if abs(there - one.wrong) > one.differing:
+        return f"wrong: is {one.wrong}, which {one.differing} of {there} cannot become"
+    return ""
 
 
 def _reevaluation(line: bytes, number: int, path: Path) -> Reevaluation:
@@ -97,19 +94,11 @@ def _reevaluation(line: bytes, number: int, path: Path) -> Reevaluation:
     try:
         one = msgspec.json.decode(line, type=Reevaluation)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _refused(path, where, str(error)) from None
-    if _line(one) != line or one.schema != SCHEMA:
-        raise _refused(path, where, f"is not as schema {SCHEMA} writes it")
+        raise refused(path, where, str(error)) from None
+    if line_of(one) != line or one.schema != SCHEMA:
+        raise refused(path, where, f"is not as schema {SCHEMA} writes it")
     if found := private(line.decode()):
-        raise _refused(path, where, f"has {found}, which nothing published may have")
-    if not (0 <= one.differing <= one.images and 0 <= one.wrong <= one.images and _TIME.fullmatch(one.time)):
-        raise _refused(path, where, "expected counts of images, and UTC as 2024-05-01T12:00:00Z")
+        raise refused(path, where, f"has {found}, which nothing published may have")
+    if not (0 <= one.differing <= one.images and 0 <= one.wrong <= one.images and is_time(one.time)):
+        raise refused(path, where, "expected counts of images, and UTC as 2024-05-01T12:00:00Z")
     return one
-
-
-def _line(one: Reevaluation) -> bytes:
-    return canonical_json(msgspec.to_builtins(one)) + b"\n"
-
-
-def _refused(path: Path, where: str, what: str) -> RegistryError:
-    return RegistryError(f"{path}: {where}: {what}; `git checkout {path}` restores it", where)

@@ -15,16 +15,14 @@ written: `merge` makes lines of today of it, for a number means nothing beside t
 from __future__ import annotations
 
 import contextlib
-import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from results.errors import NewerSchemaError, RegistryError, RegistryFileError
+from results import lines
+from results.errors import NewerSchemaError, RegistryError
 from results.events import (
     FIRST_SEEDS,
     MORE_SEEDS,
@@ -39,17 +37,16 @@ from results.events import (
     Stopped,
     fold,
     key_of,
-    line_of,
     name_of,
     order_of,
 )
 from results.files import write_atomically
 from results.groups import Key
+from results.lines import SUFFIX, line_of, refused
 from results.record.private import private
+from results.record.utc import now
 
-__all__ = ["FIRST_SEEDS", "MORE_SEEDS", "Registration"]  # and what is below
-
-SUFFIX = ".jsonl"
+__all__ = ["FIRST_SEEDS", "MORE_SEEDS", "SUFFIX", "Registration"]  # and what is below
 
 
 def folder_of(root: Path) -> Path:
@@ -91,7 +88,7 @@ def register(
     Raises RegistryError if it is registered already.
     """
     event = Registered(
-        group=name_of(key), time=time or _now(), digest=key.digest, version=version, data=key.data, engine=key.engine,
+        group=name_of(key), time=time or now(), digest=key.digest, version=version, data=key.data, engine=key.engine,
         precision=key.precision, seeds=seeds, commit=commit,
     )  # fmt: skip
     return _add(root, key, event)
@@ -104,34 +101,23 @@ def extend(
 
     Raises RegistryError if it has.
     """
-    event = Extended(group=name_of(group.key), time=time or _now(), seeds=seeds, commit=commit)
+    event = Extended(group=name_of(group.key), time=time or now(), seeds=seeds, commit=commit)
     return _add(root, group.key, event)
 
 
 def launched(root: Path, group: Registration, seed: int, time: str = "") -> Registration:
     """Write down that a run of this seed begins."""
-    return _add(root, group.key, Launched(group=name_of(group.key), time=time or _now(), seed=seed))
+    return _add(root, group.key, Launched(group=name_of(group.key), time=time or now(), seed=seed))
 
 
 def stopped(root: Path, group: Registration, seed: int, reason: str, time: str = "") -> Registration:
     """Write down that it ended without a record."""
-    return _add(root, group.key, Stopped(group=name_of(group.key), time=time or _now(), seed=seed, reason=reason))
+    return _add(root, group.key, Stopped(group=name_of(group.key), time=time or now(), seed=seed, reason=reason))
 
 
 def problems(root: Path) -> list[tuple[Path, str, str]]:
     """(file, line, what is wrong with it) of every file of the folder; empty if there is none."""
-    found, folder = [], folder_of(root)
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if re.fullmatch(r"\..+\.tmp", path.name):  # what an unfinished write leaves
-            continue
-        if path.suffix != SUFFIX or not path.is_file() or path.is_symlink():
-            found.append((path, "content", f"does not belong here, expected <benchmark>{SUFFIX}: remove it"))
-            continue
-        try:
-            read(root, path.name.removesuffix(SUFFIX))
-        except RegistryError as error:
-            found.append((path, error.field, str(error).removeprefix(f"{path}: ").removeprefix(f"{error.field}: ")))
-    return found
+    return lines.problems(folder_of(root), lambda path: read(root, path.name.removesuffix(SUFFIX)))
 
 
 # -- several files -----------------------------------------------------------------------------------------------------
@@ -154,7 +140,7 @@ def merge(root: Path, benchmark: str, others: Mapping[Path, Iterable[Event]], *,
     Raises RegistryError if the benchmark's own file is not what it must be.
     """
     path = path_of(root, benchmark)
-    with contextlib.nullcontext() if dry_run else _locked(path.parent):
+    with contextlib.nullcontext() if dry_run else lines.locked(path.parent):
         before, refused = checked_events(path), []
         known = set(before)
         for other, found in others.items():
@@ -164,7 +150,7 @@ def merge(root: Path, benchmark: str, others: Mapping[Path, Iterable[Event]], *,
             except NotAllowedError as error:
                 refused.append((other, f"cannot be merged: {error}"))
         content = b"".join(map(line_of, sorted(known, key=order_of)))
-        is_changed = content != _content(path)
+        is_changed = content != lines.content(path)
         if is_changed and not dry_run:
             write_atomically(path, content)
     return Merged(len(known) - len(set(before)), is_changed, refused)
@@ -186,12 +172,12 @@ def _add(root: Path, key: Key, event: Event) -> Registration:
     Raises RegistryError if it may not be added.
     """
     path = path_of(root, key.benchmark)
-    with _locked(path.parent):
-        before = _content(path)
+    with lines.locked(path.parent):
+        before = lines.content(path)
         known = [*events(path), event]
         now = {group.key: group for group in _registrations(key.benchmark, known, path)}
         if problem := _problem_of_again(event, known[:-1]):
-            raise _refused(path, f"line {len(known)}", problem)
+            raise refused(path, f"line {len(known)}", problem)
         write_atomically(path, before + line_of(event))
     return now[key]
 
@@ -205,40 +191,14 @@ def _problem_of_again(event: Event, known: list[Event]) -> str:
     return f"group {event.group} is extended already: {ONE_EXTENSION}" if isinstance(event, Extended) else ""
 
 
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time add to the files of a folder."""
-    import fcntl  # which Windows lacks; to read needs no lock
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise RegistryFileError(f"{folder}: cannot be made: {error.strerror}; free or change that place") from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return b""
-    except OSError as error:
-        raise RegistryFileError(f"{path}: cannot be read: {error.strerror or error}") from None
-
-
 def events(path: Path) -> list[Event]:
     """The events in a file, in the order of its lines, each of today's schema; empty if there is no file.
 
     Raises RegistryError naming file and line.
     """
     benchmark, numbers = path.name.removesuffix(SUFFIX), dict[int, str]()
-    lines = _content(path).splitlines(keepends=True)
-    return [_event(line, f"line {number}", path, benchmark, numbers) for number, line in enumerate(lines, 1)]
+    written = lines.content(path).splitlines(keepends=True)
+    return [_event(line, f"line {number}", path, benchmark, numbers) for number, line in enumerate(written, 1)]
 
 
 def _event(line: bytes, where: str, path: Path, benchmark: str, numbers: dict[int, str]) -> Event:
@@ -249,19 +209,19 @@ def _event(line: bytes, where: str, path: Path, benchmark: str, numbers: dict[in
             raise NewerSchemaError(f"{path}: {where}: is of a newer schema, expected {SCHEMA} at most", where)
         event: Event = msgspec.json.decode(line, type=Event)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _refused(path, where, f"{error}") from None
+        raise refused(path, where, f"{error}") from None
     if line_of(event) != line:
-        raise _refused(path, where, "is not as it was written")
+        raise refused(path, where, "is not as it was written")
     if found := private(line.decode()):
-        raise _refused(path, where, f"has {found}, which nothing published may have")
+        raise refused(path, where, f"has {found}, which nothing published may have")
     if schema == SCHEMA:
         return event
     if isinstance(event, Registered):
         if event.group != len(numbers) + 1:
-            raise _refused(path, where, f"group: is {event.group}, expected {len(numbers) + 1}")
+            raise refused(path, where, f"group: is {event.group}, expected {len(numbers) + 1}")
         numbers[event.group] = name_of(key_of(event, benchmark))
     if event.group not in numbers:
-        raise _refused(path, where, f"group: is {event.group}, which is not registered above")
+        raise refused(path, where, f"group: is {event.group}, which is not registered above")
     return msgspec.structs.replace(event, group=numbers[event.group], schema=SCHEMA)
 
 
@@ -269,17 +229,9 @@ class _Schema(msgspec.Struct):
     schema: int
 
 
-def _refused(path: Path, where: str, what: str) -> RegistryError:
-    return RegistryError(f"{path}: {where}: {what}; `git checkout {path}` restores it", where)
-
-
 def _registrations(benchmark: str, found: list[Event], path: Path) -> list[Registration]:
     """The groups that the events of a file come to, in the order of their registration. Raises RegistryError."""
     try:
         return fold(benchmark, found)
     except NotAllowedError as error:
-        raise _refused(path, f"line {found.index(error.event) + 1}", str(error)) from None
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        raise refused(path, f"line {found.index(error.event) + 1}", str(error)) from None

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from results import registered, weights
 from results.entries import Entry, entry_of
-from results.errors import RegistryError
+from results.errors import RegistryError, field_and_message
 from results.record import Record, checks, content_of, from_bytes, seal_problems
 from results.record.canonical import digest
 from results.record.migrations import dropped_problems
@@ -145,7 +145,7 @@ def check_file(path: Path, root: Path, extra_checks: Iterable[ExtraCheck] = ()) 
     try:
         data = file_content(path)
     except RegistryError as error:
-        return Checked(path, [_as_problem(error, path)], None, None)
+        return Checked(path, [field_and_message(error, path)], None, None)
     in_place = (functools.partial(in_folder, path, root), functools.partial(_weights, root))
     return check_content(data, path, (*in_place, *extra_checks))
 
@@ -159,7 +159,7 @@ def check_content(data: bytes, path: Path, extra_checks: Iterable[ExtraCheck] = 
         record = from_bytes(data, str(path))
         found = list(seal_problems(data, path.stem, str(path)))
     except RegistryError as error:
-        return Checked(path, [_as_problem(error, path)], None, None)
+        return Checked(path, [field_and_message(error, path)], None, None)
     except Exception as error:
         return Checked(path, [checks.unchecked(error)], None, None)
     dropped = functools.partial(_dropped, data)
@@ -169,11 +169,6 @@ def check_content(data: bytes, path: Path, extra_checks: Iterable[ExtraCheck] = 
     for check in extra_checks:
         found += checks.guarded(check, record)
     return Checked(path, found, entry_of(record), claim_of(record))
-
-
-def _as_problem(error: RegistryError, path: Path) -> checks.FieldProblem:
-    field = error.field or "content"
-    return field, str(error).removeprefix(f"{path}: ").removeprefix(f"{field}: ")
 
 
 def in_folder(path: Path, root: Path, record: Record) -> Iterator[checks.FieldProblem]:

@@ -28,8 +28,9 @@ from results import registered, registry, weights
 from results.entries import Run
 from results.errors import RegistryError
 from results.escape import for_markdown
-from results.events import FIRST_SEEDS, Event, line_of, name_of, order_of
+from results.events import FIRST_SEEDS, Event, name_of, order_of
 from results.groups import key_of
+from results.lines import line_of
 from results.members import members
 from results.record import Record, RecordedEngine, Sitting
 from results.record.canonical import leaves, to_builtins

@@ -14,7 +14,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +35,7 @@ from results import record as schema
 from results import registry as records
 from results.entries import Entry
 from results.record import Record
+from results.record.utc import now
 from results.reevaluations import Reevaluation
 from results.weights import read as read_weights
 
@@ -181,7 +181,7 @@ def _kept(entry: Entry, found: Evaluated) -> Reevaluation | None:
         differing=found.differing_images,
         engine=str(found.computed_by["name"]),
         device=str(found.computed_by["device_name"]),
-        time=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        time=now(),
         commit=code_at_start().commit,
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -11,6 +10,7 @@ from benchmarks.machine.facts import cpu_model, memory_mib, usable_cores
 from benchmarks.run.provenance import Code
 from benchmarks.run.state import SittingLog
 from results.record.canonical import leaves
+from results.record.utc import now
 
 
 def new_sitting(first_epoch: int, engine: dict[str, object], code: Code) -> SittingLog:
@@ -22,7 +22,7 @@ def new_sitting(first_epoch: int, engine: dict[str, object], code: Code) -> Sitt
         first_epoch=first_epoch,
         last_epoch=first_epoch - 1,
         seconds=0.0,
-        started=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        started=now(),
         engine=engine_as_json(engine),
         code_sha256=code.computing_sha256,
         machine={"processor": cpu_model(), "cores": usable_cores(), "memory_mib": memory_mib()},

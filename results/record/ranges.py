@@ -15,6 +15,7 @@ from msgspec import UNSET
 
 from results.record import Curve, Record, Sitting
 from results.record.canonical import join
+from results.record.utc import is_time
 
 LARGEST_SEED = 2**63 - 1
 MOST_IMAGES = 10**8
@@ -32,7 +33,6 @@ CLOCK = timedelta(days=1)  # by which a machine's clock may be wrong
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _VERSION = re.compile(r"(0|[1-9]\d{0,5})(\.(0|[1-9]\d{0,5})){2}", re.ASCII)
-_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 _LOSS = (-LARGEST_LOSS, LARGEST_LOSS)
 _COUNT = (0, MOST_IMAGES)
 # Of each column of the curve. The learning rates' lower end is for results/record/checks.py; it names the others too.
@@ -138,7 +138,7 @@ def _sitting(sitting: Sitting, field: str) -> Iterator[FieldProblem]:
 def date_of(text: str) -> datetime | None:
     """What a sitting's `started` says; None if it is no date and time in UTC as the program writes them."""
     try:
-        return datetime.fromisoformat(text) if _UTC.fullmatch(text) else None
+        return datetime.fromisoformat(text) if is_time(text) else None
     except ValueError:
         return None
 

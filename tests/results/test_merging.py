@@ -20,8 +20,9 @@ from test_weights import PACKED
 
 from results import registered, registry, verification, weights
 from results.errors import RegistryFileError
-from results.events import Event, Extended, Launched, Registered, Stopped, line_of, name_of
+from results.events import Event, Extended, Launched, Registered, Stopped, name_of
 from results.groups import key_of
+from results.lines import line_of
 from results.merging import lost, merge
 from results.record import Record, seal, to_bytes
 

@@ -6,10 +6,11 @@ import msgspec
 import pytest
 from record_factory import make_record
 
-from results import reevaluations, registry
+from results import registry
 from results.entries import Entry
 from results.errors import RegistryError
 from results.index import entries
+from results.lines import line_of
 from results.reevaluations import Reevaluation, add, folder_of, problems, read
 
 
@@ -63,7 +64,7 @@ def test_lines_of_two_branches_are_one_set_in_whatever_order(root, entry):
 def test_what_cannot_be_is_a_problem(root, entry, changes, found):
     path = folder_of(root) / f"{entry.benchmark}.jsonl"
     path.parent.mkdir()
-    path.write_bytes(reevaluations._line(measured(entry, **changes)))
+    path.write_bytes(line_of(measured(entry, **changes)))
     (problem,) = problems(root, [entry])
     assert problem[0] == path
     assert found in problem[2]

@@ -1,0 +1,72 @@
+"""Files of facts beside the records, `<folder>/<benchmark>.jsonl`, one a line: lines are added, never changed.
+
+The lines of a file are a set, whose order means nothing: so git joins the files of two branches line by line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from results.errors import RegistryError, RegistryFileError, field_and_message
+from results.record.canonical import canonical_json
+
+SUFFIX = ".jsonl"
+
+
+def line_of(fact: msgspec.Struct) -> bytes:
+    """The line of a fact: canonical JSON."""
+    return canonical_json(msgspec.to_builtins(fact)) + b"\n"
+
+
+def content(path: Path) -> bytes:
+    """A file's bytes; none if there is no file. Raises RegistryFileError if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise RegistryFileError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def refused(path: Path, where: str, what: str) -> RegistryError:
+    """The error of a line that may not be there."""
+    return RegistryError(f"{path}: {where}: {what}; `git checkout {path}` restores it", where)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time add to the files of a folder, which is made if it is not there."""
+    import fcntl  # which Windows lacks; to read needs no lock
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise RegistryFileError(f"{folder}: cannot be made: {error.strerror}; free or change that place") from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def problems(folder: Path, read: Callable[[Path], object]) -> list[tuple[Path, str, str]]:
+    """(file, line, what is wrong with it) of every file of a folder; `read` raises RegistryError of one's lines."""
+    found = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if re.fullmatch(r"\..+\.tmp", path.name):  # what an unfinished write leaves
+            continue
+        if path.suffix != SUFFIX or not path.is_file() or path.is_symlink():
+            found.append((path, "content", f"does not belong here, expected <benchmark>{SUFFIX}: remove it"))
+            continue
+        try:
+            read(path)
+        except RegistryError as error:
+            found.append((path, *field_and_message(error, path)))
+    return found
