@@ -5,7 +5,6 @@ The same catalog and registry give the same values: no clock, no machine and no 
 
 from __future__ import annotations
 
-import functools
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -17,7 +16,8 @@ from benchmarks.leaderboard import groups, runs
 from benchmarks.leaderboard.images import test_images
 from benchmarks.paths import CATALOG
 from benchmarks.recipe import Recipe, benchmark_ids, catalog_folder, flatten, load_recipe
-from benchmarks.recipe.cost import cost, recipe_shapes
+from benchmarks.recipe.cost import Cost as Counted
+from benchmarks.recipe.cost import cost
 from benchmarks.recipe.layerwise import layer_activations, layer_weights
 from benchmarks.recipe.networks import NETWORKS
 from benchmarks.recipe.settings import DATASETS, setting_text
@@ -70,17 +70,21 @@ def leaderboard(
     for verdict in [*verdicts, *_before_registration(records, registrations, recipes)]:
         of_benchmark[verdict.benchmark].append(verdict)
     speed = _gigaflops(records, recipes)
+    own: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        own[record.benchmark].append(record)
     return Leaderboard(
         schema=SCHEMA,
         harness=harness_version(),
         benchmarks=[
-            _benchmark(recipe, of_benchmark[name], records, again, speed, data_root) for name, recipe in recipes.items()
+            _benchmark(recipe, of_benchmark[name], own[name], again, speed, data_root)
+            for name, recipe in recipes.items()
         ],
         papers=_papers(recipes),
         runs=[runs.run(record, recipes.get(record.benchmark), path, root) for path, record in found],
         corrections=list(_corrections()),
         optimism=optimism(verdicts),
-        curves={name: _curves(recipe, records) for name, recipe in recipes.items()},
+        curves={name: _curves(recipe, own[name]) for name, recipe in recipes.items()},
         files={record.id: file_content(path) for path, record in found},
     )
 
@@ -100,25 +104,24 @@ def _before_registration(
 
 
 def _benchmark(
-    recipe: Recipe, verdicts: Sequence[GroupVerdict], records: Sequence[Record], again: Collection[str],
+    recipe: Recipe, verdicts: Sequence[GroupVerdict], own: Sequence[Record], again: Collection[str],
     speed: float | None, data_root: Path | None,
 ) -> Benchmark:  # fmt: skip
-    own = [record for record in records if record.benchmark == recipe.id]
     images = test_images(recipe.data.dataset, data_root) if own and data_root is not None else None
     found = [
         groups.group(verdict, own, recipe.digest, images) for verdict in verdicts if verdict.engine != "any engine"
     ]
     main = min(range(len(found)), key=lambda index: groups.rank(found[index], index), default=None)
     shown = {seed.record for seed in found[main].seeds} if main is not None else set()
-    sources, absent = recipe.sources, set(recipe.defaults)
+    sources, absent, counted = recipe.sources, set(recipe.defaults), cost(recipe)
     return Benchmark(
         id=recipe.id,
         title=recipe.title,
         paper=catalog_folder(recipe.id).name,
         data=recipe.data.dataset,
         claim=_claim(recipe),
-        network=_network(recipe),
-        cost=_cost(recipe, [record for record in own if record.id in shown], speed),
+        network=_network(recipe, counted),
+        cost=_cost(counted, [record for record in own if record.id in shown], speed),
         settings=[
             Setting(key=key, value=setting_text(value), source=sources.get(key, ""))
             for key, value in flatten(recipe.settings).items()
@@ -147,10 +150,9 @@ def _claim(recipe: Recipe) -> Claim | None:
     )
 
 
-def _network(recipe: Recipe) -> Network:
-    found, model = cost(recipe), recipe.model
+def _network(recipe: Recipe, counted: Counted) -> Network:
+    model, parameters = recipe.model, counted.parameters
     weights, activations = words_of("model.weights"), words_of("model.activation")
-    parameters = found.parameters
     bits = {weights[word].bits or 32 for word in layer_weights(model)}
     if model.evaluation_weights == "real":  # what is tested is the real-valued network
         bits = {32}
@@ -163,14 +165,13 @@ def _network(recipe: Recipe) -> Network:
         activation_bits=sorted(of_activations) or [32],
         parameters=parameters.total,
         bytes=size,
-        multiply_adds=sum(shape.multiply_adds for shape in recipe_shapes(recipe)),
+        multiply_adds=counted.multiply_adds,
     )
 
 
-def _cost(recipe: Recipe, records: Iterable[Record], speed: float | None) -> Cost:
+def _cost(counted: Counted, records: Iterable[Record], speed: float | None) -> Cost:
     """What one run takes: as the shown ones took, or as it would at the speed of what ran on a CPU."""
-    found = cost(recipe)
-    steps, tera = found.training_steps, found.training_flop / 1e12
+    steps, tera = counted.training_steps, counted.training_flop / 1e12
     finished = [record for record in records if record.outcome == "finished"]
     if finished:
         hours = statistics.median(map(_seconds, finished)) / 3600
@@ -214,7 +215,6 @@ def _papers(recipes: Mapping[str, Recipe]) -> list[Paper]:
     ]
 
 
-@functools.cache
 def _story(folder: str) -> str:
     path = CATALOG / folder / README
     return path.read_text(encoding="utf-8") if path.exists() else ""
@@ -236,7 +236,7 @@ def _corrections() -> Iterable[Correction]:
 
 
 def _curves(recipe: Recipe, records: Iterable[Record]) -> Curves:
-    own = [r for r in records if r.benchmark == recipe.id and r.recipe.digest == recipe.digest and r.recipe.scoring]
+    own = [record for record in records if record.recipe.digest == recipe.digest and record.recipe.scoring]
     by_validation = bool(recipe.data.valid_images)
     return Curves(
         of="validation" if by_validation else "test",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from benchmarks.leaderboard.images import TestImages
@@ -69,14 +69,13 @@ def tier(group: Group | None, again: Collection[str]) -> str:
     return "judged, weights" if any(seed.record in again for seed in group.seeds) else "judged"
 
 
-def measured_elsewhere(records: Iterable[Record], root: Path) -> set[str]:
+def measured_elsewhere(records: Collection[Record], root: Path) -> set[str]:
     """Ids of records whose published weights gave the same outcome on another device than the run's."""
-    of_benchmark = {record.benchmark: reevaluations.read(root, record.benchmark) for record in records}
     devices = {record.id: {s.engine.device_name for s in record.sittings if s.engine is not None} for record in records}
     return {
         one.record
-        for measured in of_benchmark.values()
-        for one in measured
+        for benchmark in {record.benchmark for record in records}
+        for one in reevaluations.read(root, benchmark)
         if one.record in devices and one.device not in devices[one.record]
     }
 

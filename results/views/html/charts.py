@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
+from results.views.html.numbers import count
 from results.views.html.svg import element
 from results.views.leaderboard import Benchmark
 
@@ -164,16 +165,8 @@ def grid(
     parts = []
     for tick in x_ticks:
         parts.append(element("line", class_="grid", x1=x(tick), x2=x(tick), y1=TOP, y2=bottom))
-        parts.append(element("text", short(tick), x=x(tick), y=bottom + 16, text_anchor="middle"))
+        parts.append(element("text", count(tick), x=x(tick), y=bottom + 16, text_anchor="middle"))
     for tick in y_ticks:
         parts.append(element("line", class_="grid", x1=LEFT, x2=right, y1=y(tick), y2=y(tick)))
-        parts.append(element("text", short(tick), x=LEFT - 6, y=y(tick), dy=4, text_anchor="end"))
+        parts.append(element("text", count(tick), x=LEFT - 6, y=y(tick), dy=4, text_anchor="end"))
     return parts
-
-
-def short(value: float) -> str:
-    """A tick's number: 20 k, 5 M, 0.5."""
-    for unit, factor in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= factor:
-            return f"{value / factor:g} {unit}"
-    return f"{value:g}"

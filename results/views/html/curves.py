@@ -17,8 +17,8 @@ from results.views.html.charts import (
     grid,
     log_axis,
     plot,
-    short,
 )
+from results.views.html.numbers import count
 from results.views.html.svg import element
 from results.views.leaderboard import Curves, Run
 
@@ -67,7 +67,7 @@ def _sampled(errors: Sequence[float]) -> list[tuple[int, float]]:
 def _line(
     kind: str, errors: Sequence[float], x: Callable[[float], float], y: Callable[[float], float], said: str
 ) -> Markup:
-    last = f"{said}: {short(round(errors[-1], 3))} % at the end" if errors else said
+    last = f"{said}: {count(round(errors[-1], 3))} % at the end" if errors else said
     return element("polyline", element("title", last), class_=kind, points=" ".join(_places(errors, x, y)))
 
 

@@ -1,4 +1,4 @@
-"""feed.xml: every record, the latest first, and every correction, as an Atom feed (RFC 4287).
+"""feed.xml: the latest records as an Atom feed (RFC 4287). Corrections have no date, and stand in changes.html.
 
 A site does not know its own address: ids are URNs, links are relative to the feed.
 """

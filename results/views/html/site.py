@@ -25,9 +25,9 @@ from markdown_it import MarkdownIt
 
 from results.errors import RegistryFileError
 from results.files import write_atomically
-from results.views.html import badge, charts, curves, feed
+from results.views.html import badge, charts, curves, feed, numbers
 from results.views.html.svg import element
-from results.views.leaderboard import TIERS, Benchmark, Leaderboard
+from results.views.leaderboard import TIERS, Leaderboard
 
 _TEMPLATES = Path(__file__).parent / "templates"
 MARK = "leaderboard-site.txt"  # a folder that has it is one of ours, which a new site may take the place of
@@ -122,7 +122,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     environment.filters |= {
-        "percent": percent, "size": size, "count": count, "hours": hours, "bits": bits,
+        "percent": numbers.percent, "size": numbers.size, "count": numbers.count, "hours": numbers.hours,
         "code": code, "url": lambda text: urllib.parse.quote(text, safe="-._~/"),
     }  # fmt: skip
     return environment
@@ -136,44 +136,7 @@ def _story(text: str) -> markupsafe.Markup:
     return _own(_LINK.sub("", rendered))
 
 
-# -- numbers as text ---------------------------------------------------------------------------------------------------
-
-
 def code(text: str) -> markupsafe.Markup:
     """The text, what stands between backticks as code."""
     parts = (element("code", part) if number % 2 else part for number, part in enumerate(text.split("`")))
     return markupsafe.Markup("").join(map(markupsafe.escape, parts))
-
-
-def percent(value: float | None, benchmark: Benchmark) -> str:
-    """A percentage with one more decimal than the paper gives."""
-    decimals = 2 if benchmark.claim is None else benchmark.claim.decimals
-    return "" if value is None else f"{value:.{decimals + 1}f}"
-
-
-def size(count_of_bytes: int) -> str:
-    """ "1.2 MB": of a thousand kB each of a thousand bytes."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count_of_bytes >= factor:
-            return f"{count_of_bytes / factor:.3g} {unit}"
-    return f"{count_of_bytes} bytes"
-
-
-def count(value: float) -> str:
-    """ "6.57 M": by powers of a thousand."""
-    for unit, factor in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= factor:
-            return f"{value / factor:.3g} {unit}"
-    return f"{value:g}"
-
-
-def hours(value: float) -> str:
-    """ "12 min", "3.5 h", "8.1 days"."""
-    if value < 1:
-        return f"{60 * value:.0f} min"
-    return f"{value:.1f} h" if value < 48 else f"{value / 24:.1f} days"
-
-
-def bits(of_layers: list[int]) -> str:
-    """ "1", or "1, 32" where layers differ."""
-    return ", ".join(map(str, of_layers))
