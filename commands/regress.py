@@ -15,14 +15,13 @@ import click
 
 from benchmarks.engine import ENGINES
 from benchmarks.recipe import benchmark_ids
+from benchmarks.regress.figures import KINDS
 from commands.options import json_option, registry_option
 from commands.output import echo
 
 if TYPE_CHECKING:
     from benchmarks.regress.figures import Figure, Kind, Report
     from benchmarks.regress.suite import Suite
-
-KINDS = ("bits", "accuracy", "speed", "memory", "registry")
 
 
 class Kinds(click.ParamType):

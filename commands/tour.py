@@ -147,10 +147,11 @@ def _begun(recipe: Recipe, choice: Choice, runs_root: Path) -> RunFolder | None:
     """The latest run of these settings on this engine, over or not."""
     from benchmarks.recipe.settings import named_settings
     from benchmarks.run.folder import RunFolder
+    from benchmarks.run.listing import run_folders
 
     wanted = (named_settings(recipe.settings, recipe.stated), SEED, choice.engine, choice.device)
-    for path in sorted((runs_root / recipe.id).glob("*/run.json"), reverse=True):
-        folder = RunFolder(path.parent, lambda _: None)
+    for path in reversed(run_folders(runs_root, recipe.id)):
+        folder = RunFolder(path, lambda _: None)
         with contextlib.suppress(RunError):  # of a damaged one `resume` speaks, if somebody wants it
             begun = folder.manifest()
             if (begun.settings, begun.seed, begun.engine, begun.device) == wanted:

@@ -95,13 +95,14 @@ def read(path: Path) -> Record:
     return record
 
 
-def read_all(root: Path, warn: Callable[[str], None]) -> list[tuple[Path, Record]]:
+def read_all(root: Path, warn: Callable[[str], None], benchmark: str = "*") -> list[tuple[Path, Record]]:
     """Every record of the registry that is what it says, sorted by benchmark and id; empty if there is no folder.
 
     `warn` is told of each file that is passed over: of a newer schema, damaged, or not consistent with itself.
+    benchmark: only what lies in the folder of this one.
     """
     found = []
-    for path in _record_files(root):
+    for path in _record_files(root, benchmark):
         try:
             found.append((path, read(path)))
         except RegistryError as error:
@@ -136,9 +137,9 @@ def verify(root: Path, extra_checks: Iterable[ExtraCheck] = ()) -> list[Problem]
     return verification.verify(root, extra_checks).problems
 
 
-def _record_files(root: Path) -> list[Path]:
+def _record_files(root: Path, benchmark: str = "*") -> list[Path]:
     """The record files under `root`; names that begin with a dot are unfinished writes and no records."""
-    return sorted(path for path in root.glob("*/*.json") if not path.name.startswith("."))
+    return sorted(path for path in root.glob(f"{benchmark}/*.json") if not path.name.startswith("."))
 
 
 def file_content(path: Path) -> bytes:

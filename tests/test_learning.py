@@ -19,6 +19,7 @@ from svhn_files import release_of, write_mat
 import data_prep
 from benchmarks.engine import open_engine
 from benchmarks.recipe import Recipe, benchmark_ids, load_recipe, summaries
+from benchmarks.regress.images import draw_digits
 from benchmarks.regress.narrow import narrowed
 from benchmarks.run import protocol
 from benchmarks.run.data import load_data
@@ -151,9 +152,7 @@ def write_svhn_like(folder: Path, root: Path) -> tuple[Path, Release]:
     """Write them to `folder`, from the data prepared under `root`; the folder and what it holds as a release."""
     digits = data_prep.load("mnist", root, "unit", 9000, 1).train
     backgrounds = data_prep.load("cifar10", root, "unit", 9000, 1).train.images
-    ink = np.pad(digits.images, ((0, 0), (0, 0), (2, 2), (2, 2)))
-    colors = np.random.default_rng(SEED).uniform(0.6, 1, (9000, 3, 1, 1)).astype(np.float32)
-    images = np.round(255 * (0.5 * backgrounds * (1 - ink) + colors * ink)).astype(np.uint8)
+    images = draw_digits(digits.images, backgrounds)
     labels = np.where(digits.labels == 0, 10, digits.labels)
     sizes = (4000, 4000, 1000)
     for official, rows in zip(svhn.OFFICIAL.files, np.split(np.arange(9000), np.cumsum(sizes)[:-1]), strict=True):

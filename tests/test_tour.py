@@ -12,9 +12,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
-import yaml
 from command_server import REPOSITORY, CommandServer, folders
 from killed import read_record
+from small_network import DATA, MODEL, PROTOCOL, catalog_file
 
 from commands.tour import BENCHMARK, EPOCHS
 from results.record import from_bytes, pack_bits, seal, unpack_bits
@@ -22,16 +22,12 @@ from results.registry import write
 
 pytestmark = pytest.mark.slow
 SETTINGS = {
-    "data": {"dataset": "mnist-small", "preprocessing": "signed", "train_images": 2000, "valid_images": 200},
-    "model": {
-        "architecture": "64FC-10FC", "activation": "binary_tanh", "weights": "deterministic",
-        "evaluation_weights": "binary", "weight_limit": 1.0, "lr_scale": "glorot", "batch_norm": "lasagne",
-        "batch_norm_alpha": 0.1, "batch_norm_epsilon": 1e-4, "loss": "squared_hinge", "optimizer": "adam",
-    },
+    "data": DATA,
+    "model": MODEL,
     "train": {
         "epochs": 2 * EPOCHS, "batch_size": 100, "lr_start": 3e-3, "lr_decay": "constant", "shuffle": "fresh",
     },
-    "protocol": {"selection": "best_validation", "remainder": "dropped"},
+    "protocol": PROTOCOL,
 }  # fmt: skip
 AS_ANOTHER_CATALOG = (
     "import sys, pathlib; from benchmarks.recipe import loading; loading.CATALOG = pathlib.Path(sys.argv.pop(1));"
@@ -43,16 +39,10 @@ AS_ANOTHER_CATALOG = (
 def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of the one benchmark, whose authors publish that they got all images wrong, and later hardly any."""
     root = tmp_path_factory.mktemp("catalog")
-    paper = {"name": "Tests", "title": "Tests", "url": "https://example.org", "code": "https://example.org"}
     published = {"file": f"{BENCHMARK}-validation.csv", "source": "a test"}
     target = {"test_error": "20.0", "provenance": "read", "source": "a test", "validation_errors": published}
-    groups = {
-        group: {key: {"value": value, "source": "a test"} for key, value in values.items()}
-        for group, values in SETTINGS.items()
-    }
-    entry = {"id": BENCHMARK, "title": "Small", "paper": paper, "target": target, **groups}
     (root / "tests").mkdir()
-    (root / "tests" / f"{BENCHMARK}.yaml").write_text(yaml.safe_dump(entry, sort_keys=False))
+    (root / "tests" / f"{BENCHMARK}.yaml").write_text(catalog_file(BENCHMARK, SETTINGS, target))
     errors = "".join(f"{epoch},{100 if epoch == 1 else 0.5}\n" for epoch in range(1, 2 * EPOCHS + 1))
     (root / "tests" / published["file"]).write_text(f"epoch,valid_error\n{errors}")
     (root / "versions.csv").write_text("id,version,digest,test_error\n")

@@ -16,8 +16,7 @@ from benchmarks.recipe.settings import named_settings
 from benchmarks.run.listing import manifest_of, run_folders, stored_of
 from benchmarks.run.seals import SealError
 from benchmarks.run.state import SittingLog
-from results.errors import RegistryError
-from results.registry import read
+from results.registry import read_all
 
 
 class Machine(NamedTuple):
@@ -87,10 +86,7 @@ def _local(benchmark: str, runs_root: Path) -> Iterator[_Run]:
 
 
 def _recorded(benchmark: str, registry: Path) -> Iterator[_Run]:
-    records = []
-    for path in sorted(registry.glob(f"{benchmark}/[!.]*.json")):
-        with contextlib.suppress(RegistryError):
-            records.append(read(path))
+    records = [record for _, record in read_all(registry, lambda _: None, benchmark)]
     for record in sorted(records, key=lambda record: record.sittings[-1].started, reverse=True):
         sittings = msgspec.convert(msgspec.to_builtins(record.sittings), list[SittingLog])
         yield f"record {record.id}", record.recipe.named_settings, sittings, record.curve.seconds

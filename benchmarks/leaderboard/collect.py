@@ -236,7 +236,8 @@ def _corrections() -> Iterable[Correction]:
 
 
 def _curves(recipe: Recipe, records: Iterable[Record]) -> Curves:
-    own = [record for record in records if record.recipe.digest == recipe.digest and record.recipe.scoring]
+    digest = recipe.digest
+    own = [record for record in records if record.recipe.digest == digest and record.recipe.scoring]
     by_validation = bool(recipe.data.valid_images)
     return Curves(
         of="validation" if by_validation else "test",

@@ -25,8 +25,7 @@ from benchmarks.recipe.cost import steps_per_epoch
 from benchmarks.recipe.settings import named_settings
 from benchmarks.run.listing import LocalRun, local_run, manifest_of, run_folders
 from results import registered, registry
-from results.errors import RegistryError
-from results.members import Members, members
+from results.members import members
 from results.record import Record
 from results.registered import FIRST_SEEDS, MORE_SEEDS, Registration
 
@@ -168,14 +167,15 @@ def _seeds(asked: Asked) -> tuple[Registration | None, list[PlannedSeed], list[s
     begun = _begun(asked)
     if not recipe.scoring:
         return None, [_planned(FIRST_SEEDS[0], "new", None, begun)], []
-    records = _records(recipe.id, asked.registry)
+    found = registry.read_all(asked.registry, lambda _: None, recipe.id)  # what is wrong with others, `verify` says
+    records = [record for _, record in found]
     group = _group(asked)
     if group is None:
         elsewhere = [record.id for record in records if _is_of(record, asked)]
         seeds = FIRST_SEEDS + (MORE_SEEDS if asked.size == 10 else ())
         return None, [_planned(seed, "new", None, begun) for seed in seeds], elsewhere
-    found: Members = members(group, records)
-    planned = [_planned(seed.seed, seed.state, seed.run.id if seed.run else None, begun) for seed in found.seeds]
+    seeds_there = members(group, records).seeds
+    planned = [_planned(seed.seed, seed.state, seed.run.id if seed.run else None, begun) for seed in seeds_there]
     if asked.size == 10 and not group.is_extended:
         planned += [_planned(seed, "new", None, begun) for seed in MORE_SEEDS]
     own = {seed.record for seed in planned}
@@ -195,17 +195,6 @@ def _group(asked: Asked) -> Registration | None:
     groups = registered.read(asked.registry, asked.recipe.id)
     fits = [group for group in groups if (group.key.digest, group.key.engine, group.key.precision) == what]
     return fits[-1] if fits else None
-
-
-def _records(benchmark: str, root: Path) -> list[Record]:
-    """Those of a benchmark that can be read: what is wrong with the others, `verify` says."""
-    found = []
-    for path in sorted(root.glob(f"{benchmark}/[!.]*.json")):
-        try:
-            found.append(registry.read(path))
-        except RegistryError:
-            continue
-    return found
 
 
 def _is_of(record: Record, asked: Asked) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
 SCHEMA = 1  # of reports as JSON
 Kind = Literal["bits", "accuracy", "speed", "memory", "registry"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 # "alarm": confirmed. "not comparable": the reference is of another engine, version, thread count or processor, said in
 # `detail`. "not measured": something failed before there was a figure.
 Word = Literal["ok", "alarm", "not comparable", "not measured"]

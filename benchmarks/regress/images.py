@@ -110,7 +110,13 @@ def _drawn(root: Path) -> tuple[Pixels, NDArray[np.int64]]:
     few = data_prep.load("cifar10-small", root, "unit", 400, 100)
     backgrounds = np.concatenate([few.train.images, few.valid.images, few.test.images])
     count = sum(SVHN_COUNTS)
-    ink = np.pad(digits.images[:count], ((0, 0), (0, 0), (2, 2), (2, 2)))
-    colors = np.random.default_rng(SEED).uniform(0.6, 1, (count, 3, 1, 1)).astype(np.float32)
     behind = backgrounds[np.arange(count) % len(backgrounds)]
-    return np.round(255 * (0.5 * behind * (1 - ink) + colors * ink)).astype(np.uint8), digits.labels[:count]
+    return draw_digits(digits.images[:count], behind), digits.labels[:count]
+
+
+def draw_digits(digits: NDArray[np.float32], backgrounds: NDArray[np.float32]) -> Pixels:
+    """Digits of random colors, (N, 1, 28, 28), on images, (N, 3, 32, 32), both in [0, 1]; uint8 as the images."""
+    ink = np.pad(digits, ((0, 0), (0, 0), (2, 2), (2, 2)))
+    colors = np.random.default_rng(SEED).uniform(0.6, 1, (len(digits), 3, 1, 1)).astype(np.float32)
+    pixels: Pixels = np.round(255 * (0.5 * backgrounds * (1 - ink) + colors * ink)).astype(np.uint8)
+    return pixels

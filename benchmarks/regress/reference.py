@@ -6,7 +6,6 @@ references/history/gluon-1.json, ...      what was in force before, oldest first
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
@@ -14,6 +13,7 @@ import msgspec
 from benchmarks.errors import OneLineError
 from benchmarks.regress.budgets import Budget, budget_of
 from benchmarks.regress.measure import Measured, Scored
+from results.files import write_atomically
 
 SCHEMA = 1
 FOLDER = Path(__file__).parent / "references"
@@ -137,13 +137,9 @@ def replace(new: Reference, folder: Path = FOLDER) -> Path | None:
     kept = None
     if path.exists():
         history = folder / "history"
-        history.mkdir(exist_ok=True)
         kept = history / f"{new.engine}-{len(list(history.glob(f'{new.engine}-*.json'))) + 1}.json"
-        kept.write_bytes(path.read_bytes())
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(_text(new))
-    os.replace(temporary, path)
+        write_atomically(kept, path.read_bytes())
+    write_atomically(path, _text(new))
     return kept
 
 

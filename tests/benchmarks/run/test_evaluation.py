@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from command_server import CommandServer, folders
+from small_network import DATA, MODEL, PROTOCOL, catalog_file
 
 from benchmarks.errors import RecipeError
 from benchmarks.recipe import load_recipe
@@ -27,18 +27,14 @@ from results.views.markdown import BEGIN, END
 
 pytestmark = pytest.mark.slow
 
-BINARY = {
-    "data": {"dataset": "mnist-small", "preprocessing": "signed", "train_images": 2000, "valid_images": 200},
-    "model": {
-        "architecture": "2x64FC-10FC", "activation": "binary_tanh", "weights": "deterministic",
-        "evaluation_weights": "binary", "weight_limit": 1.0, "lr_scale": "glorot", "batch_norm": "lasagne",
-        "batch_norm_alpha": 0.1, "batch_norm_epsilon": 1e-4, "loss": "squared_hinge", "optimizer": "adam",
-    },
+BINARY: dict[str, dict[str, Any]] = {
+    "data": DATA,
+    "model": MODEL | {"architecture": "2x64FC-10FC"},
     "train": {
         "epochs": 3, "batch_size": 100, "lr_start": 3e-3, "lr_final": 3e-4, "lr_decay": "exponential",
         "shuffle": "cumulative",
     },
-    "protocol": {"selection": "best_validation", "remainder": "dropped"},
+    "protocol": PROTOCOL,
 }  # fmt: skip
 BENCHMARKS: dict[str, dict[str, dict[str, Any]]] = {
     "binary": {},
@@ -48,14 +44,8 @@ BENCHMARKS: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
-def catalog_file(name: str, changes: dict[str, dict[str, Any]]) -> str:
-    settings = {group: BINARY[group] | changes.get(group, {}) for group in BINARY}
-    entries = {
-        group: {key: {"value": value, "source": "a test"} for key, value in values.items()}
-        for group, values in settings.items()
-    }
-    paper = {"name": "Tests", "title": "Tests", "url": "https://example.org", "code": "https://example.org"}
-    return yaml.safe_dump({"id": name, "title": name, "paper": paper, "target": None, **entries}, sort_keys=False)
+def with_changes(changes: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {group: values | changes.get(group, {}) for group, values in BINARY.items()}
 
 
 # The data of "memorized".
@@ -74,7 +64,7 @@ def commands(tmp_path_factory: pytest.TempPathFactory, small_data_root: Path) ->
     catalog = tmp_path_factory.mktemp("catalog")
     (catalog / "tests").mkdir()
     for name, changes in BENCHMARKS.items():
-        (catalog / "tests" / f"{name}.yaml").write_text(catalog_file(name, changes))
+        (catalog / "tests" / f"{name}.yaml").write_text(catalog_file(name, with_changes(changes)))
     (catalog / "versions.csv").write_text("id,version,digest,test_error\n")
     with CommandServer(catalog) as server:
         yield lambda home, *arguments: server.run(arguments, folders(small_data_root, home))
