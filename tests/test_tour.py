@@ -14,21 +14,13 @@ import msgspec
 import pytest
 from command_server import REPOSITORY, CommandServer, folders
 from killed import read_record
-from small_network import DATA, MODEL, PROTOCOL, catalog_file
+from small_network import catalog_file
 
 from commands.tour import BENCHMARK, EPOCHS
 from results.record import from_bytes, pack_bits, seal, unpack_bits
 from results.registry import write
 
 pytestmark = pytest.mark.slow
-SETTINGS = {
-    "data": DATA,
-    "model": MODEL,
-    "train": {
-        "epochs": 2 * EPOCHS, "batch_size": 100, "lr_start": 3e-3, "lr_decay": "constant", "shuffle": "fresh",
-    },
-    "protocol": PROTOCOL,
-}  # fmt: skip
 AS_ANOTHER_CATALOG = (
     "import sys, pathlib; from benchmarks.recipe import loading; loading.CATALOG = pathlib.Path(sys.argv.pop(1));"
     "import cli; cli.cli()"
@@ -42,7 +34,9 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
     published = {"file": f"{BENCHMARK}-validation.csv", "source": "a test"}
     target = {"test_error": "20.0", "provenance": "read", "source": "a test", "validation_errors": published}
     (root / "tests").mkdir()
-    (root / "tests" / f"{BENCHMARK}.yaml").write_text(catalog_file(BENCHMARK, SETTINGS, target))
+    (root / "tests" / f"{BENCHMARK}.yaml").write_text(
+        catalog_file(BENCHMARK, {"train": {"epochs": 2 * EPOCHS}}, target)
+    )
     errors = "".join(f"{epoch},{100 if epoch == 1 else 0.5}\n" for epoch in range(1, 2 * EPOCHS + 1))
     (root / "tests" / published["file"]).write_text(f"epoch,valid_error\n{errors}")
     (root / "versions.csv").write_text("id,version,digest,test_error\n")

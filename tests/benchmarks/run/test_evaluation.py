@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from command_server import CommandServer, folders
-from small_network import DATA, MODEL, PROTOCOL, catalog_file
+from small_network import catalog_file
 
 from benchmarks.errors import RecipeError
 from benchmarks.recipe import load_recipe
@@ -27,27 +27,12 @@ from results.views.markdown import BEGIN, END
 
 pytestmark = pytest.mark.slow
 
-BINARY: dict[str, dict[str, Any]] = {
-    "data": DATA,
-    "model": MODEL | {"architecture": "2x64FC-10FC"},
-    "train": {
-        "epochs": 3, "batch_size": 100, "lr_start": 3e-3, "lr_final": 3e-4, "lr_decay": "exponential",
-        "shuffle": "cumulative",
-    },
-    "protocol": PROTOCOL,
-}  # fmt: skip
 BENCHMARKS: dict[str, dict[str, dict[str, Any]]] = {
     "binary": {},
     "memorized": {"data": {"labels": "random"}, "protocol": {"selection": "last", "evaluates_training": True}},
     "drawn": {"data": {"split": "random", "inputs": "noise", "labels": "random_train_valid"}},
     "real": {"model": {"weights": "stochastic", "evaluation_weights": "real"}},
 }
-
-
-def with_changes(changes: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {group: values | changes.get(group, {}) for group, values in BINARY.items()}
-
-
 # The data of "memorized".
 SMALL_AND_RANDOM = [
     "data.dataset=mnist-small", "data.preprocessing=signed", "data.train_images=2000", "data.valid_images=200",
@@ -64,7 +49,7 @@ def commands(tmp_path_factory: pytest.TempPathFactory, small_data_root: Path) ->
     catalog = tmp_path_factory.mktemp("catalog")
     (catalog / "tests").mkdir()
     for name, changes in BENCHMARKS.items():
-        (catalog / "tests" / f"{name}.yaml").write_text(catalog_file(name, with_changes(changes)))
+        (catalog / "tests" / f"{name}.yaml").write_text(catalog_file(name, changes))
     (catalog / "versions.csv").write_text("id,version,digest,test_error\n")
     with CommandServer(catalog) as server:
         yield lambda home, *arguments: server.run(arguments, folders(small_data_root, home))

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from test_evaluation import catalog_file
+from small_network import catalog_file
 from test_tensorboard_log import steps
 
 from benchmarks.errors import RunError
@@ -39,7 +39,7 @@ SEED = 34  # of a run whose best epoch so far is, epoch by epoch, 1, 2, 3, 3, 5,
 SETTINGS = {
     "data": {"train_images": 200, "valid_images": 50},
     "model": {"architecture": "10FC"},
-    "train": {"epochs": EPOCHS, "batch_size": 50},
+    "train": {"epochs": EPOCHS, "batch_size": 50, "lr_final": 3e-4, "lr_decay": "exponential"},
 }
 
 
