@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from results.change_points import LEVEL, SHORTEST, _welch, change_points
+from results.change_points import LEVEL, SHORTEST, _energies, _welch, change_points
 
 
 def drawn(seed: int, count: int, step_at: int | None = None, step: float = 0.0) -> list[float]:
@@ -60,6 +60,18 @@ def test_units_and_origin_do_not_matter(seed, origin, unit):
 def test_changes_are_never_nearer_than_the_shortest_segment(figures):
     ends = [0, *(change.position for change in change_points(figures)), len(figures)]
     assert all(later - earlier >= SHORTEST for earlier, later in itertools.pairwise(ends))
+
+
+@given(st.lists(st.floats(-10, 10), min_size=6, max_size=20))
+def test_the_energy_of_every_cut_is_as_it_is_defined(figures):
+    def mean_distance(left, right):
+        return sum(abs(x - y) for x in left for y in right) / (len(left) * len(right))
+
+    for at, energy in _energies(figures).items():
+        left, right = figures[:at], figures[at:]
+        same = sum(mean_distance(part, part) * len(part) / (len(part) - 1) for part in (left, right))  # but itself
+        expected = at * len(right) / len(figures) * (2 * mean_distance(left, right) - same)
+        assert energy == pytest.approx(expected, abs=1e-9)
 
 
 def test_welch_is_scipys():
