@@ -1,4 +1,4 @@
-"""`merge`: records, weights and registered groups of other machines and people."""
+"""`merge`: records, weights, registered groups and re-evaluations of other machines and people."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SCHEMA = 1  # of what --json prints: docs/contributing-results.md
 @registry_option
 @json_option
 def command(places: tuple[Path, ...], dry_run: bool, registry: Path, as_json: bool) -> None:
-    """Bring records, weights and registered groups of other machines and people into the registry.
+    """Bring records, weights, groups and re-evaluations of other machines and people into the registry.
 
     A place is a registry or a checkout that has one, a folder of records, a record's file, or the file of a benchmark's
     groups. Each is checked first, as `verify` does: what has a problem is refused whole, in one line, with exit code 7,
@@ -52,6 +52,8 @@ def _lines(merged: Merged, dry_run: bool) -> Iterator[str]:
         yield f"{would}added: {entry.benchmark}/{entry.id}: {_described(entry)}"
     for benchmark, count in merged.lines.items():
         yield f"{would}added: {_counted(count, 'line')} of the registered groups of {benchmark}"
+    for benchmark, count in merged.reevaluations.items():
+        yield f"{would}added: {_counted(count, 're-evaluation')} of {benchmark}"
     for benchmark in merged.in_order:
         yield f"{would}put in order: the lines of the registered groups of {benchmark}"
     for problem in merged.refused:
@@ -59,7 +61,8 @@ def _lines(merged: Merged, dry_run: bool) -> Iterator[str]:
     lines, problems = _counted(sum(merged.lines.values()), "line"), _counted(len(merged.refused), "problem")
     records = _counted(len(merged.added), "record")
     known = f"{merged.known} were here already"
-    yield f"{records} {would}added, {known}; {lines} of registered groups {would}added; {problems}"
+    measured = _counted(sum(merged.reevaluations.values()), "re-evaluation")
+    yield f"{records} {would}added, {known}; {lines} of registered groups and {measured} {would}added; {problems}"
 
 
 def _counted(count: int, word: str) -> str:
@@ -81,5 +84,6 @@ def _as_json(merged: Merged, dry_run: bool) -> dict[str, Any]:
         "known": merged.known,
         "registered_lines": merged.lines,
         "put_in_order": merged.in_order,
+        "reevaluations": merged.reevaluations,
         "refused": [{"path": str(p.path), "field": p.field, "message": p.message} for p in merged.refused],
     }

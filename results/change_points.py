@@ -72,7 +72,11 @@ def _energies(figures: Sequence[float]) -> dict[int, float]:
             found[at] = left * right / total * distance
         to_left = sum(abs(figure - other) for other in figures[:at])
         to_right = sum(abs(figure - other) for other in figures[at + 1 :])
-        within_left, within_right, between = within_left + to_left, within_right - to_right, between - to_left + to_right
+        within_left, within_right, between = (
+            within_left + to_left,
+            within_right - to_right,
+            between - to_left + to_right,
+        )
     return found
 
 

@@ -1,24 +1,28 @@
-"""Bringing the records, weights and registered groups of other machines and people into a registry.
+"""Bringing the records, weights, registered groups and re-evaluations of other machines and people into a registry.
 
-A registry is three sets: records, each named by its content; weights, each named by its record; and lines of registered
-groups, each of which names its group. To merge is to have all that any of them has, so nothing depends on the order in
-which registries are merged, or on how often. What has a problem is refused whole, and the rest comes in.
+A registry is four sets: records, each named by its content; weights, each named by its record; lines of registered
+groups, each of which names its group; and lines of re-evaluations, each of which names its record. To merge is to have
+all that any of them has, so nothing depends on the order in which registries are merged, or on how often. What has a
+problem is refused whole, and the rest comes in.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from msgspec import UNSET
 
-from results import registered, registry, weights
+from results import lines, reevaluations, registered, registry, weights
 from results.entries import Entry
 from results.errors import RegistryError, RegistryFileError, field_and_message
 from results.events import Event
+from results.index import entries
+from results.lines import SUFFIX
 from results.record import Record, checks
+from results.reevaluations import Reevaluation
 from results.registry import ExtraCheck, Problem, file_content
 from results.verification import (
     Claim,
@@ -34,24 +38,26 @@ EXPECTED = "a registry (runs/, weights/, registered/), a folder of records, <id>
 
 
 class Source(NamedTuple):
-    """What lies where a user says that there is something. root: of the registry there; None of loose files."""
+    """What lies where a user says that there is something: files. root: of the registry there; None of loose files."""
 
     records: list[Path]
     groups: list[Path]
     problems: list[Problem]
+    reevaluations: Sequence[Path] = ()
     root: Path | None = None
 
 
 class Merged(NamedTuple):
     """What came in, or would: records, and how many were there already; lines of groups by benchmark; what did not.
 
-    in_order: benchmarks of which the lines of groups were put in order.
+    in_order: benchmarks of which the lines of groups were put in order. reevaluations: new ones by benchmark.
     """
 
     added: list[Entry]
     known: int
     lines: dict[str, int]
     in_order: list[str]
+    reevaluations: dict[str, int]
     refused: list[Problem]
 
 
@@ -70,7 +76,7 @@ def source(path: Path) -> Source:
     """
     if path.is_file() and path.suffix == ".json":
         return Source([path], [], [])
-    if path.is_file() and path.suffix == registered.SUFFIX:
+    if path.is_file() and path.suffix == SUFFIX:
         return Source([], [path], [])
     for folder in (path / "results", path):
         if any((folder / name).is_dir() for name in ("runs", "registered")):
@@ -85,11 +91,12 @@ def source(path: Path) -> Source:
 def _registry(root: Path) -> Source:
     records, problems = record_files(root)
     wrong = [Problem(*problem) for problem in registered.problems(root)]
-    groups = {
-        path for path in registered.folder_of(root).glob(f"*{registered.SUFFIX}") if not path.name.startswith(".")
-    }
-    groups -= {problem.path for problem in wrong}
-    return Source(records, sorted(groups), [*problems, *wrong, *stray_weights(root)], root)
+    wrong += [Problem(*problem) for problem in lines.problems(reevaluations.folder_of(root), reevaluations.read_file)]
+    groups, measured = (
+        sorted({*folder.glob(f"[!.]*{SUFFIX}")} - {problem.path for problem in wrong})
+        for folder in (registered.folder_of(root), reevaluations.folder_of(root))
+    )
+    return Source(records, groups, [*problems, *wrong, *stray_weights(root)], measured, root)
 
 
 def merge(
@@ -125,8 +132,11 @@ def merge(
                 raise
             except RegistryError as error:  # another file has its name here
                 refused.append(Problem(one.path, error.field or "content", str(error)))
-    lines, in_order, problems = _merge_groups([path for found in sources for path in found.groups], root, dry_run)
-    return Merged(added, len(incoming) - len(new), lines, in_order, [*refused, *problems])
+    new_lines, in_order, problems = _merge_groups([path for found in sources for path in found.groups], root, dry_run)
+    measured = [path for found in sources for path in found.reevaluations]
+    new_measured, contradicting = _merge_reevaluations(measured, added, root, dry_run)
+    problems += contradicting
+    return Merged(added, len(incoming) - len(new), new_lines, in_order, new_measured, [*refused, *problems])
 
 
 # -- records -----------------------------------------------------------------------------------------------------------
@@ -193,24 +203,22 @@ def _merge_groups(paths: Iterable[Path], root: Path, dry_run: bool) -> tuple[dic
 
     So the bytes of a registry depend on what was merged alone, not on what was here before.
     """
-    here = registered.folder_of(root).glob(f"*{registered.SUFFIX}")
+    here = registered.folder_of(root).glob(f"*{SUFFIX}")
     found: dict[str, dict[Path, list[Event]]] = {
-        path.name.removesuffix(registered.SUFFIX): {} for path in here if not path.name.startswith(".")
+        path.name.removesuffix(SUFFIX): {} for path in here if not path.name.startswith(".")
     }
     problems = []
     for path in paths:
-        if not checks.BENCHMARK.fullmatch(path.name.removesuffix(registered.SUFFIX)):
-            problems.append(
-                Problem(path, "content", f"has no benchmark's name, expected <benchmark>{registered.SUFFIX}")
-            )
+        if not checks.BENCHMARK.fullmatch(path.name.removesuffix(SUFFIX)):
+            problems.append(Problem(path, "content", f"has no benchmark's name, expected <benchmark>{SUFFIX}"))
             continue
         try:
             events = registered.checked_events(path)
         except RegistryError as error:
             problems.append(Problem(path, *field_and_message(error, path)))
             continue
-        found.setdefault(path.name.removesuffix(registered.SUFFIX), {})[path] = events
-    lines, in_order = {}, []
+        found.setdefault(path.name.removesuffix(SUFFIX), {})[path] = events
+    counts, in_order = {}, []
     for benchmark, files in sorted(found.items()):
         try:
             merged = registered.merge(root, benchmark, files, dry_run=dry_run)
@@ -221,10 +229,41 @@ def _merge_groups(paths: Iterable[Path], root: Path, dry_run: bool) -> tuple[dic
             continue
         problems += [Problem(path, "content", why) for path, why in merged.refused]
         if merged.new:
-            lines[benchmark] = merged.new
+            counts[benchmark] = merged.new
         elif merged.is_changed:
             in_order.append(benchmark)
-    return lines, in_order, problems
+    return counts, in_order, problems
+
+
+# -- re-evaluations ----------------------------------------------------------------------------------------------------
+
+
+def _merge_reevaluations(
+    paths: Sequence[Path], added: Iterable[Entry], root: Path, dry_run: bool
+) -> tuple[dict[str, int], list[Problem]]:
+    """New measurements by benchmark; problems of files, each of which comes in whole or not at all.
+
+    All files here get their normal form, as those of groups. added: records that came in, or would.
+    """
+    known = {entry.id: entry for entry in (*entries(root, lambda _: None), *added)} if paths else {}
+    here = reevaluations.folder_of(root).glob(f"[!.]*{SUFFIX}")
+    new: dict[str, set[Reevaluation]] = {path.name.removesuffix(SUFFIX): set() for path in here}
+    problems = []
+    for path in paths:
+        if found := reevaluations.contradictions(path, known):
+            problems += [Problem(*problem) for problem in found]
+        else:
+            new.setdefault(path.name.removesuffix(SUFFIX), set()).update(reevaluations.read_file(path))
+    counts = {}
+    for benchmark, measured in sorted(new.items()):
+        try:
+            missing = measured - set(reevaluations.read(root, benchmark))
+            counts[benchmark] = len(missing) if dry_run else reevaluations.add(root, benchmark, *missing)
+        except RegistryFileError:
+            raise
+        except RegistryError as error:  # of the file here: nothing comes into it
+            problems.append(Problem(reevaluations.path_of(root, benchmark), error.field or "content", str(error)))
+    return {benchmark: count for benchmark, count in counts.items() if count}, problems
 
 
 # -- nothing may be lost -----------------------------------------------------------------------------------------------
@@ -245,9 +284,12 @@ def lost(before: Path, root: Path) -> list[Problem]:
             problems.append(
                 Problem(here, "content", f"is not what {before} has: nothing published is removed or changed")
             )
-    for path in found.groups:
-        here = registered.folder_of(root) / path.name
-        gone = len(set(registered.events(path)) - set(registered.events(here)))
-        if gone:
+    facts: list[tuple[Path, Path, Callable[[Path], Iterable[object]]]] = [
+        *((path, registered.folder_of(root), registered.events) for path in found.groups),
+        *((path, reevaluations.folder_of(root), reevaluations.read_file) for path in found.reevaluations),
+    ]
+    for path, folder, read in facts:
+        here = folder / path.name
+        if gone := len(set(read(path)) - set(read(here))):
             problems.append(Problem(here, "content", f"lacks {gone} lines that {before} has: lines are never removed"))
     return problems

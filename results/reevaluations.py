@@ -6,7 +6,7 @@ their order means nothing, so that git joins the files of two branches line by l
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -51,32 +51,49 @@ def path_of(root: Path, benchmark: str) -> Path:
 
 def read(root: Path, benchmark: str) -> list[Reevaluation]:
     """Of a benchmark, in the order of their times; empty if there are none. Raises RegistryError naming the line."""
-    path = path_of(root, benchmark)
+    return read_file(path_of(root, benchmark))
+
+
+def read_file(path: Path) -> list[Reevaluation]:
+    """As `read`, from a file of any registry."""
     found = {
         _reevaluation(line, number, path) for number, line in enumerate(content(path).splitlines(keepends=True), 1)
     }
     return sorted(found, key=lambda one: (one.time, one.record, line_of(one)))
 
 
-def add(root: Path, benchmark: str, measured: Reevaluation) -> Path:
-    """Write a measurement down; the file. Raises RegistryError if the file holds anything else."""
+def add(root: Path, benchmark: str, *measured: Reevaluation) -> int:
+    """Write measurements down, each once and in order; how many are new.
+
+    Raises RegistryError if the file holds anything else.
+    """
     path = path_of(root, benchmark)
     with locked(path.parent):
-        known = {*read(root, benchmark), measured}
-        write_atomically(path, b"".join(sorted(map(line_of, known))))
-    return path
+        before = set(read_file(path))
+        known = before.union(measured)
+        ordered = b"".join(sorted(map(line_of, known)))
+        if ordered != content(path):
+            write_atomically(path, ordered)
+    return len(known) - len(before)
 
 
 def problems(root: Path, entries: Iterable[Entry]) -> list[tuple[Path, str, str]]:
     """(file, line or record, what is wrong with it): of files, and of measurements that say otherwise than a record."""
     folder, known = folder_of(root), {entry.id: entry for entry in entries}
-    found = lines.problems(folder, lambda path: read(root, path.name.removesuffix(SUFFIX)))
+    found = lines.problems(folder, read_file)
     unreadable = {path for path, *_ in found}
     for path in sorted({*folder.glob(f"[!.]*{SUFFIX}")} - unreadable):
-        for one in read(root, path.name.removesuffix(SUFFIX)):
-            if complaint := _contradiction(one, known.get(one.record), path):
-                found.append((path, one.record, complaint))
+        found += contradictions(path, known)
     return found
+
+
+def contradictions(path: Path, known: Mapping[str, Entry]) -> list[tuple[Path, str, str]]:
+    """Of a file's measurements those that cannot be of the record, by id, that they name; as `problems`."""
+    return [
+        (path, one.record, complaint)
+        for one in read_file(path)
+        if (complaint := _contradiction(one, known.get(one.record), path))
+    ]
 
 
 def _contradiction(one: Reevaluation, entry: Entry | None, path: Path) -> str:

@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 from record_factory import make_record
 from test_weights import PACKED
 
-from results import registered, registry, verification, weights
+from results import reevaluations, registered, registry, verification, weights
 from results.errors import RegistryFileError
 from results.events import Event, Extended, Launched, Registered, Stopped, name_of
 from results.groups import key_of
 from results.lines import line_of
 from results.merging import lost, merge
 from results.record import Record, seal, to_bytes
+from results.reevaluations import Reevaluation
 
 KEYS = [key_of(make_record())._replace(engine=engine) for engine in ("gluon", "torch", "other")]
 RECORDS = [
@@ -100,6 +101,16 @@ def write_events(events: list[Event], benchmark: str, root: Path, schema: int, s
     path.write_bytes(b"".join(map(line_of, events)))
 
 
+def measured(record: Record, device: str, **changes: object) -> Reevaluation:
+    assert record.results is not None
+    wrong = record.results.declared.test_wrong
+    values = {
+        "record": record.id, "wrong": wrong, "images": 400, "differing": 0, "engine": "gluon", "device": device,
+        "time": at(1), "commit": None,
+    }  # fmt: skip
+    return Reevaluation(**(values | changes))
+
+
 MACHINES = st.tuples(st.sets(st.sampled_from(range(len(RECORDS)))), histories(), st.sampled_from([1, 2]))
 
 
@@ -114,6 +125,8 @@ def test_order_grouping_and_repetition_change_no_byte(
             roots.append(new())
             for number in records:
                 write(RECORDS[number], roots[-1])
+                for device in choice.sample(["one", "another"], choice.randrange(3)):
+                    reevaluations.add(roots[-1], RECORDS[number].benchmark, measured(RECORDS[number], device))
             if events:
                 write_events(events, KEYS[0].benchmark, roots[-1], schema, choice)
             assert registry.verify(roots[-1]) == []
@@ -122,7 +135,7 @@ def test_order_grouping_and_repetition_change_no_byte(
         expected = content(whole)
         assert verification.verify(whole).problems == []
         assert merge([choice.choice(roots).parent, whole.parent], whole) == (
-            [], merge([whole.parent], whole).known, {}, [], [],
+            [], merge([whole.parent], whole).known, {}, [], {}, [],
         )  # fmt: skip
         assert content(whole) == expected
         while len(roots) > 1:  # any two of them, in either order: into the one, or into a new one
@@ -210,6 +223,23 @@ def test_groups_that_contradict_each_other_are_refused_and_what_is_here_stays(tm
     assert content(here) == before
 
 
+def test_a_reevaluation_comes_with_its_record_and_never_without(tmp_path: Path) -> None:
+    there, here = tmp_path / "there" / "runs", tmp_path / "here" / "runs"
+    path, benchmark = write(RECORDS[0], there), RECORDS[0].benchmark
+    reevaluations.add(there, benchmark, measured(RECORDS[0], "one"), measured(RECORDS[0], "another"))
+    for dry_run in (True, False):
+        merged = merge([there.parent], here, dry_run=dry_run)
+        assert (merged.reevaluations, merged.refused) == ({benchmark: 2}, [])
+    assert content(here) == content(there)
+    reevaluations.add(there, benchmark, measured(RECORDS[0], "a third"), measured(RECORDS[1], "one"))
+    (problem,) = merge([there.parent], here).refused
+    assert (problem.path, problem.field) == (reevaluations.path_of(there, benchmark), RECORDS[1].id)
+    assert len(reevaluations.read(here, benchmark)) == 2
+    path.unlink()
+    alone = merge([there.parent], tmp_path / "new" / "runs")
+    assert (len(alone.refused), alone.reevaluations) == (4, {})
+
+
 def test_a_damaged_file_here_is_not_written_over(tmp_path: Path) -> None:
     path = write(RECORDS[0], tmp_path / "there" / "runs")
     here = tmp_path / "here" / "runs"
@@ -217,9 +247,11 @@ def test_a_damaged_file_here_is_not_written_over(tmp_path: Path) -> None:
     group = registered.register(tmp_path / "there" / "runs", KEYS[0], 1, None)
     registered.path_of(here, group.key.benchmark).parent.mkdir()
     registered.path_of(here, group.key.benchmark).write_text("{}\n")
+    reevaluations.path_of(here, group.key.benchmark).parent.mkdir()
+    reevaluations.path_of(here, group.key.benchmark).write_text("{}\n")
     before = content(here)
     merged = merge([path.parents[2]], here)
-    assert ["restore" in problem.message for problem in merged.refused] == [True, True]
+    assert ["restore" in problem.message for problem in merged.refused] == [True, True, True]
     assert (merged.added, merged.lines, content(here)) == ([], {}, before)
 
 
@@ -282,6 +314,7 @@ def test_what_is_gone_is_named(tmp_path: Path) -> None:
     paths = [write(RECORDS[number], before) for number in (0, 1, 4)]
     group = registered.register(before, KEYS[0], 1, None, time=at(1))
     registered.launched(before, group, 1, time=at(2))
+    reevaluations.add(before, RECORDS[0].benchmark, measured(RECORDS[0], "one"))
     merge([before.parent], now)
     write(RECORDS[2], now)
     registered.launched(now, group, 2, time=at(3))
@@ -294,8 +327,10 @@ def test_what_is_gone_is_named(tmp_path: Path) -> None:
     weights.path_of(now, paths[2].parent.name, paths[2].stem).unlink()
     lines = registered.path_of(now, group.key.benchmark)
     lines.write_bytes(b"".join(lines.read_bytes().splitlines(keepends=True)[:1]))
+    reevaluations.path_of(now, RECORDS[0].benchmark).unlink()
     found = lost(before.parent, now)
-    assert {problem.path.name for problem in found} == {
-        paths[0].name, paths[1].name, f"{paths[2].stem}.weights", lines.name,
+    assert {str(problem.path.relative_to(now.parent)) for problem in found} == {
+        *(str(path.relative_to(before.parent)) for path in paths[:2]), f"weights/{lines.stem}/{paths[2].stem}.weights",
+        f"registered/{lines.name}", f"reevaluated/{lines.name}",
     }  # fmt: skip
-    assert "lacks 1 lines that" in found[-1].message
+    assert all("lacks 1 lines that" in problem.message for problem in found[-2:])

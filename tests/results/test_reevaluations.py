@@ -11,7 +11,7 @@ from results.entries import Entry
 from results.errors import RegistryError
 from results.index import entries
 from results.lines import line_of
-from results.reevaluations import Reevaluation, add, folder_of, problems, read
+from results.reevaluations import Reevaluation, add, folder_of, path_of, problems, read
 
 
 @pytest.fixture
@@ -44,7 +44,8 @@ def test_what_is_added_is_read_in_the_order_of_time_and_once(root, entry):
 
 
 def test_lines_of_two_branches_are_one_set_in_whatever_order(root, entry):
-    path = add(root, entry.benchmark, measured(entry))
+    path = path_of(root, entry.benchmark)
+    add(root, entry.benchmark, measured(entry))
     add(root, entry.benchmark, measured(entry, device="another"))
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*reversed(lines), *lines]))
@@ -72,7 +73,8 @@ def test_what_cannot_be_is_a_problem(root, entry, changes, found):
 
 @pytest.mark.parametrize("line", [b"{}\n", b"[]", b"\xff\n", b'{"schema":2}\n'])
 def test_a_line_that_is_none_is_refused_and_kept(root, entry, line):
-    path = add(root, entry.benchmark, measured(entry))
+    path = path_of(root, entry.benchmark)
+    add(root, entry.benchmark, measured(entry))
     path.write_bytes(path.read_bytes() + line)
     before = path.read_bytes()
     with pytest.raises(RegistryError, match=r"line 2: .*git checkout"):
