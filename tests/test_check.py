@@ -17,7 +17,7 @@ from command_server import folders
 from benchmarks.recipe import load_recipe
 from benchmarks.verdict.every import EXIT_CODES, exit_code, optimism
 from benchmarks.verdict.group import Estimate, GroupVerdict, GroupWord
-from benchmarks.verdict.report import MEANING, SELECTIONS, lines, summary
+from benchmarks.verdict.report import MEANING, SELECTIONS, lines, short, summary
 from commands.group_runs import note_launch
 from results import registered
 from results.groups import Key
@@ -107,6 +107,8 @@ def test_over_papers_claims_are_optimistic_by_so_many_margins():
 def test_what_holm_takes_away_counts_as_inconclusive():
     assert exit_code([verdict_of("reproduced", p_value=0.03, holm=0.06)], all_named=False) == 4
     assert "does not hold" in "\n".join(lines(verdict_of("reproduced", p_value=0.03, holm=0.06)))
+    assert short(verdict_of("reproduced", p_value=0.03, holm=0.06)) == "inconclusive"
+    assert short(verdict_of("reproduced", p_value=0.03, holm=0.04)) == "reproduced"
     assert summary(verdict_of("not measured", claim=8.27)) == "claim 8.27: not measured"
 
 

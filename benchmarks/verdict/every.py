@@ -15,7 +15,6 @@ from results.entries import Run
 from results.groups import groups
 from results.members import members
 from results.registered import Registration
-from results.statistics import ONE_SIDED
 
 SCHEMA = 1  # of verdicts as JSON: docs/verdicts.md
 # Exit code of `check`, by word; of several verdicts the first of 3, 4, 6, 0 counts.
@@ -98,12 +97,7 @@ def optimism(verdicts: Sequence[GroupVerdict]) -> tuple[int, float, float] | Non
 
 def exit_code(verdicts: Sequence[GroupVerdict], *, all_named: bool) -> int:
     """0, 3, 4, or 6 if nothing was measured: of any that was named, or of all that there are."""
-    codes = {_exit_code(verdict) for verdict in verdicts}
+    codes = {EXIT_CODES[verdict.counts_as] for verdict in verdicts}
     if not all_named and codes != {6}:
         codes.discard(6)
     return next((code for code in (3, 4, 6) if code in codes), 0 if verdicts else 6)
-
-
-def _exit_code(verdict: GroupVerdict) -> int:
-    is_lost = verdict.holm is not None and verdict.holm > ONE_SIDED
-    return EXIT_CODES["inconclusive" if is_lost else verdict.word]

@@ -118,6 +118,12 @@ class GroupVerdict(msgspec.Struct, frozen=True, kw_only=True):
     left_out: list[dict[str, Any]] = []
     notes: list[str] = []
 
+    @property
+    def counts_as(self) -> GroupWord:
+        """The word, unless Holm's correction within the family takes it back."""
+        is_lost = self.holm is not None and self.holm > statistics.ONE_SIDED
+        return "inconclusive" if is_lost else self.word
+
 
 def word_of(bounds: Bounds) -> GroupWord:
     """The one word whose rule holds."""

@@ -48,14 +48,18 @@ def brief(verdict: GroupVerdict) -> Iterator[str]:
     if verdict.reason:
         yield f"  why: {verdict.reason}"
     if verdict.holm is not None:
-        is_kept = "holds" if verdict.holm <= ONE_SIDED else "does not hold: it counts as inconclusive"
+        is_kept = "holds" if verdict.counts_as == verdict.word else "does not hold: it counts as inconclusive"
         yield f"  among all verdicts shown (Holm): {is_kept}, p = {verdict.holm:.2g}"
 
 
 def short(verdict: GroupVerdict) -> str:
-    """The word, as a table has it; of a group that is not complete, with how many of its seeds are there."""
+    """What it counts as, for a table; of a group that is not complete, with how many of its seeds are there."""
     there = sum(seed.state in ("finished", "diverged") for seed in verdict.seeds)
-    return verdict.word if there == len(verdict.seeds) else f"{verdict.word}, {there} of {len(verdict.seeds)} seeds"
+    return (
+        verdict.counts_as
+        if there == len(verdict.seeds)
+        else f"{verdict.counts_as}, {there} of {len(verdict.seeds)} seeds"
+    )
 
 
 def summary(verdict: GroupVerdict) -> str:
