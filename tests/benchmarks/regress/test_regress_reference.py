@@ -26,7 +26,7 @@ def of(*names: str) -> reference.Reference:
     return merged(None, "gluon", ORIGIN, {name: benchmark_of(measured(name)) for name in names})
 
 
-@pytest.mark.parametrize("engine", ["gluon"])
+@pytest.mark.parametrize("engine", ["gluon", pytest.param("torch", marks=pytest.mark.torch)])
 def test_every_benchmark_of_an_engine_has_a_reference_in_its_budget(engine):
     chosen, _ = suite.can_train(engine, benchmark_ids())
     found = read(engine)
