@@ -19,7 +19,7 @@ import click
 
 from benchmarks.start import REPOSITORY, relative
 
-_COMMAND = re.compile(r"\bpython cli\.py(?: (?P<name>[a-z-]+)\b)?")
+_COMMAND = re.compile(r"\bpython cli\.py(?: (?P<name>queue [a-z]+|[a-z-]+)\b)?")
 _INSTALL = re.compile(r"\bpython -m pip install (?:-r (?P<file>[\w.-]+\.txt)|(?P<package>[\w-]+==[\w.]+))")
 _FOLDERS = f"{__name__}.folders"  # in a context's meta: {"--runs": folder}
 
@@ -80,7 +80,9 @@ def _arguments(name: str | None) -> list[str]:
     ctx = click.get_current_context(silent=True)
     folders: dict[str, Path] = ctx.meta.get(_FOLDERS, {}) if ctx else {}
     root = ctx.find_root() if ctx else None
-    command = root.command.get_command(root, name) if root and isinstance(root.command, click.Group) else None
+    command: click.Command | None = root.command if root else None
+    for word in name.split():
+        command = command.get_command(root, word) if root and isinstance(command, click.Group) else None
     known = {option for parameter in command.params for option in parameter.opts} if command else set()
     return [name, *(f"{option} {_quoted(str(folder))}" for option, folder in folders.items() if option in known)]
 

@@ -8,5 +8,5 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 CLI = REPOSITORY / "cli.py"
 PYPROJECT = REPOSITORY / "pyproject.toml"
 CATALOG = REPOSITORY / "benchmarks" / "catalog"
-DATA, RUNS = REPOSITORY / "data", REPOSITORY / "runs"
+DATA, RUNS, QUEUE = REPOSITORY / "data", REPOSITORY / "runs", REPOSITORY / "queue"
 REGISTRY = REPOSITORY / "results" / "runs"

@@ -1,8 +1,9 @@
 """Leases: one process at a time, of any machine that shares a folder, with no server, no lock and no common clock.
 
-A lease is a series of files, `<folder>/<name>.1`, `<name>.2`, ...: each holder makes the next one, which the file system
-lets one process alone do (O_CREAT | O_EXCL). Whose file has the highest number holds the lease. A file is never removed
-or given to another, so that nobody can take away, by a look that has become old, what somebody else has just got.
+A lease is a series of files, `<folder>/<name>.1`, `<name>.2`, ...: each holder makes the next one, which the file
+system lets one process alone do (O_CREAT | O_EXCL). Whose file has the highest number holds the lease. A file is never
+removed or given to another, so that nobody can take away, by a look that has become old, what somebody else has just
+got.
 
 The holder counts up in its file every `beat` seconds. Who looks on measures, by its own monotonic clock, for how long
 the count stood still: MISSED beats, and the holder is taken for dead. Times of machines are never compared. A holder
@@ -32,7 +33,7 @@ _LINE = re.compile(rb"(\d{12}) (held|free) (\S+) (\S+) (.*)\n", re.DOTALL)
 class Seen(NamedTuple):
     """What the file of a lease says. token: of the holder; beat: seconds between counts; where: what holds it."""
 
-    count: int
+    counted: int
     is_free: bool
     token: str
     beat: float
@@ -51,10 +52,10 @@ class Lease:
         lost: set as soon as it is known that the lease is another's, or that it may be.
     """
 
-    def __init__(self, path: Path, number: int, token: str, beat: float, on_lost: Callable[[], None] | None) -> None:
+    def __init__(self, path: Path, number: int, beat: float) -> None:
         self.path, self.number, self.lost = path, number, threading.Event()
         self._next = path.with_name(f"{path.name.rpartition('.')[0]}.{number + 1}")
-        self._token, self._beat, self._count, self._on_lost = token, beat, 0, on_lost
+        self._beat, self._count = beat, 0
         self._counted = time.monotonic()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._carry_on, daemon=True)
@@ -63,7 +64,7 @@ class Lease:
     def check(self) -> None:
         """Raise LostError if the lease is another's, or may be: to be asked before what must not be done twice."""
         if not self.lost.is_set() and (self._is_old() or os.path.lexists(self._next)):
-            self._lose()
+            self.lost.set()
         if self.lost.is_set():
             raise LostError(f"{self.path}: taken over by another process")
 
@@ -79,21 +80,16 @@ class Lease:
         while not self._over.wait(self._beat):
             with contextlib.suppress(OSError):
                 if os.path.lexists(self._next):
-                    return self._lose()
+                    return self.lost.set()
                 self._count += 1
                 self._write(b"held")
                 self._counted = time.monotonic()
             if self._is_old():
-                return self._lose()
+                return self.lost.set()
         return None
 
     def _is_old(self) -> bool:
         return time.monotonic() - self._counted > self._beat * MISSED / 2
-
-    def _lose(self) -> None:
-        self.lost.set()
-        if self._on_lost is not None:
-            self._on_lost()
 
     def _write(self, state: bytes) -> None:
         handle = os.open(self.path, os.O_WRONLY)  # opened and closed each time: other machines see it by that
@@ -104,9 +100,7 @@ class Lease:
             os.close(handle)
 
 
-def take(
-    folder: Path, name: str, after: int, where: str, beat: float = BEAT, on_lost: Callable[[], None] | None = None
-) -> Lease | None:
+def take(folder: Path, name: str, after: int, where: str, beat: float = BEAT) -> Lease | None:
     """Take the lease after its `after` earlier holders, which are known to be no more; None if another was faster.
 
     Raises:
@@ -122,7 +116,7 @@ def take(
         os.fsync(handle)
     finally:
         os.close(handle)
-    return Lease(path, after + 1, token, beat, on_lost)
+    return Lease(path, after + 1, beat)
 
 
 def read(path: Path, beat: float = BEAT) -> Seen:
@@ -133,8 +127,8 @@ def read(path: Path, beat: float = BEAT) -> Seen:
         found = None
     if found is None:
         return Seen(-1, False, "", beat, "")
-    count, state, token, beat, where = found.groups()
-    return Seen(int(count), state == b"free", token.decode(), float(beat), where.decode(errors="replace"))
+    counted, state, token, seconds, where = found.groups()
+    return Seen(int(counted), state == b"free", token.decode(), float(seconds), where.decode(errors="replace"))
 
 
 class Watch:

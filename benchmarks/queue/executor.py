@@ -10,9 +10,12 @@ what came of it. So an executor may start it as often as it likes, also twice at
 but a handle. What has become of a run, the queue's folder says; an executor adds what only it knows, as that a run
 waits for a node.
 
-Exit codes of the command: 0, the run is over: recorded, or cancelled; 1, it failed, and this place need not try again
-(its reason is in the queue: `queue status`); 130, it was interrupted, by SIGTERM or SIGINT, and is to be started again,
-here or elsewhere: it goes on after the last stored epoch.
+Exit codes of the command: 0, the run is over: recorded, or cancelled; 1, this try failed, or an earlier one did and
+there is no other (`QueueFolder.over` says whether): what is not over may be started again, better on another machine;
+130, it was interrupted, by SIGTERM or SIGINT, and is to be started again, here or elsewhere: it goes on after the last
+stored epoch.
+
+The code is that of the run's commit, which the queue's folder has: a machine needs that folder and a Python.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
-from benchmarks.paths import CLI
+from benchmarks.queue.folder import QueueFolder
 from benchmarks.queue.queued import QueuedRun
 
 State = Literal["waiting", "running", "gone"]
@@ -61,9 +64,10 @@ class Executor(Protocol):
         """Have these runs not carried out, and end those that are; one that is over already is no error."""
 
     def logs(self, name: str, handle: str) -> list[Path]:
-        """Files with what the executor's own machinery printed for a run, oldest first; those of the run are elsewhere."""
+        """Files with what the executor's own machinery printed for a run, oldest first; the run's own are elsewhere."""
 
 
-def command_of(queue: Path, run: QueuedRun) -> list[str]:
-    """What an executor starts for a run, on a machine that sees the queue's folder under this path."""
-    return [sys.executable, str(CLI), "queue", "work", "--queue", str(queue), "--only", run.name]
+def command_of(queue: QueueFolder, run: QueuedRun) -> list[str]:
+    """What an executor starts for a run, on a machine that sees the queue's folder under the same path."""
+    cli = queue.code_of(run.commit) / "cli.py"
+    return [sys.executable, str(cli), "queue", "work", "--queue", str(queue.path), "--only", run.name]

@@ -130,7 +130,7 @@ def plan(asked: Asked) -> Plan:
         RegistryError: a file of registered groups that is damaged.
     """
     recipe, choice = asked.recipe, asked.choice
-    group, seeds, elsewhere = _seeds(asked)
+    group, seeds, elsewhere = seeds_of(asked)
     data = _data(recipe, asked.data_root)
     return Plan(
         benchmark=recipe.id,
@@ -161,7 +161,7 @@ def plan(asked: Asked) -> Plan:
 # -- seeds -------------------------------------------------------------------------------------------------------------
 
 
-def _seeds(asked: Asked) -> tuple[Registration | None, list[PlannedSeed], list[str]]:
+def seeds_of(asked: Asked) -> tuple[Registration | None, list[PlannedSeed], list[str]]:
     """The registered group, if there is one; the seeds that are wanted; scoring records of the recipe beside it."""
     recipe = asked.recipe
     begun = _begun(asked)

@@ -1,0 +1,22 @@
+"""The executors that there are; each is imported when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+
+from benchmarks.queue.executor import Executor
+from benchmarks.queue.folder import QueueFolder
+
+# Name -> module and class.
+EXECUTORS = {"local": ("benchmarks.queue.local", "Local")}
+
+
+def open_executor(name: str, queue: QueueFolder) -> Executor:
+    """The executor of this name.
+
+    Raises:
+        RunError: what it needs is not here.
+    """
+    module, cls = EXECUTORS[name]
+    executor: Executor = getattr(importlib.import_module(module), cls)(queue)
+    return executor
