@@ -51,6 +51,7 @@ COMMANDS = {
     "new": "new",
     "plan": "plan",
     "prepare": "prepare",
+    "queue": "queue",
     "regress": "regress",
     "reproduce": "reproduce",
     "resume": "resume",

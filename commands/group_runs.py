@@ -45,15 +45,15 @@ class GroupRun(NamedTuple):
 def carry_out_group(run: GroupRun, size: int, fail_on: tuple[str, ...]) -> int:
     """Register, or extend, the group; run what is missing; say after each run where it stands. The exit code."""
     end_all_as_by_ctrl_c()
-    group = _registered(run, size)
-    verdict, code = _judged(run, group), 0
+    group = registered_group(run, size)
+    verdict, code = judged(run, group), 0
     for seed in group.seeds:
-        if _is_decided(verdict):
+        if is_decided(verdict):
             break
         if next(one for one in verdict.seeds if one.seed == seed).state in ("finished", "diverged"):
             continue
         code = _carry_out_seed(run, group, seed)
-        verdict = _judged(run, group)
+        verdict = judged(run, group)
         _say(verdict, run.as_json, only_summary=True)
         if code:
             break
@@ -71,7 +71,7 @@ def note_launch(recipe: Recipe, registry: Path, seed: int, engine: str, precisio
             registered.launched(registry, group, seed)
 
 
-def _registered(run: GroupRun, size: int) -> Registration:
+def registered_group(run: GroupRun, size: int) -> Registration:
     """The group, as it is registered now.
 
     Raises:
@@ -87,7 +87,7 @@ def _registered(run: GroupRun, size: int) -> Registration:
         group = registered.register(run.registry, key, run.recipe.version, commit)
         note(f"registered: {run.recipe.id}, seeds {', '.join(map(str, group.seeds))}; commit {_path(run)}")
     if size > len(group.seeds):
-        verdict = _judged(run, group)
+        verdict = judged(run, group)
         if verdict.word not in ("inconclusive", "interim", "not measured", "no published target"):
             raise RecipeError(f"{run.recipe.id}: the verdict on its {len(group.seeds)} seeds is {verdict.word!r}: no"
                               f" more seeds may be added; `python cli.py check {run.recipe.id}` shows it")  # fmt: skip
@@ -119,7 +119,8 @@ def _key(run: GroupRun) -> Key:
     return Key(recipe.id, recipe.digest, data_key(splits, is_drawn), run.choice.engine, run.precision)
 
 
-def _judged(run: GroupRun, group: Registration) -> GroupVerdict:
+def judged(run: GroupRun, group: Registration) -> GroupVerdict:
+    """The verdict on what is there of the group."""
     from benchmarks.verdict.group import judge_group
     from results import registered
     from results.members import members
@@ -128,7 +129,7 @@ def _judged(run: GroupRun, group: Registration) -> GroupVerdict:
     return judge_group(now, members(now, records_of(run.registry)), run.recipe.target)
 
 
-def _is_decided(verdict: GroupVerdict) -> bool:
+def is_decided(verdict: GroupVerdict) -> bool:
     """Whether the seeds that are there decide: all of them, or those of the first of two looks."""
     return verdict.word not in ("interim", "not measured") and (
         verdict.word != "no published target" or all(seed.record is not None for seed in verdict.seeds)
@@ -153,7 +154,7 @@ def _carry_out_seed(run: GroupRun, group: Registration, seed: int) -> int:
         )  # fmt: skip
     (ended,) = side_by_side.carry_out({f"seed {seed}": job.to_arguments()}, 1, run.choice.device, capture=run.as_json)
     code = INTERRUPTED if ended.exit_code in (None, -signal.SIGTERM) else ended.exit_code
-    state = next(one for one in _judged(run, group).seeds if one.seed == seed).state
+    state = next(one for one in judged(run, group).seeds if one.seed == seed).state
     if state in ("finished", "diverged"):
         return 0
     reason = "interrupted" if code == INTERRUPTED else f"ended with exit code {code}"

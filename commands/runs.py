@@ -45,10 +45,10 @@ def command(runs_root: Path, registry: Path, as_json: bool) -> None:
 
 def _print(found: Sequence[LocalRun]) -> None:
     """A line a run; where lines have no room for the benchmark, the runs of each stand below its id."""
-    lines = _aligned([HEADINGS, *((run.name, *_cells(run)) for run in found)])
+    lines = aligned([HEADINGS, *((run.name, *_cells(run)) for run in found)])
     grouped = len(lines[0]) > line_width()
     if grouped:
-        lines = _aligned([HEADINGS, *((run.name.partition("/")[2], *_cells(run)) for run in found)])
+        lines = aligned([HEADINGS, *((run.name.partition("/")[2], *_cells(run)) for run in found)])
     echo(lines[0].rstrip())
     click.echo("-" * len(lines[0]))
     benchmark = ""
@@ -65,7 +65,7 @@ def _print(found: Sequence[LocalRun]) -> None:
     click.echo(f"\n{len(found)} run{'s' * (len(found) > 1)}: {counts}; {byte_size(sum(run.bytes for run in found))}")
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """The cells of rows in columns: run and state to the left, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     align = [str.ljust, str.ljust, *[str.rjust] * (len(widths) - 2)]
