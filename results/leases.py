@@ -11,11 +11,15 @@ that was only stopped finds the next number when it counts again: it has lost th
 count for half of that time gives up by itself, before anybody else may begin.
 
 The count is written in place, into bytes that the file has: a full disk does not stop it.
+
+Where a file system has locks (flock) the house uses them, for they end with the process that holds them.
+`without_locks` says of an error that it has none, and `acquire` gives a lease in place of the lock.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -27,6 +31,8 @@ from typing import NamedTuple
 
 BEAT = 15.0  # seconds
 MISSED = 8  # beats, after which a holder is taken for dead; half of them, and it takes itself for dead
+# What flock says where there are no locks. EBADF: of a folder on NFS, which locks only what is open for writing.
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF}
 _LINE = re.compile(rb"(\d{12}) (held|free) (\S+) (\S+) (.*)\n", re.DOTALL)
 
 
@@ -129,6 +135,36 @@ def read(path: Path, beat: float = BEAT) -> Seen:
         return Seen(-1, False, "", beat, "")
     counted, state, token, seconds, where = found.groups()
     return Seen(int(counted), state == b"free", token.decode(), float(seconds), where.decode(errors="replace"))
+
+
+def without_locks(error: OSError) -> bool:
+    """Whether it is because the file system has no locks that flock failed."""
+    return error.errno in _NO_LOCKS
+
+
+def acquire(folder: Path, name: str, *, wait: bool, beat: float = BEAT) -> Lease | None:
+    """Take the lease as one takes a lock; None if another has it. A dead holder is waited for, MISSED beats.
+
+    Args:
+        wait: wait for one that is alive, too, so that there is always a lease.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    watch, first = Watch(beat), None
+    while True:
+        number = holders(folder).get(name, 0)
+        path = folder / f"{name}.{number}"
+        if not number or watch.is_open(path):
+            lease = take(folder, name, number, "a lock", beat)
+            if lease is not None:
+                return lease
+        seen = read(path, beat)
+        first = first or (path, seen)
+        if not wait and (path, seen) != first:
+            return None
+        time.sleep(min(beat / 4, 0.2))
 
 
 class Watch:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from results import leases
 from results.errors import RegistryError, RegistryFileError, field_and_message
 from results.record.canonical import canonical_json
 
@@ -44,16 +45,24 @@ def locked(folder: Path) -> Iterator[None]:
     """Let one process at a time add to the files of a folder, which is made if it is not there."""
     import fcntl  # which Windows lacks; to read needs no lock
 
+    lease = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
     except OSError as error:
         raise RegistryFileError(f"{folder}: cannot be made: {error.strerror}; free or change that place") from None
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            if not leases.without_locks(error):
+                raise
+            lease = leases.acquire(folder.parent / ".locks", folder.name, wait=True)
         yield
     finally:
         os.close(handle)
+        if lease is not None:
+            lease.give_back()
 
 
 def problems(folder: Path, read: Callable[[Path], object]) -> list[tuple[Path, str, str]]:

@@ -20,22 +20,21 @@ read, that is said, and what is added to them is sealed.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import json
 import os
 import shlex
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from benchmarks.errors import RunError
+from benchmarks.run.lock import RunLock
 from benchmarks.run.protocol import TrainingState
 from benchmarks.run.seals import SealError, check_archive, open_arrays, open_json, seal_arrays, seal_json, sha256
 from benchmarks.run.state import FORMAT, UNSEALED, Checkpoint, Manifest, SittingLog, Sittings
@@ -46,7 +45,6 @@ from results.record.canonical import digest
 from results.registry import file_content
 
 NEWEST, PREVIOUS = "checkpoint.npz", "checkpoint-previous.npz"
-LOCK_WAITS = (0.05, 0.2)  # seconds: `benchmarks.run.listing` holds a lock for a moment, to see whether it is free
 
 
 class RunFolder:
@@ -58,6 +56,7 @@ class RunFolder:
         # Whether checkpoint.npz is to become the previous one, and the declared epoch of the checkpoint that will be.
         self._newest_is_whole = True
         self._declared_before = 0
+        self._lock = RunLock(path, self.name)
 
     @property
     def name(self) -> str:
@@ -128,26 +127,9 @@ class RunFolder:
             self.notify(f"run {self.name} is not sealed: made before seals existed")
         return manifest, digest or sha256(data)
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the folder for this process; the lock ends with the process, however it ends."""
-        with self._lock_file() as handle:
-            for wait in (*LOCK_WAITS, None):
-                with contextlib.suppress(BlockingIOError):
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                if wait is None:
-                    raise RunError(f"run {self.name} is being worked on by another process")
-                time.sleep(wait)
-            yield
-
-    def _lock_file(self) -> IO[str]:
-        try:
-            return (self.path / "lock").open("w")
-        except OSError as error:
-            raise RunError(
-                f"run {self.name} cannot be worked on: {error.strerror}: {error.filename}; make its folder writable"
-            ) from error
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the folder for this process; raises RunError if another has it."""
+        return self._lock.held()
 
     def sweep(self) -> None:
         """Remove what a kill in the middle of writing left behind; for whoever holds the lock."""
@@ -161,6 +143,7 @@ class RunFolder:
 
         At no time are there more than two: the older one goes before the new one is written.
         """
+        self._lock.check()
         progress = checkpoint.progress
         arrays = {f"engine/{name}": value for name, value in checkpoint.engine.items()} | {"order": progress.order}
         if progress.test_correct is not None:
@@ -248,6 +231,7 @@ class RunFolder:
 
     def save_weights(self, epoch: int, parameters: Mapping[str, np.ndarray]) -> None:
         """Write the parameters of a declared epoch."""
+        self._lock.check()
         name = _weights_name(epoch)
         self._write_arrays(name, name, parameters)
 
@@ -343,6 +327,7 @@ class RunFolder:
 
     def save_record(self, record: Record) -> None:
         """Write the record; with it the run is over."""
+        self._lock.check()
         write_atomically(self.record_path, to_bytes(record))
         self.tidy(record)
 

@@ -6,7 +6,6 @@ Only little is read of each: thousands are listed in a moment. What is read is n
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import statistics
@@ -19,6 +18,7 @@ from typing import Any, Literal
 import msgspec
 
 from benchmarks.run.folder import NEWEST, PREVIOUS
+from benchmarks.run.lock import is_held
 from benchmarks.run.seals import SealError, open_json
 from benchmarks.run.state import Manifest, SittingLog
 
@@ -96,7 +96,7 @@ def local_run(path: Path, registry: Path) -> LocalRun:
         manifest = manifest_of(path)
         known |= {"seed": manifest.seed, "engine": manifest.engine, "device": manifest.device}
         known |= {"precision": manifest.precision, "epochs": manifest.settings["train"]["epochs"]}
-        running = is_running(path)
+        running = is_held(path)
         record = _record(path)
         stored = None if record else stored_of(path)
     except (OSError, SealError, ValueError, KeyError, TypeError, msgspec.MsgspecError, zipfile.BadZipFile) as error:
@@ -124,22 +124,6 @@ def manifest_of(path: Path) -> Manifest:
         OSError, SealError, msgspec.DecodeError: it cannot be read, is damaged, or of another version.
     """
     return msgspec.json.decode(open_json((path / "run.json").read_bytes())[1], type=Manifest)
-
-
-def is_running(path: Path) -> bool:
-    """Whether a process holds the run's lock: asked for without a file being written."""
-    try:
-        handle = os.open(path / "lock", os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        # Shared, and for no longer than this: `RunFolder.lock` waits for it.
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
 
 
 def stored_of(path: Path) -> Stored | None:

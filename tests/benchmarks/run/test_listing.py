@@ -17,7 +17,8 @@ from benchmarks.errors import RunError
 from benchmarks.recipe import load_recipe
 from benchmarks.recipe.settings import named_settings
 from benchmarks.run.folder import RunFolder
-from benchmarks.run.listing import is_running, local_run, local_runs
+from benchmarks.run.listing import local_run, local_runs
+from benchmarks.run.lock import is_held
 from benchmarks.run.protocol import TrainingState
 from benchmarks.run.state import Checkpoint, Manifest
 from results.record import columns
@@ -106,12 +107,12 @@ def test_to_look_keeps_no_run_from_beginning(begin, monkeypatch):
     folder = begin()
     with (folder.path / "lock").open() as looking:
         fcntl.flock(looking, fcntl.LOCK_SH)
-        assert not is_running(folder.path)
+        assert not is_held(folder.path)
         with pytest.raises(RunError, match="being worked on"), folder.lock():
             pass
         monkeypatch.setattr(time, "sleep", lambda _: fcntl.flock(looking, fcntl.LOCK_UN))
         with folder.lock():
-            assert is_running(folder.path)
+            assert is_held(folder.path)
 
 
 def test_the_command_prints_a_line_a_run_or_json(begin, cli, tmp_path):
