@@ -1,0 +1,97 @@
+"""How long the queue itself takes: `python tests/benchmarks/queue/measure.py [RUNS]`, 10,000 if not said otherwise.
+
+Each figure is the median of five: commands with the time that Python takes to begin, on this machine's temporary folder.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parents[3]), str(Path(__file__).parent)]
+from fake_queue import PLACE, fake_queue, fake_run, wanted  # noqa: E402
+
+from benchmarks.paths import CLI  # noqa: E402
+from benchmarks.queue.folder import QueueFolder  # noqa: E402
+from benchmarks.queue.local import Worker  # noqa: E402
+from results.leases import Watch  # noqa: E402
+
+TIMES, WORKED = 5, 100
+
+
+def measured(what: str, work: Callable[[int], object]) -> None:
+    seconds = []
+    for number in range(TIMES):
+        began = time.perf_counter()
+        work(number)
+        seconds.append(time.perf_counter() - began)
+    print(f"{what}: {statistics.median(seconds):.3f} s ({min(seconds):.3f} to {max(seconds):.3f})", flush=True)
+
+
+def command(queue: Path, *arguments: str) -> None:
+    subprocess.run(
+        [sys.executable, str(CLI), "queue", arguments[0], "--queue", str(queue), *arguments[1:]], check=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def main(runs: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        seeds = ",".join(map(str, range(runs)))
+        options = ("--seed", seeds, "--epochs", "1", "--engine", "gluon", "--device", "cpu", "--runs", f"{root}/runs")
+        command(root / "warm", "add", "chawla-mlp-mnist-binary", *options[2:], "--seed", "1")
+
+        def add(number: int) -> None:
+            (root / f"{number}" / "code").parent.mkdir()
+            (root / f"{number}" / "code").symlink_to(root / "warm" / "code")  # the code is copied once a commit
+            command(root / f"{number}", "add", "chawla-mlp-mnist-binary", *options)
+
+        measured(f"queue add, {runs:,} runs", add)
+        measured(f"queue add, {runs:,} runs that are queued already", lambda _: command(
+            root / "0", "add", "chawla-mlp-mnist-binary", *options))  # fmt: skip
+        measured(f"queue status, {runs:,} runs waiting", lambda _: command(root / "0", "status"))
+        queue = QueueFolder(root / "0")
+        names = list(queue.runs())
+        measured("claim of a run, all waiting", lambda _: claim(root / "0"))
+        for name in names[: runs // 2]:
+            (queue.path / "over" / f"{name}.done").write_bytes(b"{}")
+        for _ in range(runs // 4):
+            claim(root / "0")
+        measured(f"queue status, half done, {runs // 4:,} running", lambda _: command(root / "0", "status"))
+        measured("claim of a run, the same, by a worker that has just begun", lambda _: claim(root / "0"))
+        measured("queue cancel of all that is left", lambda _: command(root / "0", "cancel", "*"))
+        fakes = fake_queue(root / "fake", range(WORKED), epochs=0)
+        plain = time_of_fakes(fakes)
+        began = time.perf_counter()
+        Worker(fakes, wanted(), lambda _: None).work([PLACE])
+        seconds = (time.perf_counter() - began) / WORKED
+        print(f"a worker's overhead a run: {seconds - plain:.3f} s; the command itself {plain:.3f} s")
+
+
+def claim(path: Path) -> None:
+    """By a process that has read nothing yet."""
+    queue = QueueFolder(path)
+    taken = queue.claim(lambda _: True, Watch(), "a measurement")
+    assert taken is not None
+    taken[1]._over.set()  # it stays held; nothing counts it up
+
+
+def time_of_fakes(queue: QueueFolder) -> float:
+    """Seconds that the command of a fake run takes by itself."""
+    code = queue.code_of(fake_run(0).commit)
+    began = time.perf_counter()
+    for seed in range(TIMES):
+        subprocess.run(
+            [sys.executable, str(code / "cli.py"), *fake_run(seed).arguments, "--runs", str(queue.path / "other"),
+             "--registry", str(queue.path / "other")], check=True,
+        )  # fmt: skip
+    return (time.perf_counter() - began) / TIMES
+
+
+main(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000)
