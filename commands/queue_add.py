@@ -10,6 +10,7 @@ import click
 
 from benchmarks.engine import AUTO, check_engine, choose
 from benchmarks.errors import RecipeError
+from benchmarks.hints import as_typed
 from benchmarks.machine import environment
 from benchmarks.machine.facts import usable_cores
 from benchmarks.recipe import Recipe, benchmark_ids
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from benchmarks.queue.plan import Asked, Plan
 
 SCHEMA = 1  # of what `queue add --json` prints
+SHOWN = 10  # seeds that a line names
 
 
 def add_runs(ctx: click.Context, given: dict[str, Any]) -> None:
@@ -129,8 +131,12 @@ def _say(added: Added, given: dict[str, Any]) -> None:
     if given["as_json"]:
         print_json({"schema": SCHEMA, "queued": added.runs, "passed_over": [one._asdict() for one in added.passed]})
         return
+    alike: dict[tuple[str, str], list[str]] = {}
     for one in added.passed:
-        echo(f"passed over: {one.name}: {one.reason}")
+        alike.setdefault((one.benchmark, one.reason), []).extend([] if one.seed is None else [str(one.seed)])
+    for (benchmark, reason), seeds in alike.items():
+        more = f" and {len(seeds) - SHOWN:,} more" if len(seeds) > SHOWN else ""
+        echo(as_typed(f"passed over: {benchmark}{', seed ' * bool(seeds)}{', '.join(seeds[:SHOWN])}{more}: {reason}"))
     count = len(added.runs)
     click.echo(f"{count} run{'s' * (count != 1)} queued in {given['queue_root']}, {len(added.passed)} passed over")
     if count and given["executor"] == "local":

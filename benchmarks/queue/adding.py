@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from benchmarks.bench.measured import Machine, measured
 from benchmarks.queue.folder import End, QueueFolder
 from benchmarks.queue.job import NewRun
@@ -16,10 +18,11 @@ from results.index import entries
 
 
 class Passed(NamedTuple):
-    """A run that is not queued, and why."""
+    """A run that is not queued, and why; without a seed, all of a benchmark."""
 
-    name: str
+    benchmark: str
     reason: str
+    seed: int | None = None
 
 
 class Added(NamedTuple):
@@ -84,13 +87,17 @@ def new_runs(queue: QueueFolder, known: Known, asked: Asked, seeds: Sequence[int
         states = {}  # its one planned seed stands for any
     found = measured(asked.recipe, _machine(asked), queue.runs_of(options.commit), asked.registry)
     seconds = None if found is None else (found.epoch_seconds * asked.recipe.train.epochs,) * 2
+    template = _run(queue, asked, seconds, options)
     runs, passed = [], []
     for seed in states if seeds is None else seeds:
         registered = group.time if group is not None and seed in group.seeds else ""
-        run = _run(queue, asked, seed, registered, seconds, options)
+        run = msgspec.structs.replace(
+            template, name=f"{template.group}-s{seed}", seed=seed, registered=registered,
+            arguments=_arguments(asked, seed, options),
+        )  # fmt: skip
         reason = _reason_against(states.get(seed)) or known.reason_against(run)
         if reason:
-            passed.append(Passed(f"{asked.recipe.id}, seed {seed}", reason))
+            passed.append(Passed(asked.recipe.id, reason, seed))
         else:
             runs.append(run)
             known.note(run)
@@ -112,19 +119,21 @@ def _reason_against(seed: PlannedSeed | None) -> str:
     return f"begun here: `python cli.py resume {seed.run}` goes on with it" if seed.run else ""
 
 
-def _run(
-    queue: QueueFolder, asked: Asked, seed: int, registered: str, seconds: tuple[float, float] | None, options: Options
-) -> QueuedRun:
-    recipe, choice = asked.recipe, asked.choice
-    group = group_of(recipe.id, recipe.digest, choice.engine, asked.precision, options.commit)
-    job = NewRun(
-        benchmark=recipe.id, seed=seed, engine=choice.engine, device=choice.device, precision=asked.precision,
-        **options.options,
-    )  # fmt: skip
+def _run(queue: QueueFolder, asked: Asked, seconds: tuple[float, float] | None, options: Options) -> QueuedRun:
+    """What all runs of the benchmark have in common."""
+    recipe, choice, recipe_digest = asked.recipe, asked.choice, asked.recipe.digest
     return QueuedRun(
-        name=f"{group}-s{seed}", group=group, benchmark=recipe.id, seed=seed, digest=recipe.digest,
-        engine=choice.engine, device=choice.device, precision=asked.precision, commit=options.commit,
-        arguments=tuple(job.to_arguments()), scoring=recipe.scoring, registered=registered,
+        name="", group=group_of(recipe.id, recipe_digest, choice.engine, asked.precision, options.commit),
+        benchmark=recipe.id, seed=0, digest=recipe_digest, engine=choice.engine, device=choice.device,
+        precision=asked.precision, commit=options.commit, arguments=(), scoring=recipe.scoring,
         registry=os.path.relpath(asked.registry, queue.path), seconds=seconds, allow_change=options.allow_change,
         executor=options.executor,
     )  # fmt: skip
+
+
+def _arguments(asked: Asked, seed: int, options: Options) -> tuple[str, ...]:
+    job = NewRun(
+        benchmark=asked.recipe.id, seed=seed, engine=asked.choice.engine, device=asked.choice.device,
+        precision=asked.precision, **options.options,
+    )  # fmt: skip
+    return tuple(job.to_arguments())

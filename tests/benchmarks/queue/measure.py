@@ -1,6 +1,7 @@
 """How long the queue itself takes: `python tests/benchmarks/queue/measure.py [RUNS]`, 10,000 if not said otherwise.
 
-Each figure is the median of five: commands with the time that Python takes to begin, on this machine's temporary folder.
+Each figure is the median of five, of commands with the time that Python takes to begin. The queues lie in the folder
+of temporary files.
 """
 
 from __future__ import annotations
@@ -34,10 +35,9 @@ def measured(what: str, work: Callable[[int], object]) -> None:
 
 
 def command(queue: Path, *arguments: str) -> None:
-    subprocess.run(
-        [sys.executable, str(CLI), "queue", arguments[0], "--queue", str(queue), *arguments[1:]], check=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+    whole = [sys.executable, str(CLI), "queue", arguments[0], "--queue", str(queue), *arguments[1:]]
+    result = subprocess.run(whole, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
 
 
 def main(runs: int) -> None:
