@@ -8,7 +8,7 @@ import numpy as np
 from mxnet import context, gluon, nd, symbol
 
 from benchmarks.recipe.architecture import Conv, Dense, LayerShape
-from bnn_gluon.kernels import binary_products, choice, one_channel
+from bnn_gluon.kernels import binary_products, choice, one_channel, parallel
 from bnn_gluon.kernels.padding import fold_edge, pad_edge
 from bnn_gluon.kernels.sparse_gradients import SparseGradients, applies_to
 from bnn_gluon.memory import buffer, view
@@ -165,6 +165,53 @@ class Linear:
         x.wait_to_read()
         pad_edge(_values(x), self._edge, _values(padded))
         return padded
+
+
+class ScaledLinear:
+    """A layer whose weights are a scale times their signs.
+
+    Products are made with the signs: sums of binary activations are whole numbers, and tie in a pooling window whatever
+    the scale. The gradient of the weights is with respect to scale times sign.
+
+    Attributes:
+        weight, bias: as `Linear`; the weights are the signs.
+        scale: float32 (1,).
+    """
+
+    def __init__(self, linear: Linear, *, adds_bias: bool) -> None:
+        """`linear` adds no bias. `adds_bias`: if it has one, that is added, behind the scale."""
+        self.weight, self.bias, self.scale = linear.weight, linear.bias, np.ones(1, np.float32)
+        self._linear, self._added_bias = linear, linear.bias if adds_bias else None
+
+    def forward(self, x: Any) -> Any:
+        """As `Linear`."""
+        return self._scaled(self._linear.forward(x))
+
+    def backward(self, gradient: Any) -> Any | None:
+        """As `Linear`."""
+        of_x = self._linear.backward(gradient)
+        return None if of_x is None else self._multiplied(of_x)
+
+    def evaluate(self, x: Any) -> Any:
+        """As `Linear`."""
+        return self._scaled(self._linear.evaluate(x))
+
+    def _scaled(self, sums: Any) -> Any:
+        values = _values(self._multiplied(sums))
+        if self._added_bias is not None:
+            values += view(self._added_bias.data()).reshape(-1, *(1,) * (values.ndim - 2))
+        return sums
+
+    def _multiplied(self, array: Any) -> Any:
+        array.wait_to_read()
+        _multiply(view(array), self.scale[0])
+        return array
+
+
+@parallel.loop
+def _multiply(part: Any, values: np.ndarray, factor: np.float32) -> None:
+    for i in parallel.share(part, values.size):
+        values[i] *= factor
 
 
 def _values(array: nd.NDArray) -> np.ndarray:

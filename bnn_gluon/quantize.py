@@ -8,12 +8,13 @@ on the number of threads, there is no generator state to save, and any step can 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numba
 import numpy as np
 
+from benchmarks.engine.updates import EPSILON
 from bnn_gluon.activations import mean_absolute
 from bnn_gluon.kernels import parallel
 
@@ -29,6 +30,8 @@ _K1 = tuple(_U32(r * _WEYL_1 & 0xFFFFFFFF) for r in range(10))
 _HIGH_WORD = np.uint64(32)
 _TO_24_BITS = _U32(8)
 _UNIT = np.float32(2.0**-24)
+_EPSILON = np.float32(EPSILON)
+_PIECE = 4096
 _MIDDLE = np.float32(1 - 2.0**-24)  # half an interval of 2 / 2^24 above -1
 
 
@@ -85,7 +88,7 @@ class Rule(NamedTuple):
 def quantize(
     kind: str, zero_weight: str, weights: np.ndarray, limit: np.float32, draw: Draw, quantized: np.ndarray
 ) -> None:
-    """Set `quantized`, float32 (n,), to what the forward pass uses of real-valued weights.
+    """Set `quantized`, float32 (n,), to what the forward pass uses of real-valued weights, a scale left out.
 
     Args:
         kind: a key of QUANTIZERS: see `benchmarks.recipe.settings.ModelSettings.weights`.
@@ -128,6 +131,32 @@ def binarize_zero_to_minus(part, weights, limit, binary):
     """
     for i in parallel.share(part, weights.size):
         binary[i] = limit if probability_of_plus(weights[i], limit) > np.float32(0.5) else -limit
+
+
+def loss_aware_scale(weights: np.ndarray, square: np.ndarray) -> float:
+    """sum(d |W|) / sum(d), d = sqrt(v) + 1e-8; in pieces of fixed size, as `mean_absolute`.
+
+    Source: houlu369/Loss-aware-Binarization@8a5bede, FNN/lab.py:47-52; arXiv 1611.01600, proposition 3.1. The v of the
+    code, FNN/mnist.py:147-154, has the values of Adam's second moment, which is taken here.
+
+    Args:
+        weights: float32 (n,), real-valued.
+        square: v, float32 (n,): Adam's moving average of the squared gradient, not corrected for its start at 0.
+    """
+    weighted, total = np.empty((2, -(-weights.size // _PIECE)))
+    _sum_curvatures(weights, square, weighted, total)
+    return float(np.add.accumulate(weighted)[-1] / np.add.accumulate(total)[-1])  # one after the other
+
+
+@parallel.loop
+def _sum_curvatures(part, weights, square, weighted, total):
+    for k in parallel.share(part, total.size):
+        of_weights, of_all = 0.0, 0.0
+        for i in range(k * _PIECE, min((k + 1) * _PIECE, weights.size)):
+            d = np.sqrt(square[i]) + _EPSILON
+            of_weights += d * abs(weights[i])
+            of_all += d
+        weighted[k], total[k] = of_weights, of_all
 
 
 def ternarize(weights: np.ndarray, limit: np.float32, ternary: np.ndarray) -> None:
@@ -180,12 +209,27 @@ def _deterministic(weights: np.ndarray, rule: Rule, quantized: np.ndarray) -> No
     binarize(weights, rule.limit, quantized)
 
 
+def _sign(weights: np.ndarray, rule: Rule, quantized: np.ndarray) -> None:
+    """-1 and +1, which the products of a layer with a scale are made with."""
+    _deterministic(weights, rule, quantized)
+    if rule.limit != 1:
+        quantized /= rule.limit
+
+
 # By the words of `ModelSettings.weights`: functions that set their last argument; arrays are float32 (n,).
 QUANTIZERS: dict[str, Callable[[np.ndarray, Rule, np.ndarray], None]] = {
     "real": _real,
     "deterministic": _deterministic,
     "stochastic": lambda weights, rule, quantized: binarize_stochastic(weights, rule.limit, *rule.draw, quantized),
     "ternary": lambda weights, rule, quantized: ternarize(weights, rule.limit, quantized),
+    "layer_scaled": _sign,
+    "loss_aware": _sign,
+}
+# By the words of layers that have a scale, what their signs are multiplied by: functions of weights float32 (n,) and,
+# by name, of the optimizer's moments of them.
+SCALES: dict[str, Callable[[np.ndarray, Mapping[str, np.ndarray]], float]] = {
+    "layer_scaled": lambda weights, moments: mean_absolute(weights),
+    "loss_aware": lambda weights, moments: loss_aware_scale(weights, moments["square"]),
 }
 
 

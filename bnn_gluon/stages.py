@@ -28,7 +28,7 @@ from bnn_gluon.device import LinearOnGpu
 from bnn_gluon.kernels import choice
 from bnn_gluon.kernels.ap2 import ap2
 from bnn_gluon.kernels.fused import NO_THRESHOLDS
-from bnn_gluon.linear import Linear
+from bnn_gluon.linear import Linear, ScaledLinear
 from bnn_gluon.memory import buffer, view
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Part(Protocol):
 
     Attributes:
         parameters: Gluon's, by name.
-        running: the moving averages by name, float32 (channels,).
+        running: the moving averages by name, float32 (channels,), and the scale, (1,), of weights that have one.
     """
 
     parameters: dict[str, gluon.Parameter]
@@ -72,14 +72,15 @@ class Stage:
         pool = [] if layer.pool is None else [Pool(layer.pool, every=model.max_pool_gradient == "all")]
         pools_first = model.layer_order == "CPBA"
         behind = [*_on_linear_output(layer, model), _normalized(layer, draws.thresholds, model)]
-        moves_mean = layer.biases and isinstance(layer.shape.layer, Conv) and behind[0].has_norm
+        moves_mean = layer.biases and behind[0].has_norm and (isinstance(layer.shape.layer, Conv) or layer.scaled)
         pools_next = bool(pool) and pools_first and layer.linear_output == "none"
-        linear = _linear(layer, model, gpu, moves_mean=moves_mean, pools_next=pools_next)
+        adds_bias = layer.biases and not (moves_mean or layer.scaled)
+        linear = _linear(layer, model, gpu, adds_bias=adds_bias, pools_next=pools_next)
         if moves_mean:
             behind[0].moved_by(linear.bias)
         self._parts: list[Part] = [
             *([] if draws.mask is None else [Dropout(draws.mask)]),
-            NamedLinear(linear, layer),
+            NamedLinear(ScaledLinear(linear, adds_bias=not moves_mean) if layer.scaled else linear, layer),
             *behind[:-1],
             *([] if draws.output_mask is None else [Dropout(draws.output_mask)]),
             *(pool if pools_first else []),
@@ -109,12 +110,12 @@ class Stage:
         return x
 
 
-def _linear(layer: Layer, model: ModelSettings, gpu: Any | None, *, moves_mean: bool, pools_next: bool) -> Linear:
+def _linear(layer: Layer, model: ModelSettings, gpu: Any | None, *, adds_bias: bool, pools_next: bool) -> Linear:
     make = functools.partial(Linear, pooled=pools_next) if gpu is None else functools.partial(LinearOnGpu, gpu)
     return make(
         layer.shape,
-        add_bias=layer.biases and not moves_mean,
-        moved_bias=moves_mean,
+        add_bias=adds_bias,
+        moved_bias=layer.biases and not adds_bias,
         edge=model.padding == "edge",
         differentiates_input=layer.norm != "bn1",
     )
@@ -179,10 +180,10 @@ class Dropout:
 class NamedLinear:
     """A convolution or fully connected layer: see `linear.Linear`."""
 
-    def __init__(self, linear: Linear, layer: Layer) -> None:
+    def __init__(self, linear: Linear | ScaledLinear, layer: Layer) -> None:
         named = {layer.weight: linear.weight, layer.bias: linear.bias}
         self.parameters = {name: parameter for name, parameter in named.items() if parameter is not None}
-        self.running: dict[str, np.ndarray] = {}
+        self.running = {layer.scale: linear.scale} if isinstance(linear, ScaledLinear) else {}
         self._linear = linear
 
     def forward(self, x: Any, draw: Draw) -> Any:

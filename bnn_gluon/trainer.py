@@ -95,6 +95,7 @@ class GluonEngine(BaseEngine):
 
         loss = self._network.step(images, loss_of, self._drawn(len(images)))
         self._update_parameters(lr)
+        self._rescale()
         self._quantize()
         return loss
 
@@ -134,6 +135,14 @@ class GluonEngine(BaseEngine):
             if layer.quantized:
                 used = view(self._differentiated[layer.weight].data())
                 yield position, layer, self._real[layer.weight], used
+
+    def _rescale(self) -> None:
+        """Set the scales of layers that have one, from what the update left."""
+        for layer in self._layers:
+            if layer.scaled:
+                moments = dict(zip(self._rule.moments, self._moments[layer.weight], strict=True))
+                scale = quantize.SCALES[layer.weights](self._real[layer.weight], moments)
+                self._network.running[layer.scale][0] = scale
 
     def _quantize(self, uniforms: Mapping[str, np.ndarray] | None = None) -> None:
         """Set the weights that the coming step uses, drawn with `uniforms` if given."""

@@ -23,11 +23,13 @@ class Given(NamedTuple):
 
     Attributes:
         weight: that products use; in training in the network's dtype, in evaluation float32.
+        scale: what they are multiplied by, float32 (), if the layer has a scale.
         values: biases, gammas, betas and running statistics of the network, float32 (channels,), by name.
         step: int64 (), from 1: what random draws are a function of; in training.
     """
 
     weight: Tensor
+    scale: Tensor
     values: Mapping[str, Tensor]
     step: Tensor | None = None
 
@@ -37,13 +39,15 @@ class Linear:
 
     The bias is added to finished sums, as the papers' frameworks do. The sums of a binary network are whole numbers,
     and pooling finds many of them tied. Sums that start with the bias are rounded so that one of equal sums is the
-    greatest by chance, and the gradient goes there.
+    greatest by chance, and the gradient goes there. So a scale, too, multiplies finished sums, of signs; the gradient
+    of the weights is with respect to scale times sign.
     """
 
     def __init__(self, layer: Layer, model: ModelSettings, dtype: torch.dtype) -> None:
         self._weight, self._bias = layer.weight, layer.bias if layer.biases else None
         self._is_conv, self._is_first = isinstance(layer.shape.layer, Conv), layer.norm == "bn1"
         around = layer.shape.layer.padding if isinstance(layer.shape.layer, Conv) else 0
+        self._scaled = layer.scaled
         self._edge, self._padding = (around, 0) if model.padding == "edge" else (0, around)
         self._dtype = dtype
 
@@ -55,13 +59,15 @@ class Linear:
         found = {} if self._bias is None else {self._bias: g.sum([0, *range(2, g.ndim)])}
         compute = self._conv_gradients if self._is_conv else self._dense_gradients
         of_x, found[self._weight] = compute(g.to(self._dtype), taped, given.weight)
-        return of_x, found
+        return (of_x * given.scale if self._scaled and of_x is not None else of_x), found
 
     def evaluate(self, x: Tensor, given: Given) -> Tensor:
         if self._is_conv:
             sums = functional.conv2d(self._padded(x), given.weight, padding=self._padding).to(torch.float32)
+            sums = sums * given.scale if self._scaled else sums
             return sums if self._bias is None else sums + given.values[self._bias].reshape(1, -1, 1, 1)
         sums = (x.reshape(x.shape[0], -1) @ given.weight.t()).to(torch.float32)
+        sums = sums * given.scale if self._scaled else sums
         return sums if self._bias is None else sums + given.values[self._bias]
 
     def _padded(self, x: Tensor) -> Tensor:

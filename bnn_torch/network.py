@@ -62,6 +62,7 @@ class Network:
     def train(
         self,
         weights: list[Tensor],
+        scales: Tensor,
         affine: Tensor,
         images: Tensor,
         labels: Tensor,
@@ -72,6 +73,7 @@ class Network:
 
         Args:
             weights: that the forward pass uses, of each layer, in its shape and the network's dtype.
+            scales: what they are multiplied by, of layers that have a scale, float32 (layers,).
             affine: biases, gammas and betas, float32, flat.
             images: float32 (N, channels, rows, columns).
             labels: int64 (N,).
@@ -79,7 +81,8 @@ class Network:
             loss_divisor: what the loss is divided by.
         """
         values = named_parts(affine, self.affine)
-        given, tapes = [Given(weight, values, step) for weight in weights], []
+        given = [Given(weight, scale, values, step) for weight, scale in zip(weights, scales.unbind(), strict=True)]
+        tapes = []
         x = images.to(memory_format=self._format)
         for stage, its in zip(self._stages, given, strict=True):
             x, tape = stage.forward(x, its)
@@ -100,17 +103,20 @@ class Network:
             statistics=_joined([statistics[name] for name in self.running], loss),
         )
 
-    def evaluate(self, weights: list[Tensor], affine: Tensor, running: Tensor, images: Tensor) -> Tensor:
+    def evaluate(
+        self, weights: list[Tensor], scales: Tensor, affine: Tensor, running: Tensor, images: Tensor
+    ) -> Tensor:
         """Scores of images float32 (N, channels, rows, columns) in evaluation mode, float32 (N, classes).
 
         Args:
             weights: of each layer, float32 in its shape.
+            scales: as `train`.
             affine, running: float32, flat.
         """
         values = named_parts(affine, self.affine) | named_parts(running, self.running)
         x = images.to(memory_format=self._format)
-        for stage, weight in zip(self._stages, weights, strict=True):
-            x = stage.evaluate(x, Given(weight, values))
+        for stage, weight, scale in zip(self._stages, weights, scales.unbind(), strict=True):
+            x = stage.evaluate(x, Given(weight, scale, values))
         return x
 
 

@@ -14,11 +14,13 @@ block are used where they are made.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from benchmarks.engine.updates import EPSILON
 
 WORDS, LANE = 4, 1024
 CHUNK = WORDS * LANE
@@ -147,6 +149,21 @@ def ternarize(weights: Tensor, limit: float, size: int) -> Tensor:
     return ((weights > threshold).to(torch.float32) - (weights < -threshold).to(torch.float32)) * limit
 
 
+def loss_aware_scale(weights: Tensor, square: Tensor, size: int) -> Tensor:
+    """sum(d |W|) / sum(d), d = sqrt(v) + 1e-8, over the first `size`; float32 (), summed in double precision.
+
+    Source: houlu369/Loss-aware-Binarization@8a5bede, FNN/lab.py:47-52; arXiv 1611.01600, proposition 3.1. The v of the
+    code, FNN/mnist.py:147-154, has the values of Adam's second moment, which is taken here.
+    """
+    w, d = weights.reshape(-1)[:size], square.reshape(-1)[:size].sqrt() + EPSILON
+    return ((d * w.abs()).sum(dtype=torch.float64) / d.sum(dtype=torch.float64)).to(torch.float32)
+
+
+def mean_absolute(weights: Tensor, size: int) -> Tensor:
+    """mean|W| over the first `size`; float32 (), summed in double precision."""
+    return weights.reshape(-1)[:size].abs().mean(dtype=torch.float64).to(torch.float32)
+
+
 def compare_with_uniforms(weights: Tensor, limit: float, drawn: Tensor) -> Tensor:
     """H if u < clip((W / H + 1) / 2, 0, 1) else -H, for uniforms u in [0, 1)."""
     return _plus_or_minus(drawn < probability_of_plus(weights, limit), limit)
@@ -189,13 +206,21 @@ class Quantizer(NamedTuple):
     key: Key
 
     def __call__(self, weights: Tensor, step: Tensor) -> Tensor:
-        """Quantize weights float32 (chunks, WORDS, LANE) for a step, int64 () from 1; the result has the same shape."""
+        """Quantize weights float32 (chunks, WORDS, LANE) for a step, int64 () from 1; the result has the same shape.
+
+        A scale is left out.
+        """
         return QUANTIZERS[self.kind](weights, self, step)
 
 
 def _deterministic(weights: Tensor, rule: Quantizer, step: Tensor) -> Tensor:
     binarize = binarize_deterministic if rule.zero_weight == "plus" else binarize_zero_to_minus
     return binarize(weights, rule.limit)
+
+
+def _sign(weights: Tensor, rule: Quantizer, step: Tensor) -> Tensor:
+    """-1 and +1, which the products of a layer with a scale are made with."""
+    return _deterministic(weights, rule, step) / rule.limit
 
 
 # By the words of `ModelSettings.weights`: functions of weights float32 (chunks, WORDS, LANE), of the rule and of the
@@ -205,6 +230,14 @@ QUANTIZERS: dict[str, Callable[[Tensor, Quantizer, Tensor], Tensor]] = {
     "deterministic": _deterministic,
     "stochastic": lambda weights, rule, step: binarize_stochastic(weights, rule.limit, rule.tensor, step, rule.key),
     "ternary": lambda weights, rule, step: ternarize(weights, rule.limit, rule.size),
+    "layer_scaled": _sign,
+    "loss_aware": _sign,
+}
+# By the words of layers that have a scale, what their signs are multiplied by, float32 (): functions of weights float32
+# (chunks, WORDS, LANE), of their number and, by name, of the optimizer's moments of them.
+SCALES: dict[str, Callable[[Tensor, int, Mapping[str, Tensor]], Tensor]] = {
+    "layer_scaled": lambda weights, size, moments: mean_absolute(weights, size),
+    "loss_aware": lambda weights, size, moments: loss_aware_scale(weights, moments["square"], size),
 }
 
 

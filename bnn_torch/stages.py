@@ -10,8 +10,8 @@ graph. What is computed in which float type:
   -1, 0 and +1, whether they are padded with zeros or with copies of themselves, products of them, and their sums up to
   256. Rounded are images, ReLU and dropped-out activations, real-valued weights (in a network that has some layers of
   them, in these layers only), larger sums, and all gradients that enter or leave a linear layer.
-* All else (bias, pooling, batch normalization, activation, loss, penalties, update) in float32, whatever `dtype` is;
-  the thresholds of ternary weights and activations are means in float64, rounded to float32.
+* All else (scale, bias, pooling, batch normalization, activation, loss, penalties, update) in float32, whatever `dtype`
+  is; the thresholds of ternary weights and activations, and scales, are means in float64, rounded to float32.
 * Evaluation in float32 products, of TF32 unless the engine's precision is float32.
 """
 

@@ -28,6 +28,7 @@ class Variables(NamedTuple):
         weights: real-valued weights of each layer, float32 (chunks, 4, 1024): see `quantize`.
         used: what products use in the coming step, of the same shape, in the network's dtype: quantized weights, or the
             real-valued ones of layers that are real.
+        scales: what each layer's quantized weights are multiplied by, where they have a scale, float32 (layers,).
         affine: biases, gammas and betas, float32, flat, in the order of `Network.affine`.
         running: running statistics, float32, flat, in the order of `Network.running`.
         weight_moments, affine_moments: what the optimizer keeps beside them.
@@ -36,6 +37,7 @@ class Variables(NamedTuple):
 
     weights: list[Tensor]
     used: list[Tensor]
+    scales: Tensor
     affine: Tensor
     running: Tensor
     weight_moments: list[tuple[Tensor, ...]]
@@ -91,6 +93,7 @@ class Training:
         return Variables(
             weights=[zeros(shape) for shape in chunks],
             used=[zeros(shape, dtype) for shape in chunks],
+            scales=zeros((len(chunks),)),
             affine=zeros((affine,)),
             running=zeros((running,)),
             weight_moments=[tuple(zeros(shape) for _ in self.rule.moments) for shape in chunks],
@@ -110,7 +113,9 @@ class Training:
             loss_divisor: what the loss is divided by.
         """
         shaped = [quantize.from_chunks(w, shape) for w, shape in zip(variables.used, self._shapes, strict=True)]
-        result = self._network.train(shaped, variables.affine, images, labels, variables.step + 1, loss_divisor)
+        result = self._network.train(
+            shaped, variables.scales, variables.affine, images, labels, variables.step + 1, loss_divisor
+        )
         # running <- (1 - alpha) running + alpha * batch value
         variables.running.copy_((1 - self._alphas) * variables.running + self._alphas * result.statistics)
         step_size, *more = sizes.unbind()
@@ -118,6 +123,7 @@ class Training:
         for number, gradient in enumerate(result.weights):
             if self._trained[number]:
                 self._update_weights(variables, number, quantize.in_chunks(gradient), step_size, more)
+            self._rescale(variables, number)
             used = self._quantizers[number](variables.weights[number], variables.step + 2)
             variables.used[number].copy_(used)
         variables.step.add_(1)
@@ -147,6 +153,14 @@ class Training:
         limit = self._limits[number]
         weights.copy_(updated.parameter if limit == np.inf else updated.parameter.clamp(-limit, limit))
         _copy(moments, updated.moments)
+
+    def _rescale(self, variables: Variables, number: int) -> None:
+        """Set a layer's scale, if it has one, from what the update left."""
+        quantizer = self._quantizers[number]
+        if quantizer.kind in quantize.SCALES:
+            moments = dict(zip(self.rule.moments, variables.weight_moments[number], strict=True))
+            scale = quantize.SCALES[quantizer.kind](variables.weights[number], quantizer.size, moments)
+            variables.scales[number].copy_(scale)
 
     def quantize(self, variables: Variables, uniforms: Mapping[str, np.ndarray] | None = None) -> None:
         """Set the weights that the coming step uses, those of stochastic layers by `uniforms`, by name, if given."""

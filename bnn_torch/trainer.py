@@ -82,14 +82,19 @@ class TorchEngine:
 
     def parameters(self) -> dict[str, np.ndarray]:
         weights = self._named(self._variables.weights, self._variables.affine)
-        running = _by_name(self._variables.running, self._network.running)
-        return {name: (weights | running)[name] for layer in self._network.layers for name in layer.parameters}
+        scales = self._variables.scales.cpu().numpy()
+        kept = {layer.scale: scales[n : n + 1].copy() for n, layer in enumerate(self._network.layers) if layer.scaled}
+        named = weights | kept | _by_name(self._variables.running, self._network.running)
+        return {name: named[name] for layer in self._network.layers for name in layer.parameters}
 
     def load_parameters(self, parameters: Mapping[str, np.ndarray]) -> None:
         expected = {name: shape for layer in self._network.layers for name, shape in layer.parameters.items()}
         check_parameters(parameters, expected)
         self._set(parameters, self._variables.weights, self._variables.affine)
         self._variables.running.copy_(self._flat(parameters, self._network.running))
+        for number, layer in enumerate(self._network.layers):
+            if layer.scaled:
+                self._variables.scales[number] = float(parameters[layer.scale][0])
         self._training.quantize(self._variables)
 
     def state(self) -> dict[str, np.ndarray]:
@@ -299,7 +304,8 @@ class TorchEngine:
                 batch = self._sent(images[part], torch.float32) if there is None else there[part]
                 if len(batch) < batch_size and not self._by_batch:  # filled up: one shape to compile, and the same sums
                     batch = torch.cat([batch, batch.new_zeros((batch_size - len(batch), *batch.shape[1:]))])
-                found.append(self._evaluate(weights, self._variables.affine, self._variables.running, batch))
+                kept = self._variables.scales, self._variables.affine, self._variables.running
+                found.append(self._evaluate(weights, *kept, batch))
             scores: np.ndarray = torch.cat(found)[:count].cpu().numpy()
         return scores
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def initial_values(layers: list[Layer], model: ModelSettings, seed: int) -> dict[str, np.ndarray]:
     """All parameters before the first step, float32, by name: see `ModelSettings.initialization`.
 
-    Running means are 0 and spreads 1.
+    Running means are 0 and spreads 1; a scale is the mean size of the layer's weights.
     Source: binary_connect.py, lasagne.init.Uniform((-H, H)) if binary, else Lasagne's default, GlorotUniform();
     itayhubara/BinaryNet, reset() of BinaryLinear.lua and cudnnBinarySpatialConvolution.lua, and of
     BatchNormalization.lua of torch/nn; RWTH-IDS/efficient-binary-neural-networks, lenet.py, nn.init.xavier_normal_;
@@ -30,6 +30,8 @@ def initial_values(layers: list[Layer], model: ModelSettings, seed: int) -> dict
             values[name] = np.full(shape, float(one), np.float32)
         weights = _initial_weights(layer, model, limits, generator)
         values[layer.weight] = weights.astype(np.float32).reshape(layer.weight_shape)
+        if layer.scaled:
+            values[layer.scale] = np.abs(values[layer.weight]).mean(dtype=np.float64).astype(np.float32).reshape(1)
         if model.initialization in ("torch", "xavier_normal") and layer.biases:
             spread = 1 / math.sqrt(layer.shape.fan_in)
             values[layer.bias] = generator.uniform(-spread, spread, layer.channels).astype(np.float32)
@@ -49,5 +51,8 @@ def _initial_weights(
     }
     if model.initialization in deviations:
         return generator.normal(0, deviations[model.initialization], layer.shape.weights)
-    limit = limits.get(layer.weight, np.float32(glorot_limit(layer.shape)))
+    if model.initialization == "half_glorot":
+        limit = np.float32(glorot_limit(layer.shape) / 2)
+    else:
+        limit = limits.get(layer.weight, np.float32(glorot_limit(layer.shape)))
     return generator.uniform(-limit, limit, layer.shape.weights)

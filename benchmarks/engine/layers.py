@@ -20,12 +20,14 @@ from benchmarks.recipe.layerwise import (
     layer_trained,
     layer_weights,
 )
+from benchmarks.recipe.words import WORDS
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings
 
 # What is averaged beside the mean by each batch normalization: its parameter is "running_<spread>".
 SPREADS = {"binaryconnect": "std", "lasagne": "inv_std", "shift": "inv_std", "torch": "var", "torch_no_affine": "var"}
+_SCALED = {word.name for word in WORDS["model.weights"] if word.scaled}
 
 
 class Layer(NamedTuple):
@@ -83,6 +85,16 @@ class Layer(NamedTuple):
         return self.weights != "real"
 
     @property
+    def scaled(self) -> bool:
+        """Whether quantized weights have a size of the layer, its parameter `scale`."""
+        return self.weights in _SCALED
+
+    @property
+    def scale(self) -> str:
+        """Name of the size of quantized weights in the coming step and in evaluation, if `scaled`."""
+        return f"{self.name}.scale"
+
+    @property
     def affine(self) -> bool:
         """Whether there is a batch normalization with gamma and beta."""
         return self.norm_kind not in ("none", "torch_no_affine")
@@ -97,13 +109,19 @@ class Layer(NamedTuple):
 
     @property
     def parameters(self) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of all parameters, running statistics included, in order."""
+        """Names and shapes of all parameters, scale and running statistics included, in order."""
         names = [self.bias] if self.biases else []
         if self.linear_output == "batch_norm_relu":
             names += self._norm_parameters(self.linear_norm, affine=True)
         if self.norm_kind != "none":
             names += self._norm_parameters(self.norm, affine=self.affine)
-        return {self.weight: self.weight_shape, **dict.fromkeys(names, (self.channels,))}
+        scale = {self.scale: (1,)} if self.scaled else {}
+        return {self.weight: self.weight_shape, **scale, **dict.fromkeys(names, (self.channels,))}
+
+    @property
+    def differentiated(self) -> list[str]:
+        """Names of the parameters that have gradients, in order."""
+        return [name for name in self.parameters if ".running_" not in name and name != self.scale]
 
     def _norm_parameters(self, norm: str, *, affine: bool) -> list[str]:
         names = ["gamma", "beta"] if affine else []

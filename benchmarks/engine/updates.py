@@ -136,7 +136,7 @@ def clip_limits(layers: list[Layer], model: ModelSettings) -> dict[str, np.float
     limits, untouched = weight_limits(layers, model), frozen(layers)
     found: dict[str, np.float32] = {}
     for layer in (layer for layer in layers if layer.quantized):
-        trained = [name for name in layer.parameters if ".running_" not in name and name not in untouched]
+        trained = [name for name in layer.differentiated if name not in untouched]
         names = trained if model.clipped == "all" else [name for name in trained if name == layer.weight]
         found |= dict.fromkeys(names, limits[layer.weight])
     return found
@@ -158,9 +158,7 @@ def penalties(layers: list[Layer], model: ModelSettings) -> dict[str, Penalty]:
     """The penalty of each parameter that has one, by name: see `ModelSettings`, "Update"."""
     found: dict[str, Penalty] = {}
     for layer in layers:
-        for name in layer.parameters:
-            if ".running_" in name:
-                continue
+        for name in layer.differentiated:
             decay, quantized = model.weight_decay, 0.0
             if name == layer.weight:
                 decay += 2 * model.l2_dense if isinstance(layer.shape.layer, Dense) else 0.0

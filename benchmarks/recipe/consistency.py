@@ -12,7 +12,7 @@ from benchmarks.recipe.expected import nearest
 from benchmarks.recipe.layerwise import layer_activations, layer_linear_outputs, layer_weights, linear_layers, spread
 from benchmarks.recipe.networks import IMAGE_SHAPE, NETWORKS
 from benchmarks.recipe.settings import CLASSES, DATASETS, ModelSettings, Settings, setting_text
-from benchmarks.recipe.words import names_of
+from benchmarks.recipe.words import names_of, words_of
 
 # The settings that each decay of the learning rate takes, and no other.
 DECAYS = {
@@ -190,6 +190,7 @@ def _model_problems(model: ModelSettings) -> Iterator[str]:
     if model.dropout_dense and (model.dropout_input or model.dropout_hidden):
         yield f"model.dropout_dense={model.dropout_dense}: expected no dropout_input and dropout_hidden with it"
     yield from _optimizer_problems(model)
+    yield from _scale_problems(model)
 
 
 def _optimizer_problems(model: ModelSettings) -> Iterator[str]:
@@ -199,6 +200,25 @@ def _optimizer_problems(model: ModelSettings) -> Iterator[str]:
         yield "model.nesterov=true: expected model.momentum with it"
     if model.weight_decay and model.optimizer not in ("sgd", "torch_adam"):
         yield f"model.weight_decay={model.weight_decay}: expected model.optimizer=sgd or torch_adam with it"
+
+
+def _scale_problems(model: ModelSettings) -> Iterator[str]:
+    """What does not go together with weights that have a scale."""
+    words = [words_of("model.weights")[name] for name in layer_weights(model)]
+    if "loss_aware" in layer_weights(model) and model.optimizer not in ("adam", "torch_adam"):
+        yield f"model.weights={model.weights}: expected model.optimizer=adam or torch_adam, not {model.optimizer}"
+    if not any(word.scaled for word in words):
+        return
+    if model.evaluation_weights != "binary":
+        yield (
+            f"model.evaluation_weights={model.evaluation_weights}: expected binary with model.weights={model.weights},"
+            " whose layers have a scale"
+        )
+    if model.binary_regularization:
+        yield (
+            f"model.binary_regularization={model.binary_regularization}: expected 0 with model.weights={model.weights},"
+            " whose layers have a scale"
+        )
 
 
 def _evaluation_problems(settings: Settings) -> Iterator[str]:

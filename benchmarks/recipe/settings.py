@@ -132,7 +132,10 @@ class ModelSettings(_Settings, frozen=True, kw_only=True):
     ]
     weight_limit: Annotated[
         Positive | OneOf[str, names_of("model.weight_limit")],
-        _said("H, the size of quantized weights. No meaning (and left out) if all layers are real."),
+        _said(
+            "H, the limit of clipping, and the size of quantized weights that have none of their layer. No meaning (and"
+            " left out) if all layers are real."
+        ),
     ] = 0.0
     lr_scale: Annotated[
         OneOf[str, names_of("model.lr_scale")],

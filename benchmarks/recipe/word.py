@@ -7,6 +7,7 @@ from typing import NamedTuple
 LASAGNE = "Lasagne, lasagne/"
 RWTH = "RWTH-IDS/efficient-binary-neural-networks@0c76a5e, "
 BINARYNET = "itayhubara/BinaryNet, "
+LAB = "houlu369/Loss-aware-Binarization@8a5bede, FNN/"
 CHAWLA = "akshaychawla/Binary-Neural-Networks@4fc39ad, "
 
 
@@ -20,7 +21,9 @@ class Word(NamedTuple):
         gradient: what the backward pass takes for the derivative.
         source: the paper, or file and name in its code; empty where the word is a choice of this harness.
         bits: that a weight or an activation takes once it is quantized; None where that means nothing.
-        by_sign: whether evaluation with binary weights sees of a weight its sign alone.
+        by_sign: whether evaluation with binary weights sees of a weight its sign alone, beside the layer's scale if it
+            has one.
+        scaled: whether quantized weights have a size of their layer, which is a parameter of its own, "dense1.scale".
     """
 
     name: str
@@ -30,3 +33,4 @@ class Word(NamedTuple):
     source: str = ""
     bits: int | None = None
     by_sign: bool = False
+    scaled: bool = False

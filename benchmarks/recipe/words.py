@@ -10,7 +10,7 @@ gradient, p a parameter, t the number of the update from 1.
 from __future__ import annotations
 
 from benchmarks.recipe.run_words import RUN_WORDS
-from benchmarks.recipe.word import BINARYNET, CHAWLA, LASAGNE, RWTH, Word
+from benchmarks.recipe.word import BINARYNET, CHAWLA, LAB, LASAGNE, RWTH, Word
 
 _STRAIGHT = "the gradient with respect to w_q is applied to w (straight-through estimator)"
 
@@ -31,6 +31,18 @@ MODEL_WORDS: dict[str, tuple[Word, ...]] = {
             "ternary", "The sign of the weight times H, 0 for small weights.",
             "w_q = H * (+1 if w > t, -1 if w < -t, else 0), t = .7 mean|w| over the layer's weights", _STRAIGHT,
             RWTH + "ternary_modules.py, twn", bits=2,
+        ),
+        Word(
+            "layer_scaled", "The sign of the weight, as by \"deterministic\", times the mean size of the layer's"
+            " weights after the last update.", "w_q = +a if w > 0, -a if w < 0, a = mean|w| over the layer's weights",
+            _STRAIGHT, "arXiv 1603.05279, Binary-Weight-Network, with one scale a layer: arXiv 1611.01600, equation 2",
+            bits=1, by_sign=True, scaled=True,
+        ),
+        Word(
+            "loss_aware", "As \"layer_scaled\", the mean weighted by the curvature d that Adam's second moments v tell,"
+            " both after the last update; before the first it is the plain mean.",
+            "w_q = +a if w > 0, -a if w < 0, a = sum(d |w|) / sum(d), d = sqrt(v) + 1e-8", _STRAIGHT,
+            "arXiv 1611.01600, LAB, proposition 3.1; " + LAB + "lab.py:41-55", bits=1, by_sign=True, scaled=True,
         ),
     ),
     "model.evaluation_weights": (
@@ -197,6 +209,10 @@ MODEL_WORDS: dict[str, tuple[Word, ...]] = {
         Word(
             "lasagne", "w uniform within +-H, or Glorot's limit if real; biases 0.", "U(-H, H)",
             source="BinaryConnect, binary_connect.py; " + LASAGNE + "init.py, GlorotUniform",
+        ),
+        Word(
+            "half_glorot", "w uniform within half of Glorot's limit; biases 0.",
+            "U(-h, h), h = sqrt(1.5 / (fan_in + fan_out))", source=LAB + "lab.py:65-67",
         ),
         Word(
             "torch", "As \"lasagne\"; biases uniform within +-1/sqrt(fan_in), gamma of a \"torch\" normalization"

@@ -35,6 +35,8 @@ MODELS = {
     "edge padding": small("rwth-vgg7-cifar10-reg-1e-5", "4C3v-8C3-MP2-8C3-32FC-10FC"),
     "frozen output, no normalization": small("chawla-mlp-mnist-float", "2x32FC-10FC"),
     "dropped-out outputs": small("memorization-svhn-dropout", "4C3-MP2-2x32FC-10FC"),
+    "loss-aware": small("lab-mnist", "2x32FC-10FC"),
+    "scaled, binary activations": small("lab-svhn-xnor", "2x4C3-MP2-8C3-MP2-16FC-10FC"),
     "drawn in evaluation": small("memorization-svhn-stochastic-sigmoid", "4C3-MP2-32FC-10FC"),
 }
 

@@ -43,6 +43,8 @@ MODELS = {
         *("model.activation_gradient=swish", "model.swish_beta=5"),
     ),
     "no normalization, last layer fixed": settings("chawla-mlp-mnist-stochastic"),
+    "loss-aware": settings("lab-mnist"),
+    "scaled, binary activations": settings("lab-svhn-xnor", CONVOLUTIONAL),
     "masks of normal numbers": settings("chawla-cnn-cifar10-float", CONVOLUTIONAL),
 }
 DEVICES = [pytest.param("cpu", id="cpu"), pytest.param("gpu", id="gpu", marks=pytest.mark.gpu)]

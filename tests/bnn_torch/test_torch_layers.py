@@ -314,6 +314,6 @@ def test_convolution_is_the_originals_with_rotated_kernels():
     model = load_recipe("binaryconnect-mnist", ["model.architecture=3C3-10FC"]).model
     layer = layers_of(model, (2, 5, 5))[0]
     kernels = np.ascontiguousarray(UNITS["conv/w"][:, :, ::-1, ::-1])
-    given = Given(tensor(kernels), {layer.bias: torch.zeros(3)})
+    given = Given(tensor(kernels), torch.ones(()), {layer.bias: torch.zeros(3)})
     found = Linear(layer, model, torch.float32).evaluate(tensor(UNITS["conv/x"]), given)
     np.testing.assert_allclose(found, UNITS["conv/y"], atol=1e-5)
