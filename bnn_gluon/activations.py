@@ -13,6 +13,7 @@ from bnn_gluon.kernels.fused import (
     BINARY_TANH,
     BIREAL,
     HARDTANH,
+    INT2,
     NO_STEEPNESS,
     NONE,
     POSITIVE,
@@ -65,6 +66,7 @@ ACTIVATIONS: dict[str, Callable[[int, np.float32], Activation]] = {
     "binary_tanh": _whatever_the_estimator(BINARY_TANH, BINARY_TANH, BINARY_TANH),
     "binary_sigmoid": _whatever_the_estimator(BINARY_SIGMOID, BINARY_SIGMOID, BINARY_SIGMOID),
     "stochastic_sign": _whatever_the_estimator(STOCHASTIC_SIGN, TORCH_SIGN, STOCHASTIC_SIGN),
+    "int2": _whatever_the_estimator(INT2, INT2, INT2),
     "sign": lambda estimator, steepness: Activation(SIGN, SIGN, estimator, steepness=steepness),
     "ternary": lambda estimator, steepness: Activation(
         estimator, estimator, estimator, ternary=True, steepness=steepness

@@ -121,5 +121,6 @@ BATCH_NORMS: dict[str, BatchNorm] = {
     "lasagne": LasagneBatchNorm(),
     "torch": TorchBatchNorm(),
     "torch_no_affine": TorchBatchNorm(),
+    "tensor": TorchBatchNorm(),
     "shift": ShiftBatchNorm(),
 }

@@ -168,6 +168,14 @@ def ternarize(weights: np.ndarray, limit: np.float32, ternary: np.ndarray) -> No
     _compare_with_threshold(weights, np.float32(0.7 * mean_absolute(weights)), limit, ternary)
 
 
+def round_to_int2(weights: np.ndarray, limit: np.float32, rounded: np.ndarray) -> None:
+    """rounded = H clip(round(W / H), -1, 1), halves to even. Arguments as `binarize_deterministic`.
+
+    Source: brevitas, core/quant/int_base.py, IntQuant, with two bits, signed and in narrow range.
+    """
+    _compare_with_threshold(weights, limit / np.float32(2), limit, rounded)
+
+
 @parallel.loop
 def _compare_with_threshold(part, weights, threshold, limit, ternary):
     for i in parallel.share(part, weights.size):
@@ -224,6 +232,7 @@ QUANTIZERS: dict[str, Callable[[np.ndarray, Rule, np.ndarray], None]] = {
     "ternary": lambda weights, rule, quantized: ternarize(weights, rule.limit, quantized),
     "layer_scaled": _sign,
     "loss_aware": _sign,
+    "int2": lambda weights, rule, quantized: round_to_int2(weights, rule.limit, quantized),
 }
 # By the words of layers that have a scale, what their signs are multiplied by: functions of weights float32 (n,) and,
 # by name, of the optimizer's moments of them.

@@ -30,6 +30,7 @@ from bnn_gluon.kernels.ap2 import ap2
 from bnn_gluon.kernels.fused import NO_THRESHOLDS
 from bnn_gluon.linear import Linear, ScaledLinear
 from bnn_gluon.memory import buffer, view
+from bnn_gluon.quantized_images import QuantizedImages
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings
@@ -78,7 +79,9 @@ class Stage:
         linear = _linear(layer, model, gpu, adds_bias=adds_bias, pools_next=pools_next)
         if moves_mean:
             behind[0].moved_by(linear.bias)
+        quantizes = layer.norm == "bn1" and model.input_quantization != "none"
         self._parts: list[Part] = [
+            *([QuantizedImages(model.input_quantization)] if quantizes else []),
             *([] if draws.mask is None else [Dropout(draws.mask)]),
             NamedLinear(ScaledLinear(linear, adds_bias=not moves_mean) if layer.scaled else linear, layer),
             *behind[:-1],
@@ -127,7 +130,7 @@ def _on_linear_output(layer: Layer, model: ModelSettings) -> list[Normalized]:
         return []
     norm = None
     if layer.linear_output == "batch_norm_relu":
-        norm = _normalization(layer, model)
+        norm = _normalization(layer)
         assert norm is not None
         norm = norm._replace(affine=True)
     return [Normalized(layer.linear_norm, layer.channels, norm, LINEAR_RELU)]
@@ -137,15 +140,14 @@ def _normalized(layer: Layer, thresholds: Thresholds | None, model: ModelSetting
     """Batch normalization and activation; behind the last layer there may be neither, and values are copied."""
     activation = activation_of(layer.activation, model.activation_gradient, model.swish_beta)
     by_batch = model.evaluation_statistics == "batch"
-    return Normalized(
-        layer.norm, layer.channels, _normalization(layer, model), activation, thresholds, by_batch=by_batch
-    )
+    kind = WholeNormalized if layer.norm_kind == "tensor" else Normalized
+    return kind(layer.norm, layer.norm_channels, _normalization(layer), activation, thresholds, by_batch=by_batch)
 
 
-def _normalization(layer: Layer, model: ModelSettings) -> Normalization | None:
+def _normalization(layer: Layer) -> Normalization | None:
     if layer.norm_kind == "none":
         return None
-    epsilon, alpha = np.float32(model.batch_norm_epsilon), np.float32(layer.alpha)
+    epsilon, alpha = np.float32(layer.epsilon), np.float32(layer.alpha)
     return Normalization(BATCH_NORMS[layer.norm_kind], epsilon, alpha, layer.affine)
 
 
@@ -282,7 +284,7 @@ class Normalized:
     # -- training ------------------------------------------------------------------------------------------------------
 
     def forward(self, x: Any, draw: Draw) -> Any:
-        self._x, values = x, _values(x)
+        self._x, values = x, self._seen(x)
         self._mean, self._scale = self._zeros, self._ones
         if self._norm is not None:
             self._mean, spread, self._factor, self._slope = self._statistics(values)
@@ -290,11 +292,11 @@ class Normalized:
             self._average(spread)
         y = buffer(self, "_y", x.shape, gradient=False)
         thresholds = NO_THRESHOLDS if self._thresholds is None else draw(self._thresholds)
-        self._activate(values, self._mean, self._scale, self._activation.forward, _values(y), thresholds)
+        self._activate(values, self._mean, self._scale, self._activation.forward, self._seen(y), thresholds)
         return y
 
     def backward(self, gradient: Any) -> Any:
-        x, g = _flat(_values(self._x)), _flat(_values(gradient))
+        x, g = _flat(self._seen(self._x)), _flat(self._seen(gradient))
         rounded = self._norm is not None and self._norm.formulas.rounded
         code, steepness = self._activation.slope, self._activation.steepness
         sum_g, sum_gc = self._loops.gradient_sums(
@@ -329,7 +331,7 @@ class Normalized:
     # -- evaluation ----------------------------------------------------------------------------------------------------
 
     def evaluate(self, x: Any) -> Any:
-        values = _values(x)
+        values = self._seen(x)
         mean, scale = self._zeros, self._ones
         if self._norm is not None and self._by_batch:
             mean, _, factor, _ = self._statistics(values)
@@ -343,6 +345,10 @@ class Normalized:
         return x
 
     # -- both ----------------------------------------------------------------------------------------------------------
+
+    def _seen(self, array: Any) -> np.ndarray:
+        """The values of input or output as what is normalized: (N, channels, rows, columns)."""
+        return _values(array)
 
     def _activate(
         self, x: np.ndarray, mean: np.ndarray, scale: np.ndarray, activation: int, y: np.ndarray, thresholds: np.ndarray
@@ -362,6 +368,14 @@ class Normalized:
     def _rounded_gamma(self) -> np.ndarray:
         assert self._norm is not None
         return ap2(self._gamma()) if self._norm.formulas.rounded else self._gamma()
+
+
+class WholeNormalized(Normalized):
+    """As `Normalized`, by the mean and variance of the whole tensor, (N, units), as if it were one channel's."""
+
+    def _seen(self, array: Any) -> np.ndarray:
+        values = _values(array)
+        return values.reshape(len(values), 1, -1, 1)
 
 
 def _values(array: Any) -> np.ndarray:

@@ -59,6 +59,9 @@ _FIXED = {
     # that of the hardtanh, straight through the sign: 1 where |y| <= 1. In evaluation sign(y), and sign(0) = 0 as Torch
     # has it. Source: itayhubara/BinaryNet, BinarizedNeurons.lua behind nn.HardTanh; arXiv 1602.02830, equation 2.
     "stochastic_sign": Activation(_stochastic_sign, lambda y: (y.abs() <= 1).to(y.dtype)),
+    # -1, 0 or +1: a signed integer of two bits in narrow range, halves rounded to even. Derivative 1 where the rounded
+    # value is not clipped. Source: brevitas, core/quant/int_base.py, IntQuant.
+    "int2": Activation(lambda y: y.round().clamp(-1, 1), lambda y: (y.round().abs() <= 1).to(y.dtype)),
 }
 # The ReLU of `ModelSettings.linear_output`: its derivative at 0 is PyTorch's, 0.
 LINEAR_RELU = Activation(lambda y: y.clamp(min=0), lambda y: (y > 0).to(y.dtype))

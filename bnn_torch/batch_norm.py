@@ -62,6 +62,7 @@ class BatchNorm(NamedTuple):
         lasagne/layers/normalization.py of January 2016, which BinaryNet uses.
     "torch", "torch_no_affine": the same factor; the unbiased variance is averaged. Source: torch/nn,
         BatchNormalization.lua; PyTorch's BatchNorm2d(affine=False) for the second, where gamma is 1 and beta 0.
+    "tensor": as "torch", of a tensor that `stages.WholeNormalized` gives as one channel.
     "shift": R = AP2 and factor = AP2(inv_std); the unrounded inv_std is averaged. All that an input is multiplied by is
         a power of two, and dgamma = sum(AP2(AP2(inv_std) * c) * g). Source: itayhubara/BinaryNet,
         (Spatial)BatchNormalizationShiftPow2.lua; arXiv 1602.02830, shift based batch normalization.
@@ -120,6 +121,7 @@ BATCH_NORMS = {
     "lasagne": BatchNorm(_lasagne, lambda inv_std, epsilon: inv_std, _itself),
     "torch": _TORCH,
     "torch_no_affine": _TORCH,
+    "tensor": _TORCH,
     "shift": BatchNorm(_shift, lambda inv_std, epsilon: ap2(inv_std), ap2),
 }
 

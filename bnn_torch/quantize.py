@@ -164,6 +164,14 @@ def mean_absolute(weights: Tensor, size: int) -> Tensor:
     return weights.reshape(-1)[:size].abs().mean(dtype=torch.float64).to(torch.float32)
 
 
+def round_to_int2(weights: Tensor, limit: float) -> Tensor:
+    """H clip(round(W / H), -1, 1), halves to even.
+
+    Source: brevitas, core/quant/int_base.py, IntQuant, with two bits, signed and in narrow range.
+    """
+    return ((weights > limit / 2).to(torch.float32) - (weights < -limit / 2).to(torch.float32)) * limit
+
+
 def compare_with_uniforms(weights: Tensor, limit: float, drawn: Tensor) -> Tensor:
     """H if u < clip((W / H + 1) / 2, 0, 1) else -H, for uniforms u in [0, 1)."""
     return _plus_or_minus(drawn < probability_of_plus(weights, limit), limit)
@@ -232,6 +240,7 @@ QUANTIZERS: dict[str, Callable[[Tensor, Quantizer, Tensor], Tensor]] = {
     "ternary": lambda weights, rule, step: ternarize(weights, rule.limit, rule.size),
     "layer_scaled": _sign,
     "loss_aware": _sign,
+    "int2": lambda weights, rule, step: round_to_int2(weights, rule.limit),
 }
 # By the words of layers that have a scale, what their signs are multiplied by, float32 (): functions of weights float32
 # (chunks, WORDS, LANE), of their number and, by name, of the optimizer's moments of them.

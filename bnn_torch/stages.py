@@ -30,6 +30,7 @@ from bnn_torch.activations import LINEAR_RELU, Activation, activation
 from bnn_torch.batch_norm import BATCH_NORMS, Moments
 from bnn_torch.kernels.pooling import GRADIENTS, max_pool
 from bnn_torch.linear import Given, Linear
+from bnn_torch.quantized_images import QuantizedImages
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings
@@ -54,7 +55,9 @@ class Stage:
     def __init__(self, layer: Layer, draws: Draws, model: ModelSettings, key: quantize.Key, dtype: torch.dtype) -> None:
         pool = [] if layer.pool is None else [Pool(layer.pool, model.max_pool_gradient)]
         pools_first = model.layer_order == "CPBA"
+        quantizes = layer.norm == "bn1" and model.input_quantization != "none"
         self._parts: list[Part] = [
+            *([QuantizedImages(model.input_quantization)] if quantizes else []),
             *([] if draws.mask is None else [Dropout(draws.mask, key)]),
             Linear(layer, model, dtype),
             *_on_linear_output(layer, model),
@@ -103,15 +106,16 @@ def _on_linear_output(layer: Layer, model: ModelSettings) -> list[Part]:
     if layer.linear_output == "none":
         return []
     kind = layer.norm_kind if layer.linear_output == "batch_norm_relu" else "none"
-    return [Normalized(layer.linear_norm, kind, LINEAR_RELU, model)]
+    return [Normalized(layer.linear_norm, kind, LINEAR_RELU, layer, model)]
 
 
 def _normalized(layer: Layer, thresholds: Thresholds | None, model: ModelSettings, key: quantize.Key) -> list[Part]:
     """Batch normalization and activation, where there are any."""
+    part = WholeNormalized if layer.norm_kind == "tensor" else Normalized
     if layer.last:
-        return [] if layer.norm_kind == "none" else [Normalized(layer.norm, layer.norm_kind, None, model)]
+        return [] if layer.norm_kind == "none" else [part(layer.norm, layer.norm_kind, None, layer, model)]
     drawn = None if thresholds is None else Drawn(thresholds, key)
-    return [Normalized(layer.norm, layer.norm_kind, activation(layer.activation, model), model, drawn)]
+    return [part(layer.norm, layer.norm_kind, activation(layer.activation, model), layer, model, drawn)]
 
 
 # -- parts -------------------------------------------------------------------------------------------------------------
@@ -175,11 +179,17 @@ class Normalized:
     """
 
     def __init__(
-        self, name: str, kind: str, activation: Activation | None, model: ModelSettings, drawn: Drawn | None = None
+        self,
+        name: str,
+        kind: str,
+        activation: Activation | None,
+        layer: Layer,
+        model: ModelSettings,
+        drawn: Drawn | None = None,
     ) -> None:
         """`name` and `kind` are those of the batch normalization, `kind` "none" if there is none."""
         self._activation, self._drawn = activation, drawn
-        self._norm, self._epsilon = BATCH_NORMS.get(kind), model.batch_norm_epsilon
+        self._norm, self._epsilon = BATCH_NORMS.get(kind), layer.epsilon
         self._by_batch, self._affine = model.evaluation_statistics == "batch", kind != "torch_no_affine"
         self._gamma, self._beta = f"{name}.gamma", f"{name}.beta"
         self._mean, self._spread = f"{name}.running_mean", f"{name}.running_{SPREADS.get(kind)}"
@@ -232,3 +242,20 @@ class Normalized:
             return []
         assert given.step is not None
         return [quantize.thresholds(y.shape, self._drawn.thresholds.tensor, given.step, self._drawn.key)]
+
+
+class WholeNormalized(Normalized):
+    """As `Normalized`, by the mean and variance of the whole tensor, (N, units), as if it were one channel's."""
+
+    def forward(self, x: Tensor, given: Given) -> tuple[Tensor, tuple[Tensor, Moments | None]]:
+        y, taped = super().forward(x[:, None], given)
+        return y[:, 0], taped
+
+    def backward(
+        self, g: Tensor, given: Given, taped: tuple[Tensor, Moments | None]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        g, found = super().backward(g[:, None], given, taped)
+        return g[:, 0], found
+
+    def evaluate(self, x: Tensor, given: Given) -> Tensor:
+        return super().evaluate(x[:, None], given)[:, 0]

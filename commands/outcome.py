@@ -30,8 +30,10 @@ def print_outcome(outcome: Outcome, verdict: Verdict) -> None:
     echo(f"{record.benchmark}: {record.outcome} after {len(record.curve.epoch)} epochs")
     if record.results is not None:
         point, counted, places = record.results.declared, record.results.counted, record.target.decimals + 1
-        by_validation = record.recipe.settings["protocol"]["selection"] != "last"
-        chosen = f"the best on validation ({point.valid_error:.2f} %)" if by_validation else "the last"
+        chosen = {
+            "last": "the last",
+            "best_test": "the best on the test images, as the claim was chosen",
+        }.get(record.recipe.selection, f"the best on validation ({point.valid_error or 0:.2f} %)")
         binomial = (
             f"{verdict.standard_error or 0:.{places}f} (binomial standard error on {counted.test_images:,} images)"
         )

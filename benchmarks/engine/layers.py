@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings
 
 # What is averaged beside the mean by each batch normalization: its parameter is "running_<spread>".
-SPREADS = {"binaryconnect": "std", "lasagne": "inv_std", "shift": "inv_std", "torch": "var", "torch_no_affine": "var"}
+SPREADS = {
+    **{"binaryconnect": "std", "lasagne": "inv_std", "shift": "inv_std"},
+    **dict.fromkeys(("torch", "torch_no_affine", "tensor"), "var"),
+}
 _SCALED = {word.name for word in WORDS["model.weights"] if word.scaled}
 
 
@@ -41,7 +44,7 @@ class Layer(NamedTuple):
         trained: whether weights and biases are updated.
         pool: side of the pooling windows, None without pooling.
         linear_output: what is done to the linear layer's output first: "none", "relu" or "batch_norm_relu".
-        norm_kind, alpha: of the batch normalization, "none" if there is none.
+        norm_kind, alpha, epsilon: of the batch normalization, kind "none" if there is none.
         activation: "none" behind the last layer.
         dropout, output_dropout: rates in front of the linear layer, and of its output.
         last: whether it is the output.
@@ -57,6 +60,7 @@ class Layer(NamedTuple):
     linear_output: str
     norm_kind: str
     alpha: float
+    epsilon: float
     activation: str
     dropout: float
     output_dropout: float
@@ -100,6 +104,11 @@ class Layer(NamedTuple):
         return self.norm_kind not in ("none", "torch_no_affine")
 
     @property
+    def norm_channels(self) -> int:
+        """How many means and variances the batch normalization has."""
+        return 1 if self.norm_kind == "tensor" else self.channels
+
+    @property
     def weight_shape(self) -> tuple[int, ...]:
         """(out, in), or (out, in, rows, columns) of a convolution."""
         if isinstance(self.shape.layer, Conv):
@@ -113,10 +122,12 @@ class Layer(NamedTuple):
         names = [self.bias] if self.biases else []
         if self.linear_output == "batch_norm_relu":
             names += self._norm_parameters(self.linear_norm, affine=True)
-        if self.norm_kind != "none":
-            names += self._norm_parameters(self.norm, affine=self.affine)
         scale = {self.scale: (1,)} if self.scaled else {}
-        return {self.weight: self.weight_shape, **scale, **dict.fromkeys(names, (self.channels,))}
+        shapes = {self.weight: self.weight_shape, **scale, **dict.fromkeys(names, (self.channels,))}
+        if self.norm_kind != "none":
+            names = self._norm_parameters(self.norm, affine=self.affine)
+            shapes |= dict.fromkeys(names, (self.norm_channels,))
+        return shapes
 
     @property
     def differentiated(self) -> list[str]:
@@ -141,6 +152,7 @@ def layers_of(model: ModelSettings, input_shape: tuple[int, ...]) -> list[Layer]
     for position, (shape, pool) in enumerate(linear):
         kind, last = "conv" if isinstance(shape.layer, Conv) else "dense", position == len(linear) - 1
         alpha = (model.output_batch_norm_alpha if last else None) or model.batch_norm_alpha
+        epsilon = (model.output_batch_norm_epsilon if last else None) or model.batch_norm_epsilon
         layers.append(
             Layer(
                 name=f"{kind}{sum(layer.name.startswith(kind) for layer in layers) + 1}",
@@ -153,6 +165,7 @@ def layers_of(model: ModelSettings, input_shape: tuple[int, ...]) -> list[Layer]
                 linear_output=linear_outputs[position],
                 norm_kind=norms[position],
                 alpha=alpha,
+                epsilon=epsilon,
                 activation=activations[position],
                 dropout=dropouts[position].input,
                 output_dropout=dropouts[position].output,

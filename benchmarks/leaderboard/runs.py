@@ -83,7 +83,7 @@ def _result(record: Record) -> Iterator[tuple[str, str]]:
         if found.declared.valid_error is not None:
             yield "validation error there", f"{found.declared.valid_error:.3f} %"
         yield "test error of the last epoch", f"{found.last.test_error:.3f} %"
-        yield "lowest of any epoch", f"{found.best_test.test_error:.3f} %, never the result"
+        yield "lowest of any epoch", f"{found.best_test.test_error:.3f} %, {_use_of_lowest(record)}"
     yield "recipe", f"version {record.recipe.version}, digest {record.recipe.digest}"
     yield "harness", record.harness
     yield "SHA-256 of the weights", record.weights_sha256 or "none"
@@ -92,6 +92,10 @@ def _result(record: Record) -> Iterator[tuple[str, str]]:
             "published weights",
             f"{record.published_weights.bytes:,} bytes, SHA-256 {record.published_weights.sha256}",
         )
+
+
+def _use_of_lowest(record: Record) -> str:
+    return "the result, as the claim was chosen" if record.recipe.selection == "best_test" else "never the result"
 
 
 def _sitting(sitting: Sitting) -> Iterator[tuple[str, str]]:

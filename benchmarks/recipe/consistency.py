@@ -136,13 +136,17 @@ def _by(shape: tuple[int, ...]) -> str:
 def _data_problems(settings: Settings) -> Iterator[str]:
     data = settings.data
     if not data.valid_images:
-        if settings.protocol.selection != "last":
-            yield f"protocol.selection={settings.protocol.selection}: expected last with data.valid_images=0"
+        selection = settings.protocol.selection
+        if selection not in ("last", "best_test"):
+            yield f"protocol.selection={selection}: expected last or best_test with data.valid_images=0"
         if (data.split, data.augmented) != ("published", "train") or data.dataset == "svhn":
             yield (
                 "data.valid_images=0: expected data.split=published, data.augmented=train and another data.dataset than"
                 " svhn with it"
             )
+    quantization = settings.model.input_quantization
+    if quantization != "none" and data.preprocessing != "unit":
+        yield f"model.input_quantization={quantization}: expected data.preprocessing=unit, not {data.preprocessing}"
     if data.dataset != "svhn" and data.subset != "all":
         yield f"data.subset={data.subset}: expected data.dataset=svhn with it"
     if data.dataset == "svhn" and data.split == "random":
@@ -177,7 +181,8 @@ def _model_problems(model: ModelSettings) -> Iterator[str]:
     if model.batch_norm == "none" and "batch_norm_relu" in layer_linear_outputs(model):
         yield f"model.linear_output={model.linear_output}: expected a model.batch_norm with it"
     output_alpha = model.output_batch_norm_alpha or model.batch_norm_alpha
-    if (model.output_batch_norm or "none") != "none" and not (output_alpha and model.batch_norm_epsilon):
+    output_epsilon = model.output_batch_norm_epsilon or model.batch_norm_epsilon
+    if (model.output_batch_norm or "none") != "none" and not (output_alpha and output_epsilon):
         yield (
             f"model.output_batch_norm={model.output_batch_norm}: expected model.output_batch_norm_alpha and"
             " batch_norm_epsilon with it"

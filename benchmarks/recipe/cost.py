@@ -128,8 +128,12 @@ def _biases_and_gammas(linear: Sequence[LayerShape], model: ModelSettings) -> tu
         return named.biases, sum(named.norms)
     channels = [shape.output_shape[0] for shape in linear]
     norms = zip(channels, layer_batch_norms(model), strict=True)
-    affine = sum(count for count, kind in norms if kind not in ("none", "torch_no_affine"))
+    affine = sum(_gammas(count, kind) for count, kind in norms)
     return sum(channels) if model.biases else 0, affine
+
+
+def _gammas(channels: int, norm: str) -> int:
+    return {"none": 0, "torch_no_affine": 0, "tensor": 1}.get(norm, channels)
 
 
 def _sizes(p: Parameters) -> str:

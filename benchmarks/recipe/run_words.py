@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.recipe.word import BINARYNET, RWTH, Word
+from benchmarks.recipe.word import BINARYNET, BREVITAS, RWTH, Word
 
 RUN_WORDS: dict[str, tuple[Word, ...]] = {
     "data.dataset": (
@@ -98,6 +98,11 @@ RUN_WORDS: dict[str, tuple[Word, ...]] = {
         Word("best_validation", "The epoch of the fewest validation errors, of several the last."),
         Word("first_best_validation", "The epoch of the fewest validation errors, of several the first."),
         Word("last", "The last epoch."),
+        Word(
+            "best_test", "The epoch of the fewest test errors, of several the last: as low as the luckiest of as many"
+            " looks at the test images as there are epochs.",
+            source=BREVITAS + "brevitas_examples/bnn_pynq/trainer.py:336",
+        ),
     ),
     "protocol.remainder": (
         Word("dropped", "Training images that do not fill a last batch are not trained on in that epoch."),

@@ -96,6 +96,7 @@ class ModelSettings(_Settings, frozen=True, kw_only=True):
 
     **Forward.** x is a layer's input, z its output, in this order (linear: convolution or fully connected layer)::
 
+        images -> input_quantization
         x -> dropout_input | dropout_hidden | dropout_dense -> linear, bias -> dropout_dense_output
         layer_order CPBA: -> max pooling -> batch norm -> activation        CBAP: -> batch norm -> activation -> pooling
 
@@ -224,6 +225,13 @@ class ModelSettings(_Settings, frozen=True, kw_only=True):
     ] = "running"
     linear_output: Annotated[
         str, _said(f"What is done to the output of hidden linear layers before all else: {_A_LAYER}.")
+    ] = "none"
+    output_batch_norm_epsilon: Annotated[
+        Positive | None, _said("As `batch_norm_epsilon`, behind the last layer. null: the same.")
+    ] = None
+    input_quantization: Annotated[
+        OneOf[str, names_of("model.input_quantization")],
+        _said('How the pixels, of preprocessing "unit", are quantized in front of everything else.'),
     ] = "none"
 
 

@@ -8,6 +8,7 @@ LASAGNE = "Lasagne, lasagne/"
 RWTH = "RWTH-IDS/efficient-binary-neural-networks@0c76a5e, "
 BINARYNET = "itayhubara/BinaryNet, "
 LAB = "houlu369/Loss-aware-Binarization@8a5bede, FNN/"
+BREVITAS = "Xilinx/brevitas@b106358, src/"
 CHAWLA = "akshaychawla/Binary-Neural-Networks@4fc39ad, "
 
 

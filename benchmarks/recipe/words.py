@@ -10,7 +10,7 @@ gradient, p a parameter, t the number of the update from 1.
 from __future__ import annotations
 
 from benchmarks.recipe.run_words import RUN_WORDS
-from benchmarks.recipe.word import BINARYNET, CHAWLA, LAB, LASAGNE, RWTH, Word
+from benchmarks.recipe.word import BINARYNET, BREVITAS, CHAWLA, LAB, LASAGNE, RWTH, Word
 
 _STRAIGHT = "the gradient with respect to w_q is applied to w (straight-through estimator)"
 
@@ -43,6 +43,11 @@ MODEL_WORDS: dict[str, tuple[Word, ...]] = {
             " both after the last update; before the first it is the plain mean.",
             "w_q = +a if w > 0, -a if w < 0, a = sum(d |w|) / sum(d), d = sqrt(v) + 1e-8", _STRAIGHT,
             "arXiv 1611.01600, LAB, proposition 3.1; " + LAB + "lab.py:41-55", bits=1, by_sign=True, scaled=True,
+        ),
+        Word(
+            "int2", "A signed integer of two bits in narrow range, -1, 0 or 1, times H; halves are rounded to even.",
+            "w_q = H clip(round(w / H), -1, 1)", _STRAIGHT,
+            BREVITAS + "brevitas/core/quant/int_base.py, IntQuant", bits=2,
         ),
     ),
     "model.evaluation_weights": (
@@ -104,7 +109,29 @@ MODEL_WORDS: dict[str, tuple[Word, ...]] = {
             "torch_no_affine", "As \"torch\", without gamma and beta.", "(z - mean) / sqrt(variance + epsilon)",
             source="torch/nn, BatchNormalization.lua, affine = false",
         ),
+        Word(
+            "tensor", "As \"torch\", but by mean and variance of the whole tensor, images and classes, with one gamma"
+            " and one beta.", "gamma (z - mean) / sqrt(variance + epsilon) + beta",
+            source=BREVITAS + "brevitas_examples/bnn_pynq/models/tensor_norm.py",
+        ),
         Word("none", "Nothing, and no parameters."),
+    ),
+    "model.input_quantization": (
+        Word("none", "Nothing."),
+        Word(
+            "sign", "+1 or -1: the brighter and the darker half.", "+1 if 2x - 1 >= 0, else -1",
+            source=BREVITAS + "brevitas_examples/bnn_pynq/models/FC.py:38 and 73, 1 bit",
+        ),
+        Word(
+            "int2", "A signed integer of two bits in narrow range, -1, 0 or 1; halves are rounded to even.",
+            "clip(round(2x - 1), -1, 1)",
+            source=BREVITAS + "brevitas_examples/bnn_pynq/models/FC.py:38 and 73, 2 bits",
+        ),
+        Word(
+            "int8", "A signed fixed-point number of 8 bits, one in front of the point; halves are rounded to even.",
+            "clip(round(128 (2x - 1)), -128, 127) / 128",
+            source=BREVITAS + "brevitas_examples/bnn_pynq/models/CNV.py:36 and 94, 8 bits",
+        ),
     ),
     "model.loss": (
         Word(
@@ -172,6 +199,11 @@ MODEL_WORDS: dict[str, tuple[Word, ...]] = {
             " of the batch included, in evaluation too (see `evaluation_batch_size`).",
             "+1 if y > t, -1 if y < -t, else 0, t = .4 mean|y|", "f'(x), see activation_gradient",
             RWTH + "binary_modules.py, ternarize of activations (\"tbn\")", bits=2,
+        ),
+        Word(
+            "int2", "A signed integer of two bits in narrow range, -1, 0 or 1; halves are rounded to even.",
+            "clip(round(x), -1, 1)", "1 if |round(x)| <= 1, so where |x| < 1.5, else 0",
+            BREVITAS + "brevitas/core/quant/int_base.py, IntQuant", bits=2,
         ),
     ),
     "model.activation_gradient": (

@@ -113,6 +113,7 @@ class GroupVerdict(msgspec.Struct, frozen=True, kw_only=True):
     plausible_single_run: bool | None = None
     selection: str = ""
     best_epoch_mean: float | None = None
+    last_epoch_mean: float | None = None
     p_value: float | None = None
     holm: float | None = None
     left_out: list[dict[str, Any]] = []
@@ -205,7 +206,8 @@ def judge_unregistered(group: Group, target: Target | None) -> GroupVerdict:
         registered=None, word=word, reason=reason, claim=None if target is None else target.percent,
         decimals=_decimals(target, group.runs), margin=margin, estimate=measured, seeds=states,
         diverged=len(group.runs) - len(group.finished), selection=_selection(group.runs),
-        best_epoch_mean=_best_epoch_mean(group.finished), notes=_notes(group.runs),
+        best_epoch_mean=_mean_at("best_test", group.finished), last_epoch_mean=_mean_at("last", group.finished),
+        notes=_notes(group.runs),
         left_out=[{"record": r.id, "seed": r.seed, "reason": "a repetition of its seed"} for r in group.repetitions],
     )  # fmt: skip
 
@@ -220,7 +222,8 @@ def _judge(group: Registration, seeds: Sequence[Seed], target: Target | None) ->
         registered=group.time, word="no published target", looks=1 + group.is_extended, estimate=measured,
         claim=None if target is None else target.percent, decimals=_decimals(target, ended), diverged=diverged,
         diverged_interval=statistics.clopper_pearson(diverged, len(ended)) if ended else None,
-        selection=_selection(ended), best_epoch_mean=_best_epoch_mean(runs), machine=_machine(runs),
+        selection=_selection(ended), best_epoch_mean=_mean_at("best_test", runs),
+        last_epoch_mean=_mean_at("last", runs), machine=_machine(runs),
     )  # fmt: skip
     if target is None:
         return verdict
@@ -307,9 +310,10 @@ def _selection(runs: Sequence[Run]) -> str:
     return runs[0].recipe.selection if runs else ""
 
 
-def _best_epoch_mean(runs: Sequence[Run]) -> float | None:
-    best = [run.results.best_test.test_error for run in runs if run.results is not None]
-    return sum(sorted(best)) / len(best) if best else None
+def _mean_at(point: str, runs: Sequence[Run]) -> float | None:
+    """The mean test error of the runs' "last" or "best_test" epoch."""
+    errors = [getattr(run.results, point).test_error for run in runs if run.results is not None]
+    return sum(sorted(errors)) / len(errors) if errors else None
 
 
 def _machine(runs: Sequence[Run]) -> str:

@@ -25,6 +25,7 @@ SELECTIONS = {
     "best_validation": "the epoch of the lowest validation error (of several the last)",
     "first_best_validation": "the epoch of the lowest validation error (of several the first)",
     "last": "the last epoch",
+    "best_test": "the epoch of the lowest test error (of several the last)",
 }
 UNEXPLAINED = "seeds differ by more than independent errors explain, and it is not used"
 
@@ -134,10 +135,17 @@ def _beside(verdict: GroupVerdict) -> Iterator[str]:
         is_so = "yes" if verdict.plausible_single_run else "no"
         yield f"could the claim be a single run of ours (95 % prediction interval)? {is_so}"
     if verdict.selection in SELECTIONS and verdict.best_epoch_mean is not None:
-        best = _percent(verdict, verdict.best_epoch_mean)
-        yield f"the result is that of {SELECTIONS[verdict.selection]}; the lowest of any epoch, never it: {best}"
+        yield f"the result is that of {SELECTIONS[verdict.selection]}; {_other_epoch(verdict, verdict.best_epoch_mean)}"
     if verdict.p_value is not None:
         yield f"p-value of the word: {verdict.p_value:.2g}"
+
+
+def _other_epoch(verdict: GroupVerdict, lowest: float) -> str:
+    """What another rule would have made of the same runs."""
+    if verdict.selection != "best_test":
+        return f"the lowest of any epoch, never it: {_percent(verdict, lowest)}"
+    last = "unknown" if verdict.last_epoch_mean is None else _percent(verdict, verdict.last_epoch_mean)
+    return f"so was the claim's, and every look at the test images lowers it; that of the last epoch: {last}"
 
 
 def _further(verdict: GroupVerdict, here: str) -> Iterator[str]:

@@ -29,10 +29,12 @@ from bnn_gluon.kernels.ap2 import ap2
 NONE, RELU, BINARY_TANH, BINARY_SIGMOID, STOCHASTIC_SIGN, TORCH_SIGN, SIGN, HARDTANH, BIREAL, SWISH, POSITIVE = range(
     11
 )
+INT2 = 11
 NO_THRESHOLDS = np.empty(0, np.float32)
 NO_STEEPNESS = np.float32(0)
 
 _HALF, _ONE, _TWO, _ZERO = np.float32(0.5), np.float32(1), np.float32(2), np.float32(0)
+_ONE_AND_A_HALF = np.float32(1.5)
 # Channels that one thread handles at a time where there is one pixel: whole cache lines, and few partial sums.
 _BLOCK = 256
 
@@ -52,9 +54,10 @@ def activate(y, activation, thresholds, steepness):  # noqa: PLR0912
     sign: +1 where y > 0, else -1. As the estimators below have the sign of y, it needs none of them.
     hardtanh: clip(y, -1, 1). bireal: with c = clip(y, -1, 1), 2c - c|c|.
     swish: with b the steepness and s = 1 / (1 + exp(-by)), 2s (1 + by (1 - s)) - 1, but y where that gives 0.
+    int2: clip(round(y), -1, 1), halves to even: +1 where y > 1/2, -1 where y < -1/2, else 0.
     Source: binary_net.py, binary_tanh_unit(), binary_sigmoid_unit() and Round3; itayhubara/BinaryNet,
     BinarizedNeurons.lua behind nn.HardTanh; arXiv 1602.02830, section 1.3 and equation 2;
-    RWTH-IDS/efficient-binary-neural-networks, binary_modules.py.
+    RWTH-IDS/efficient-binary-neural-networks, binary_modules.py; brevitas, core/quant/int_base.py, IntQuant.
     """
     if activation == RELU:
         for p in range(y.size):
@@ -86,6 +89,9 @@ def activate(y, activation, thresholds, steepness):  # noqa: PLR0912
             s = _ONE / (_ONE + np.exp(-steepness * y[p]))
             value = _TWO * s * (_ONE + steepness * y[p] * (_ONE - s)) - _ONE
             y[p] = value if value != _ZERO else y[p]
+    elif activation == INT2:
+        for p in range(y.size):
+            y[p] = _ONE if y[p] > _HALF else (-_ONE if y[p] < -_HALF else _ZERO)
 
 
 @numba.njit(error_model="numpy")
@@ -97,6 +103,7 @@ def times_slope(y, activation, steepness, g):  # noqa: PLR0912
     binary_sigmoid half of that. Of stochastic_sign: 1 where |y| <= 1, the slope of the hardtanh, straight through the
     sign.
     Of hardtanh: 1 where |y| < 1. Of bireal: 2 - 2|y| there. Of swish: 2bs (1 - s) (2 + by (1 - 2s)).
+    Of int2: 1 where |round(y)| <= 1; as 3/2 is rounded to 2, where |y| < 3/2.
     """
     if activation == RELU:
         for p in range(y.size):
@@ -123,6 +130,9 @@ def times_slope(y, activation, steepness, g):  # noqa: PLR0912
         for p in range(y.size):
             s = _ONE / (_ONE + np.exp(-steepness * y[p]))
             g[p] *= _TWO * steepness * s * (_ONE - s) * (_TWO + steepness * y[p] * (_ONE - _TWO * s))
+    elif activation == INT2:
+        for p in range(y.size):
+            g[p] *= _ONE if -_ONE_AND_A_HALF < y[p] < _ONE_AND_A_HALF else _ZERO
 
 
 @numba.njit(error_model="numpy")

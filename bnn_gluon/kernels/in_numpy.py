@@ -115,6 +115,7 @@ def _activated(y: Array, activation: int, thresholds: Array, steepness: np.float
         fused.HARDTANH: lambda: clipped,
         fused.BIREAL: lambda: 2 * clipped - clipped * np.abs(clipped),
         fused.SWISH: lambda: np.where(swish == 0, y, swish),
+        fused.INT2: lambda: np.clip(np.rint(y), -_ONE, _ONE),
     }
     result: Array = results[activation]()
     return result
@@ -135,6 +136,7 @@ def _slope(y: Array, activation: int, steepness: np.float32) -> Array:
         fused.HARDTANH: lambda: np.abs(y) < 1,
         fused.BIREAL: lambda: np.maximum(2 - 2 * np.abs(y), 0),
         fused.SWISH: lambda: 2 * steepness * s * (1 - s) * (2 + steepness * y * (1 - 2 * s)),
+        fused.INT2: lambda: np.abs(np.rint(y)) <= 1,
     }
     result: Array = results[activation]()
     return result

@@ -47,7 +47,8 @@ class Counted(Struct, frozen=True, kw_only=True):
 
 
 class Results(Struct, frozen=True, kw_only=True):
-    """The run's points: `declared` is the measured result; `best_test` is shown and never used for a verdict."""
+    """The run's points: `declared` is the measured result; `best_test` is shown beside it, and is the declared one only
+    where the claim was chosen so (protocol.selection "best_test")."""
 
     counted: Counted
     declared: Point
@@ -74,9 +75,12 @@ def declared_epoch(curve: Curve, settings: Mapping[str, Any]) -> int:
     """The epoch whose network is the result, by the recipe's settings; 0 without any epoch.
 
     protocol.selection "best_validation": the one with the fewest validation errors, of several the last, or the first
-    with "first_best_validation"; "last": the last of all.
+    with "first_best_validation"; "last": the last of all; "best_test": the one with the fewest test errors, of several
+    the last.
     """
     selection = settings.get("protocol", {}).get("selection", "best_validation")
+    if selection == "best_test":
+        return _lowest(curve.test_wrong)
     if selection == "last" or not curve.epoch or curve.valid_wrong is UNSET:
         return len(curve.epoch)
     if selection == "first_best_validation":

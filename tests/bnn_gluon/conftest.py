@@ -28,10 +28,11 @@ class OnlyNormalized:
         from bnn_gluon.activations import Activation
         from bnn_gluon.batch_norm import BATCH_NORMS
         from bnn_gluon.kernels.fused import NONE
-        from bnn_gluon.stages import Normalization, Normalized
+        from bnn_gluon.stages import Normalization, Normalized, WholeNormalized
 
         norm = Normalization(BATCH_NORMS[kind], np.float32(epsilon), np.float32(alpha))
-        self.mx, self.stage = mx, Normalized("bn1", gamma.size, norm, Activation(NONE, NONE, NONE))
+        part = WholeNormalized if kind == "tensor" else Normalized
+        self.mx, self.stage = mx, part("bn1", gamma.size, norm, Activation(NONE, NONE, NONE))
         for parameter, value in ((self.stage.gamma, gamma), (self.stage.beta, beta)):
             parameter.initialize()
             parameter.set_data(mx.nd.array(value.ravel()))
@@ -53,3 +54,9 @@ class OnlyNormalized:
 def normalized(mx) -> Callable[..., OnlyNormalized]:
     """normalized(kind, gamma, beta, epsilon, alpha): a stage that only normalizes."""
     return lambda *arguments: OnlyNormalized(mx, *arguments)
+
+
+@pytest.fixture(scope="session")
+def whole(mx) -> Callable[..., OnlyNormalized]:
+    """whole(gamma, beta, epsilon, alpha): a stage that normalizes by the whole tensor."""
+    return lambda *arguments: OnlyNormalized(mx, "tensor", *arguments)

@@ -44,3 +44,29 @@ def test_a_last_batch_of_one_image_has_no_variance(normalized):
     y, *_ = norm.train(np.ones((1, 3), np.float32), np.ones((1, 3), np.float32))
     np.testing.assert_array_equal(y, 0)
     np.testing.assert_allclose(norm.stage.running_spread, 0.9, rtol=1e-6)
+
+
+def test_one_normalization_of_the_whole_tensor_has_the_gradients_of_finite_differences(whole):
+    """Of sum(y g), in float64; the formula is that of Brevitas' tensor_norm.py."""
+    generator = np.random.default_rng(1)
+    x, g = (generator.normal(size=(7, 10)) for _ in range(2))
+    gamma, beta, epsilon = np.array([0.7]), np.array([0.3]), 1e-4
+
+    def y_of(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> np.ndarray:
+        return gamma * (x - x.mean()) / np.sqrt(x.var() + epsilon) + beta
+
+    norm = whole(gamma.astype(np.float32), beta.astype(np.float32), epsilon, 0.1)
+    y, *gradients = norm.train(x.astype(np.float32), g.astype(np.float32))
+    np.testing.assert_allclose(y, y_of(x, gamma, beta), atol=1e-6)
+    given = [x, gamma, beta]
+    for position, found in enumerate(gradients):
+        quotients = np.empty(given[position].shape)
+        for index in np.ndindex(quotients.shape):
+            moved = [value.copy() for value in given]
+            moved[position][index] += 1e-6
+            quotients[index] = ((y_of(*moved) - y_of(*given)) * g).sum() / 1e-6
+        np.testing.assert_allclose(found, quotients, atol=1e-4)
+    np.testing.assert_allclose(norm.stage.running_mean, [0.1 * x.mean()], atol=1e-7)
+    np.testing.assert_allclose(norm.stage.running_spread, [0.9 + 0.1 * x.var(ddof=1)], rtol=1e-6)
+    evaluated = norm.evaluate(x.astype(np.float32), np.array([0.2]), np.array([1.5]))
+    np.testing.assert_allclose(evaluated, 0.7 * (x - 0.2) / np.sqrt(1.5 + epsilon) + 0.3, atol=1e-6)

@@ -37,6 +37,7 @@ MODELS = {
     "dropped-out outputs": small("memorization-svhn-dropout", "4C3-MP2-2x32FC-10FC"),
     "loss-aware": small("lab-mnist", "2x32FC-10FC"),
     "scaled, binary activations": small("lab-svhn-xnor", "2x4C3-MP2-8C3-MP2-16FC-10FC"),
+    "two bits, quantized images": small("finn-tfc-mnist-2w2a", "2x32FC-10FC"),
     "drawn in evaluation": small("memorization-svhn-stochastic-sigmoid", "4C3-MP2-32FC-10FC"),
 }
 

@@ -111,6 +111,12 @@ def test_ternary_activations_are_beyond_a_share_of_the_mean_of_all(gradient, see
     np.testing.assert_array_equal(forward(x, found("ternary", gradient))[decided], expected[decided])
 
 
+def test_two_bits_round_halves_to_even_and_pass_gradients_on_below_three_halves():
+    x = np.array([-1.6, -1.5, -1.4, -0.6, -0.5, 0, 0.5, 0.6, 1.4, 1.5, 1.6])
+    np.testing.assert_array_equal(forward(x, found("int2", "hardtanh")), [-1, -1, -1, -1, 0, 0, 0, 1, 1, 1, 1])
+    np.testing.assert_array_equal(slope(x, found("int2", "hardtanh")), [0, 0, 1, 1, 1, 1, 1, 1, 1, 0, 0])
+
+
 def test_the_threshold_of_activations_is_one_for_all_channels_and_images():
     y = np.array([[[8.0]], [[1.0]], [[-1.0]], [[-8.0]]], np.float32)  # t = .4 * 4.5
     activations.ternarize(y)
@@ -146,11 +152,42 @@ def test_ternary_weights_are_beyond_a_share_of_the_mean(seed, limit):
 
 
 @few
-@given(SEEDS)
-def test_ternary_weights_stay_what_they_are(seed):
+@given(SEEDS, st.sampled_from([0.25, 1.0, 3.0]))
+def test_weights_of_two_bits_are_rounded(seed, limit):
+    weights = pre_activations(seed) * np.float32(limit)
+    weights[:4] = np.float32(limit) * np.array([-0.5, 0.5, -2.5, 1.5], np.float32)
+    expected = limit * np.clip(np.rint(weights.astype(np.float64) / limit), -1, 1)
+    np.testing.assert_array_equal(quantized("int2", weights, limit=limit), expected)
+
+
+@pytest.mark.parametrize("kind", ["ternary", "int2"])
+@few
+@given(seed=SEEDS)
+def test_ternary_weights_stay_what_they_are(kind, seed):
     """So that a network of saved ternary weights is the same."""
-    once = quantized("ternary", pre_activations(seed))
-    np.testing.assert_array_equal(quantized("ternary", once), once)
+    once = quantized(kind, pre_activations(seed))
+    np.testing.assert_array_equal(quantized(kind, once), once)
+
+
+# -- images ------------------------------------------------------------------------------------------------------------
+
+# Of the gray levels 0 to 255: which are -1, 0 and 1, and of 8 bits the integers.
+LEVELS = {
+    "sign": lambda level: np.where(level >= 128, 1, -1),
+    "int2": lambda level: np.where(level <= 63, -1, np.where(level <= 191, 0, 1)),
+    "int8": lambda level: np.minimum(np.rint(level * 256 / 255 - 128), 127) / 128,
+}
+
+
+@pytest.mark.parametrize("kind", LEVELS)
+def test_gray_levels_are_quantized(kind):
+    from bnn_gluon.quantized_images import quantize_images
+
+    level = np.arange(256)
+    images = level.astype(np.float32) / np.float32(255)
+    used = np.empty_like(images)
+    quantize_images(kind, images, used)
+    np.testing.assert_array_equal(used, LEVELS[kind](level))
 
 
 @pytest.mark.parametrize(("zero_weight", "at_zero"), [("plus", 1), ("minus", -1)])

@@ -47,6 +47,7 @@ def activation_and_slope(y: np.ndarray, activation: int, thresholds: np.ndarray)
         fused.STOCHASTIC_SIGN: (np.sign(np.clip(y, -1, 1) - thresholds), np.abs(y) <= 1),
         fused.HARDTANH: (np.clip(y, -1, 1), np.abs(y) < 1),
         fused.BIREAL: (2 * clipped - clipped * np.abs(clipped), np.maximum(2 - 2 * np.abs(y), 0)),
+        fused.INT2: (np.clip(np.rint(y), -1, 1), np.abs(np.rint(y)) <= 1),
     }[activation]
 
 
@@ -59,6 +60,7 @@ CODES = [
     fused.STOCHASTIC_SIGN,
     fused.HARDTANH,
     fused.BIREAL,
+    fused.INT2,
 ]
 
 

@@ -45,6 +45,7 @@ MODELS = {
     "no normalization, last layer fixed": settings("chawla-mlp-mnist-stochastic"),
     "loss-aware": settings("lab-mnist"),
     "scaled, binary activations": settings("lab-svhn-xnor", CONVOLUTIONAL),
+    "two bits, quantized images": settings("finn-tfc-mnist-2w2a"),
     "masks of normal numbers": settings("chawla-cnn-cifar10-float", CONVOLUTIONAL),
 }
 DEVICES = [pytest.param("cpu", id="cpu"), pytest.param("gpu", id="gpu", marks=pytest.mark.gpu)]

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
+from benchmarks.engine.layers import layers_of  # noqa: E402
 from benchmarks.recipe import load_recipe  # noqa: E402
 from bnn_torch import activations, batch_norm, losses  # noqa: E402
 from bnn_torch.kernels import convolution, padding, pooling  # noqa: E402
@@ -67,6 +68,12 @@ def test_sign_is_minus_at_zero(gradient, beta):
 
 def test_stochastic_sign_in_evaluation_is_torchs():
     np.testing.assert_array_equal(activation("stochastic_sign").forward(tensor(EDGES)), np.sign(EDGES))
+
+
+def test_two_bits_round_halves_to_even_and_pass_gradients_on_below_three_halves():
+    x, found = tensor([-1.6, -1.5, -1.4, -0.6, -0.5, 0, 0.5, 0.6, 1.4, 1.5, 1.6]), activation("int2")
+    np.testing.assert_array_equal(found.forward(x), [-1, -1, -1, -1, 0, 0, 0, 1, 1, 1, 1])
+    np.testing.assert_array_equal(found.slope(x), [0, 0, 1, 1, 1, 1, 1, 1, 1, 0, 0])
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -180,6 +187,35 @@ def test_torchs_normalization_is_pytorchs(kind, shape):
     module.eval()
     evaluated = norm.evaluate(x.detach(), gamma, beta, *averages, 1e-3)
     np.testing.assert_allclose(evaluated, module(x).detach(), atol=1e-12)
+
+
+def test_one_normalization_of_the_whole_tensor_is_that_of_one_channel():
+    """Gradients against autograd, in float64; the formula is that of Brevitas' tensor_norm.py."""
+    from bnn_torch.linear import Given
+    from bnn_torch.stages import WholeNormalized
+
+    recipe = load_recipe("finn-tfc-mnist-1w1a")
+    layer = layers_of(recipe.model, recipe.image_shape)[-1]
+    part = WholeNormalized(layer.norm, layer.norm_kind, None, layer, recipe.model)
+    x, g = random((7, 10), 1, torch.float64), random((7, 10), 2, torch.float64)
+    names = ("gamma", "beta", "running_mean", "running_var")
+    values = {f"bn4.{n}": tensor([v], torch.float64) for n, v in zip(names, (0.7, 0.3, 0.2, 1.5), strict=True)}
+    gamma, beta = (values[f"bn4.{n}"].clone().requires_grad_() for n in names[:2])
+    of_x = x.clone().requires_grad_()
+    expected = gamma * (of_x - of_x.mean()) / (of_x.var(correction=0) + 1e-4).sqrt() + beta
+    expected.backward(g)
+    given = Given(x, values)
+    y, taped = part.forward(x, given)
+    found, of_parameters = part.backward(g, given, taped)
+    np.testing.assert_allclose(y, expected.detach(), atol=1e-12)
+    np.testing.assert_allclose(found, of_x.grad, atol=1e-12)
+    np.testing.assert_allclose(of_parameters["bn4.gamma"], gamma.grad, atol=1e-12)
+    np.testing.assert_allclose(of_parameters["bn4.beta"], beta.grad, atol=1e-12)
+    statistics = part.statistics(taped)
+    np.testing.assert_allclose(statistics["bn4.running_mean"], [x.mean()], atol=1e-12)
+    np.testing.assert_allclose(statistics["bn4.running_var"], [x.var()], atol=1e-12)
+    evaluated = part.evaluate(x, given)
+    np.testing.assert_allclose(evaluated, 0.7 * (x - 0.2) / np.sqrt(1.5 + 1e-4) + 0.3, atol=1e-12)
 
 
 def test_a_channel_of_a_single_value_is_normalized_to_beta():

@@ -105,6 +105,29 @@ def test_deterministic_weights():
     assert torch.equal(quantize.binarize_deterministic(weights / 2, 0.5), expected / 2)
 
 
+def test_weights_of_two_bits():
+    weights = torch.tensor([-2.0, -0.51, -0.5, -0.0, 0.5, 0.51, 1.5])
+    expected = torch.tensor([-1.0, -1.0, 0.0, 0.0, 0.0, 1.0, 1.0])
+    assert torch.equal(quantize.round_to_int2(weights, 1.0), expected)
+    assert torch.equal(quantize.round_to_int2(weights / 2, 0.5), expected / 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "of_level"),
+    [
+        ("sign", lambda level: np.where(level >= 128, 1, -1)),
+        ("int2", lambda level: np.where(level <= 63, -1, np.where(level <= 191, 0, 1))),
+        ("int8", lambda level: np.minimum(np.rint(level * 256 / 255 - 128), 127) / 128),
+    ],
+)
+def test_gray_levels_are_quantized(kind, of_level):
+    from bnn_torch.quantized_images import quantize_images
+
+    level = np.arange(256)
+    images = torch.from_numpy(level.astype(np.float32) / np.float32(255))
+    np.testing.assert_array_equal(quantize_images(kind, images), of_level(level))
+
+
 def test_probabilities_of_stochastic_weights():
     weights = torch.linspace(-1, 1, 5).repeat_interleave(20_000)
     chunks = quantize.binarize_stochastic(quantize.in_chunks(weights), 1.0, 0, step(1), KEY)

@@ -146,6 +146,8 @@ def test_declared_epoch_has_the_fewest_validation_errors_and_ties_go_to_the_late
     assert results.declared.test_wrong == 70
     assert results.last.epoch == 5
     assert results.best_test.epoch == 5
+    assert rec.declared_epoch(curve, {"protocol": {"selection": "best_test"}}) == 5
+    assert rec.declared_epoch(make_curve(1, 0), {"protocol": {"selection": "best_test"}}) == 0
     assert rec.summarize(make_curve(1, 0), TEST_IMAGES, None, {}) is None
     assert rec.declared_epoch(make_curve(1, 0), {}) == 0
 

@@ -26,6 +26,7 @@ TABLES = {
     "losses.LOSSES": set(names_of("model.loss")),
     "update.UPDATES": {*names_of("model.optimizer"), "momentum"},  # sgd with one is a rule of its own
     "batch_norm.BATCH_NORMS": NORMS,
+    "quantized_images.INPUTS": set(names_of("model.input_quantization")) - {"none"},
 }
 
 

@@ -391,7 +391,7 @@ def test_the_images_that_are_right_are_those_of_the_declared_epoch(tiny_data):
                 scores[7:17] = -1
             return scores
 
-    for selection, right in (("best_validation", 193), ("last", 184)):
+    for selection, right in (("best_validation", 193), ("last", 184), ("best_test", 193)):
         progress = TrainingState(order=np.arange(200))
         engine = Improving([[1.0]] * 3)
         all(True for _ in train(engine, recipe_with(protocol__selection=selection), tiny_data, 5, progress))
