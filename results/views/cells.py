@@ -9,9 +9,9 @@ from results.views.rows import Row
 
 NOTE = (
     "Errors in percent of the test set, at the epoch of the lowest validation error, or the last where the authors "
-    "take that; of several runs the mean. SD seeds: the standard deviation over the runs. Binomial SE: what other test "
-    "images would change, no part of a verdict (docs/verdicts.md). (mem): target not checked against its source; "
-    "(2nd): target from a secondary source."
+    "take that, or the best on the test images, which the verdict then says; of several runs the mean. SD seeds: the "
+    "standard deviation over the runs. Binomial SE: what other test images would change, no part of a verdict "
+    "(docs/verdicts.md). (mem): target not checked against its source; (2nd): target from a secondary source."
 )
 HEADINGS = {
     "benchmark": "Benchmark",

@@ -145,6 +145,7 @@ def _row(
     notes = [f"mixed {kind}" for kind in group.mixtures] if group else []
     if group and _is_superseded(benchmark, group):
         verdict, notes = "superseded", ["settings corrected since", *notes]
+    notes += _best_of_test(measured, benchmark.get("decimals", 2))
     return Row(
         benchmark=benchmark["id"],
         paper=benchmark["paper"],
@@ -165,6 +166,14 @@ def _row(
         repetitions=len(group.repetitions) if group else 0,
         notes=", ".join(notes),
     )
+
+
+def _best_of_test(measured: Sequence[Run], decimals: int) -> list[str]:
+    """What must be said of errors that are the lowest of all epochs, and what the last epochs have."""
+    of_last = [run.results.last.test_error for run in measured if run.results and run.recipe.selection == "best_test"]
+    if not of_last:
+        return []
+    return [f"best epoch on the test images, as claimed: the last has {statistics.fmean(of_last):.{decimals + 1}f}"]
 
 
 def _binomial_error(measured: Sequence[Run], errors: Sequence[float]) -> float | None:
