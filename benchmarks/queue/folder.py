@@ -211,9 +211,14 @@ class QueueFolder:
 
 def _read_runs(path: Path) -> list[QueuedRun]:
     """Raises RunError naming the file."""
-    lines = path.read_bytes().splitlines()
     try:
+        lines = path.read_bytes().splitlines()
+        if any(msgspec.json.decode(line, type=_Schema).schema > SCHEMA for line in lines[:1]):
+            raise RunError(f"{path}: is of a newer version: work on this queue with the checkout that wrote it")
         return [msgspec.json.decode(line, type=QueuedRun) for line in lines]
-    except msgspec.MsgspecError as error:
-        schema = "newer" if b'"schema":%d' % SCHEMA not in lines[0] else f"{error}"
-        raise RunError(f"{path}: cannot be read ({schema}): restore it, or remove it and add its runs again") from None
+    except (OSError, msgspec.MsgspecError) as error:
+        raise RunError(f"{path}: cannot be read ({error}): restore it, or remove it and add its runs again") from None
+
+
+class _Schema(msgspec.Struct):
+    schema: int

@@ -144,7 +144,7 @@ class Worker:
             return False
         if run.registered > now():
             what = "a run that began before would not count: set the clocks, or wait"
-            return self._wait_for(run, f"registered at {run.registered}, and here it is {now()}: {what}")
+            return self._say_once(run, "clock", f"registered at {run.registered}, and here it is {now()}: {what}")
         if run.device == "gpu" and not self._has_gpu:
             return self._pass_over(run, "it needs a GPU, and nvidia-smi shows none here")
         if run.engine not in self._engines:
@@ -153,13 +153,13 @@ class Worker:
 
     def _pass_over(self, run: QueuedRun, reason: str) -> bool:
         self._not_here[run.name] = reason
-        return self._wait_for(run, f"not on this machine: {reason}")
+        return self._say_once(run, reason, f"not on this machine: {reason}")
 
-    def _wait_for(self, run: QueuedRun, reason: str) -> bool:
-        """Say the reason once for a group."""
-        if (run.group, reason[:20]) not in self._said:
-            self._said.add((run.group, reason[:20]))
-            self._report(f"{run.group}: {reason}")
+    def _say_once(self, run: QueuedRun, kind: str, line: str) -> bool:
+        """Once for a group. Always False."""
+        if (run.group, kind) not in self._said:
+            self._said.add((run.group, kind))
+            self._report(f"{run.group}: {line}")
         return False
 
     def _is_anything_left(self) -> bool:

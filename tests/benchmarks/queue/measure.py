@@ -23,6 +23,7 @@ from benchmarks.queue.local import Worker  # noqa: E402
 from results.leases import Watch  # noqa: E402
 
 TIMES, WORKED = 5, 100
+HELD = b"000000000001 held 0123456789abcdef 15 another machine\n"
 
 
 def measured(what: str, work: Callable[[int], object]) -> None:
@@ -61,8 +62,8 @@ def main(runs: int) -> None:
         measured("claim of a run, all waiting", lambda _: claim(root / "0"))
         for name in names[: runs // 2]:
             (queue.path / "over" / f"{name}.done").write_bytes(b"{}")
-        for _ in range(runs // 4):
-            claim(root / "0")
+        for name in names[runs // 2 : runs * 3 // 4]:
+            (queue.leases / f"{name}.1").write_bytes(HELD)
         measured(f"queue status, half done, {runs // 4:,} running", lambda _: command(root / "0", "status"))
         measured("claim of a run, the same, by a worker that has just begun", lambda _: claim(root / "0"))
         measured("queue cancel of all that is left", lambda _: command(root / "0", "cancel", "*"))
