@@ -38,8 +38,7 @@ TRIES = 2  # that may fail with no epoch stored in between
 LOOK_SECONDS = 1.0  # between two looks at whether a run is still to go on
 _PATIENCE = 60.0  # seconds that an interrupted run has to end by itself
 _TAIL = 4096  # bytes of a log, in which its last line is looked for
-# What a run says that the disk has no room for, in the words of the system.
-_FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
+# What runs say that cannot go on here, or not now.
 _ELSEWHERE, _BUSY = "--allow-change", "is being worked on by another process"
 
 # "done", "diverged", "failed" (twice), "cancelled": it is over. "again": it failed, and may be tried once more.
@@ -199,12 +198,21 @@ def _judge(queue: QueueFolder, run: QueuedRun, lease: Lease, place: Place, code:
         return _over(queue, run, record, place)
     if queue.end_of(run.name) == "cancelled":
         return Attempt("cancelled")
-    if code in (INTERRUPTED, -signal.SIGTERM, -signal.SIGINT):
-        return Attempt("interrupted", "interrupted")
-    for state, words in {"full": _FULL, "elsewhere": (_ELSEWHERE,), "busy": (_BUSY,)}.items():
-        if any(word in reason for word in words):
-            return Attempt(state, reason)  # type: ignore[arg-type]
+    no_fault: dict[State, bool] = {
+        "interrupted": code in (INTERRUPTED, -signal.SIGTERM, -signal.SIGINT),
+        "full": is_full(reason),
+        "elsewhere": _ELSEWHERE in reason,
+        "busy": _BUSY in reason,
+    }
+    for state, is_so in no_fault.items():
+        if is_so:
+            return Attempt(state, reason)
     return _failed(queue, run, lease, place, code, reason, 0 if begun is None else _epoch_of(begun))
+
+
+def is_full(reason: str) -> bool:
+    """Whether a disk or a quota is, by the words of the system."""
+    return any(os.strerror(number) in reason for number in (errno.ENOSPC, errno.EDQUOT))
 
 
 def _over(queue: QueueFolder, run: QueuedRun, record: _Record, place: Place) -> Attempt:

@@ -18,13 +18,15 @@ from benchmarks.engine.choice import installed_engines
 from benchmarks.errors import RunError
 from benchmarks.machine.facts import cpu_model, nvidia_gpus, usable_cores
 from benchmarks.machine.mps import overlapping
-from benchmarks.queue.attempt import Attempt, Place, attempt
+from benchmarks.queue.attempt import Attempt, Place, attempt, is_full
 from benchmarks.queue.executor import Seen
 from benchmarks.queue.folder import QueueFolder
 from benchmarks.queue.queued import QueuedRun
+from results.errors import RegistryFileError
 from results.leases import BEAT, MISSED, Lease, Watch
 from results.record.utc import now
 
+GO_ON = "python cli.py queue work"
 PAUSE = 5.0  # seconds, at most, between two looks for something to do
 Report = Callable[[str], None]
 
@@ -134,9 +136,15 @@ class Worker:
         )
 
     def _take(self, place: Place, is_wanted: Callable[[QueuedRun], bool]) -> tuple[QueuedRun, Lease] | None:
-        return self._queue.claim(
-            lambda run: is_wanted(run) and self._fits(run), self._watch, place.where, self._wanted.beat
-        )
+        try:
+            return self._queue.claim(
+                lambda run: is_wanted(run) and self._fits(run), self._watch, place.where, self._wanted.beat
+            )
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise RunError(
+                f"{self._queue.leases}: {reason}: free or change that place, then `{GO_ON}` goes on"
+            ) from None
 
     def _fits(self, run: QueuedRun) -> bool:
         """Whether the run is for this worker; why not is said once."""
@@ -180,13 +188,16 @@ class Worker:
         began = time.monotonic()
         try:
             ended = attempt(self._queue, run, lease, place, self._stopping)
+        except (OSError, RegistryFileError) as error:
+            if not is_full(str(error)):
+                raise
+            ended = Attempt("full", str(error))
         finally:
             lease.give_back()
         seconds = time.monotonic() - began
         self._report(f"{run.name}: {ended.state} after {seconds:,.1f} s{f': {ended.reason}' if ended.reason else ''}")
         if ended.state == "full":
-            raise RunError(f"{run.name}: {ended.reason}: nothing is lost; free that disk, then"
-                           f" `python cli.py queue work` goes on")  # fmt: skip
+            raise RunError(f"{run.name}: {ended.reason}: nothing is lost; free the disk, then `{GO_ON}` goes on")
         if ended.state == "elsewhere":
             self._not_here[run.name] = ended.reason
         elif ended.state in ("again", "busy", "interrupted", "lost"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -45,3 +46,21 @@ def test_workers_killed_at_random_moments_with_wrong_clocks_and_without_flock(tm
     queue = fake_queue(tmp_path / "queue", range(runs), fails=POISONED, epochs=4, seconds=0.05)
     assert carry_out(queue, 4, kills) > 0
     check(queue, range(runs))
+
+
+@pytest.mark.slow
+def test_a_full_disk_loses_nothing_and_blames_no_run(tmp_path):
+    """A real one: of a megabyte, in a name space of its own."""
+    script = Path(__file__).with_name("full_disk.py")
+    inside = f'mount -t tmpfs -o size=1m none "{tmp_path}" && exec "{sys.executable}" "{script}" "{tmp_path}"'
+    if subprocess.run(["unshare", "-Urm", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("user name spaces are not allowed here")
+    result = subprocess.run(["unshare", "-Urm", "sh", "-c", inside], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["recorded"] == {str(seed): 1 for seed in range(4)}
+    assert found["over"] == ["done"] * 4
+    assert found["said"]
+    assert all(
+        "No space left on device" in line and "python cli.py queue work` goes on" in line for line in found["said"]
+    )
