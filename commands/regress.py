@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from benchmarks.recipe import benchmark_ids
 from benchmarks.regress.figures import KINDS
 from commands.options import json_option, registry_option
 from commands.output import echo
+from commands.registry import check_registry
+from commands.running import end_as_by_ctrl_c
 
 if TYPE_CHECKING:
     from benchmarks.regress.figures import Figure, Kind, Report
@@ -74,17 +77,26 @@ def command(
     from benchmarks.regress import outputs
 
     _check_usage(ctx, kinds, update, reason, since)
+    if junit is not None and (junit.is_dir() or not junit.resolve().parent.is_dir()):  # said now: a run takes minutes
+        raise click.UsageError(f"--junit {junit}: expected a file in a folder that is there", ctx)
+    end_as_by_ctrl_c(signal.SIGTERM)  # or the folder of images would stay
     chosen = _chosen(only)
     if update:
         assert reason is not None
         _update(engine, chosen, reason)
         return
     untouched = _untouched(since, engine, chosen)
+    if "registry" in kinds:
+        check_registry(ctx, registry, environment_too=True)
     chosen = [name for name in chosen if name not in untouched]
     report = _report(engine, chosen, kinds, seed, registry if "registry" in kinds else None, untouched)
     for line in [outputs.to_json(report)] if as_json else outputs.lines(report):
         click.echo(line)
-    _write(report, junit, github)
+    try:
+        _write(report, junit, github)
+    except OSError as error:  # an alarm is an alarm, whoever cannot be told
+        echo(f"error: {error.filename or 'input/output'}: {error.strerror or error}", err=True)
+        sys.exit(report.exit_code or 1)
     sys.exit(report.exit_code)
 
 

@@ -25,6 +25,8 @@ from benchmarks.regress.measure import Job
         (["--kind", "bits,bytes"], "'bytes': expected some of bits,accuracy,speed,memory,registry"),
         (["--update", "--reason", "x", "--changed-since", "HEAD"], "leave out --changed-since"),
         (["--only", "nothing-*"], "--only nothing-*: no benchmark has such a name"),
+        (["--junit", "nowhere/report.xml"], "--junit nowhere/report.xml: expected a file in a folder that is there"),
+        (["--junit", ""], "expected a file in a folder that is there"),
     ],
 )
 def test_wrong_usage_is_refused_before_anything_is_measured(arguments, message, cli):
@@ -34,11 +36,40 @@ def test_wrong_usage_is_refused_before_anything_is_measured(arguments, message, 
 
 
 def test_the_registry_alone_needs_no_engine(cli, tmp_path):
-    found = cli("regress", "--kind", "registry", "--json", "--junit", str(tmp_path / "report.xml"))
+    report = str(tmp_path / "report.xml")
+    found = cli("regress", "--kind", "registry", "--json", "--junit", report, BNN_REGISTRY=str(tmp_path))
     report = json.loads(found.stdout)
     assert [(figure["kind"], figure["benchmark"]) for figure in report["figures"]] == [("registry", "")]
     assert found.returncode == report["exit_code"]
     assert (tmp_path / "report.xml").read_text().startswith("<?xml")
+
+
+def test_a_registry_that_is_not_there_is_no_registry_without_problems(cli):
+    result = cli("regress", "--kind", "registry", "--registry", "nowhere")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "there is no such folder" in result.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_an_alarm_is_one_whoever_cannot_be_told(cli, tmp_path):
+    (tmp_path / "stray").touch()
+    (tmp_path / "empty").mkdir()
+    for registry, code in ((tmp_path / "empty", 1), (tmp_path, 5)):
+        result = cli("regress", "--kind", "registry", "--junit", "/dev/full", BNN_REGISTRY=str(registry))
+        assert (result.returncode, result.stderr) == (code, "error: input/output: No space left on device\n")
+
+
+@pytest.mark.slow
+def test_a_job_that_is_canceled_leaves_no_images_behind(environment, tmp_path):
+    (tmp_path / "temporary").mkdir()
+    command = [sys.executable, str(processes.REPOSITORY / "cli.py"), "regress", "--only", "binaryconnect-mnist"]
+    command += ["--kind", "bits"]
+    with subprocess.Popen(command, env=environment | {"TMPDIR": str(tmp_path / "temporary")}) as process:
+        while not any((tmp_path / "temporary").glob("bnn-regress-*/*.h5")):
+            assert process.poll() is None
+        process.terminate()
+        assert process.wait() == 130
+    assert not any((tmp_path / "temporary").iterdir())
 
 
 @pytest.fixture
