@@ -10,7 +10,7 @@ import click
 
 from benchmarks.recipe.expected import nearest
 from commands.options import data_option, registry_option
-from commands.output import fail, note
+from commands.output import echo, fail, note
 from commands.registry import check_registry, records_of, table_rows
 from commands.site import write_leaderboard
 from results.views.rows import Row
@@ -70,6 +70,7 @@ def _sorting(_: click.Context, __: click.Parameter, text: str | None) -> tuple[s
 @click.option("--format", "style", type=click.Choice(FORMATS), help="How the table is written.")
 @click.option("--html", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
               help="Instead: the leaderboard as a site, of pages that need no server.")  # fmt: skip
+@click.option("--safetensors", is_flag=True, help="Instead: write the files of published weights in the registry anew.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write it to this file instead.")
 @click.option("--columns", callback=_columns, metavar="A,B,C", help="Only these columns, in this order.")
 @click.option(
@@ -82,7 +83,8 @@ def _sorting(_: click.Context, __: click.Parameter, text: str | None) -> tuple[s
 @data_option
 @click.pass_context
 def command(
-    ctx: click.Context, html: Path | None, style: str | None, out: Path | None, columns: tuple[str, ...] | None,
+    ctx: click.Context, html: Path | None, safetensors: bool, style: str | None, out: Path | None,
+    columns: tuple[str, ...] | None,
     filters: list[Filter], sort: tuple[str, bool] | None, all_benchmarks: bool, registry: Path, data_root: Path,
 ) -> None:  # fmt: skip
     """Write the table of results for a paper (LaTeX), a page (Markdown) or a program (CSV, JSON, Parquet).
@@ -92,6 +94,12 @@ def command(
     Columns: benchmark, paper, data, target, target_kind, decimals, runs, diverged, test_error, seed_deviation,
     binomial_error, verdict, engine, date, train_error, precision, repetitions, notes (results/README.md).
     """
+    if safetensors:
+        if html or style or out or columns or filters or sort or all_benchmarks:
+            raise click.UsageError("--safetensors goes with --registry alone: it writes all files of weights there")
+        check_registry(ctx, registry)
+        _write_weights(registry)
+        return
     if html is not None:
         if style or out or columns or filters or sort or all_benchmarks:
             raise click.UsageError("--html goes with --registry and --data alone: the site holds everything")
@@ -116,6 +124,14 @@ def command(
         _write(out, content)
     if not rows:
         note("no row fits" if filters else "there is no record: --all has the benchmarks without one")
+
+
+def _write_weights(registry: Path) -> None:
+    from benchmarks.run.published_file import write_anew
+
+    published = [(run.benchmark, run.id) for run in records_of(registry)]
+    for path in write_anew(registry, published):
+        echo(f"wrote {path}")
 
 
 def _written(style: str, rows: Sequence[Row], columns: dict[str, Any]) -> str | bytes:

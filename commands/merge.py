@@ -32,10 +32,11 @@ def command(places: tuple[Path, ...], dry_run: bool, registry: Path, as_json: bo
     groups. Each is checked first, as `verify` does: what has a problem is refused whole, in one line, with exit code 7,
     and the rest comes in. Order and repetition change nothing.
     """
+    from benchmarks.run.published_file import content_of
     from benchmarks.verdict import check_record
     from results.merging import merge
 
-    merged = merge(places, registry, [check_record], dry_run=dry_run)
+    merged = merge(places, registry, [check_record], file_of=content_of, dry_run=dry_run)
     if as_json:
         print_json(_as_json(merged, dry_run))
     else:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 def problems_of(registry: Path) -> tuple[Verified, list[Problem]]:
     """What was verified, and all that is wrong with the records, or else with what follows from them."""
+    from benchmarks.run import published_file
     from benchmarks.verdict import check_record
     from results import verification
     from results.history import accepted_problems
@@ -40,7 +41,9 @@ def problems_of(registry: Path) -> tuple[Verified, list[Problem]]:
         verified = verification.verify(registry, [check_record], checked=checked or (lambda: None))
     accepted = accepted_problems(registry.parent / "accepted_changes.json", {entry.id for entry in verified.entries})
     kept = (Problem(*problem) for problem in reevaluations.problems(registry, verified.entries))
-    problems = [*verified.problems, *accepted, *kept]
+    published = [(entry.benchmark, entry.id) for entry in verified.entries if entry.published_weights]
+    said = published_file.problems(registry, published)
+    problems = [*verified.problems, *accepted, *kept, *said]
     if not problems:
         table = table_rows(verified.entries, registry, all_benchmarks=False)
         problems = [

@@ -100,12 +100,18 @@ def _registry(root: Path) -> Source:
 
 
 def merge(
-    paths: Iterable[Path], root: Path, extra_checks: Iterable[ExtraCheck] = (), *, dry_run: bool = False
+    paths: Iterable[Path],
+    root: Path,
+    extra_checks: Iterable[ExtraCheck] = (),
+    *,
+    file_of: weights.FileOf | None = None,
+    dry_run: bool = False,
 ) -> Merged:
     """Bring what lies at `paths` into the registry at `root`, each record and file of groups whole or not at all.
 
     Args:
         extra_checks: of records, as of `results.verification.verify`.
+        file_of: what weights that come in are stored in, see `weights.store`.
 
     Raises RegistryFileError if a place has nothing, or the registry cannot be read or written.
     """
@@ -126,7 +132,8 @@ def merge(
     for one in new.values():
         if one.path not in {problem.path for problem in contradicting}:
             try:
-                _add(one, root, dry_run)
+                if not dry_run:
+                    _add(one, root, file_of)
                 added.append(one.entry)
             except RegistryFileError:
                 raise
@@ -163,7 +170,7 @@ def _weights(path: Path, record: Record) -> Iterator[checks.FieldProblem]:
 
 def _weights_path(path: Path, record: Record | Entry) -> Path:
     """Where the weights of the record at `path` lie: beside it, or as in a registry."""
-    beside = path.with_suffix(weights.SUFFIX)
+    beside = weights.present(path.with_suffix(weights.SUFFIX))
     return beside if beside.exists() else weights.path_of(path.parents[1], record.benchmark, record.id)
 
 
@@ -188,11 +195,10 @@ def _contradicting(new: Iterable[_Incoming], root: Path) -> list[Problem]:
     return [problem for problem in contradictions(claims) if problem.path in paths]
 
 
-def _add(one: _Incoming, root: Path, dry_run: bool) -> None:
-    if dry_run:
-        return
-    published = None if one.entry.published_weights is UNSET else one.weights.read_bytes()
-    registry.add(one.data, root, published)
+def _add(one: _Incoming, root: Path, file_of: weights.FileOf | None) -> None:
+    described = one.entry.published_weights
+    packed = None if described is UNSET else weights.packed_at(one.weights, described.bytes)
+    registry.add(one.data, root, packed, file_of)
 
 
 # -- registered groups -------------------------------------------------------------------------------------------------
@@ -276,14 +282,11 @@ def lost(before: Path, root: Path) -> list[Problem]:
     """
     found, problems = source(before), []
     old_root = found.root or before
-    published = sorted(weights.folder_of(old_root).glob(f"*/*{weights.SUFFIX}"))
-    for path in [*found.records, *published]:
-        folder = root if path.suffix == ".json" else weights.folder_of(root)
-        here = folder / path.parent.name / path.name
+    for path in found.records:
+        here = root / path.parent.name / path.name
         if not here.is_file() or here.read_bytes() != path.read_bytes():
-            problems.append(
-                Problem(here, "content", f"is not what {before} has: nothing published is removed or changed")
-            )
+            problems.append(_changed(here, before))
+    problems += [_changed(here, before) for here in _lost_weights(old_root, root)]
     facts: list[tuple[Path, Path, Callable[[Path], Iterable[object]]]] = [
         *((path, registered.folder_of(root), registered.events) for path in found.groups),
         *((path, reevaluations.folder_of(root), reevaluations.read_file) for path in found.reevaluations),
@@ -293,3 +296,22 @@ def lost(before: Path, root: Path) -> list[Problem]:
         if gone := len(set(read(path)) - set(read(here))):
             problems.append(Problem(here, "content", f"lacks {gone} lines that {before} has: lines are never removed"))
     return problems
+
+
+def _changed(here: Path, before: Path) -> Problem:
+    return Problem(here, "content", f"is not what {before} has: nothing published is removed or changed")
+
+
+def _lost_weights(old_root: Path, root: Path) -> Iterator[Path]:
+    """Where weights are missing or others. What they are stored in may be another file, and say more of them."""
+    folder = weights.folder_of(old_root)
+    for path in sorted(path for suffix in weights.SUFFIXES for path in folder.glob(f"*/*{suffix}")):
+        here = weights.path_of(root, path.parent.name, path.stem)
+        largest = path.stat().st_size
+        try:
+            if (found := weights.packed_at(here, largest)) is None or found != weights.packed_at(path, largest):
+                yield here
+        except RegistryFileError:
+            raise
+        except RegistryError:
+            yield here

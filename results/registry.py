@@ -34,10 +34,11 @@ class Problem(NamedTuple):
         return for_terminal(f"{self.path}: {self.field}: {self.message}")
 
 
-def write(record: Record, root: Path, published: bytes | None = None) -> Path:
+def write(record: Record, root: Path, published: bytes | None = None, file_of: weights.FileOf | None = None) -> Path:
     """Seal the record, write it under `root`, return its path. Writing the same record again changes nothing.
 
-    `published` are the weights that the record describes, written first: a record is there only with them.
+    `published` are the weights that the record describes, written first, as `file_of` has it: a record is there only
+    with them.
 
     Raises RegistryError if the record is inconsistent or a different file has its name, RegistryFileError (exit code 1)
     if the place cannot be written to.
@@ -45,10 +46,10 @@ def write(record: Record, root: Path, published: bytes | None = None) -> Path:
     sealed = seal(record)
     if record.id not in ("", sealed.id):
         raise RegistryError(f"record of {record.benchmark}: id: is {record.id}, but the content has {sealed.id}", "id")
-    return add(to_bytes(sealed), root, published)
+    return add(to_bytes(sealed), root, published, file_of)
 
 
-def add(data: bytes, root: Path, published: bytes | None = None) -> Path:
+def add(data: bytes, root: Path, published: bytes | None = None, file_of: weights.FileOf | None = None) -> Path:
     """Add a record that is written already, of whichever schema, as `write` does: its bytes stay as they are."""
     record = from_bytes(data, "record")
     name = f"record of {record.benchmark}"
@@ -58,7 +59,7 @@ def add(data: bytes, root: Path, published: bytes | None = None) -> Path:
     if record.published_weights != described:
         raise RegistryError(f"{name}: published_weights: are not those that the record describes", "published_weights")
     if published is not None:
-        _write_once(weights.path_of(root, record.benchmark, record.id), published)
+        weights.store(record, root, published, file_of)
     path = root / record.benchmark / f"{record.id}.json"
     _write_once(path, data)
     return path

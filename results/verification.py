@@ -24,7 +24,7 @@ from results.registry import ExtraCheck, Problem, file_content
 SERIAL = 200  # up to so many records no other process is worth its start
 CHUNK = 50  # records that a process is given at a time
 # What an unfinished or killed `results.files.write_atomically` leaves: ".<name of the file>.<8 characters>.tmp".
-_UNFINISHED = re.compile(r"\.[^/]+\.(json|weights)\.[a-z0-9_]{8}\.tmp")
+_UNFINISHED = re.compile(r"\.[^/]+\.(json|weights|safetensors)\.[a-z0-9_]{8}\.tmp")
 
 
 class Claim(NamedTuple):
@@ -219,9 +219,12 @@ def stray_weights(root: Path) -> Iterator[Problem]:
             record = root / folder.name / f"{path.stem}.json"
             if _UNFINISHED.fullmatch(entry.name):
                 continue
-            if entry.name.endswith(weights.SUFFIX) and not entry.name.startswith("."):
+            if entry.name.endswith(weights.SUFFIXES) and not entry.name.startswith("."):
                 if not record.exists():
                     message = f"belongs to no record: there is no {record.name}; remove it"
+                    problems.append(Problem(path, "content", message))
+                elif weights.present(path.with_suffix(weights.SUFFIX)) != path:
+                    message = "lies beside the .safetensors file that has taken its place; remove it"
                     problems.append(Problem(path, "content", message))
             elif known:  # a folder of that name may be somebody's own where the records are not in the repository
                 problems.append(_unexpected(entry, f"a record's weights, <id>{weights.SUFFIX}"))

@@ -1,116 +1,40 @@
 """Weights published with a record: what its network needs to be evaluated, small enough for the repository.
 
-A file of weights, `weights/<benchmark>/<record id>.weights` beside the folder of records, is
-
-    binary network weights 1
-    [["conv1.weight",[32,1,5,5],"signs"],["bn1.gamma",[32],"float32"],...]
-    the values of each of them, in this order, without anything between
-
-Lines end with a line break, the second is canonical JSON. "signs": one bit a value in C order, eight a byte, the first
-in the highest bit, 1 for plus and 0 for minus, zeros at the end. "float32": little-endian, in C order. The same values
-give the same bytes, and a reader needs a dozen lines of any language. The record has the file's SHA-256.
+The record has the SHA-256 and the length of their bytes as `packed_weights.pack` gives them. What these are stored in,
+`weights/<benchmark>/<record id>` beside the folder of records, is a file for others, `.safetensors` (see
+`weights_file`), or, of records of earlier versions, these bytes as they are, `.weights`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-import msgspec
 from msgspec import UNSET
 
 from results.errors import RegistryError, RegistryFileError
+from results.files import write_atomically
+from results.packed_weights import unpack
 from results.record import PublishedWeights, Record
-from results.record.canonical import canonical_json
+from results.weights_file import packed_in
 
 if TYPE_CHECKING:
     import numpy as np
 
-FIRST_LINE = b"binary network weights 1\n"
-SUFFIX = ".weights"
+SUFFIX, OLD_SUFFIX = SUFFIXES = ".safetensors", ".weights"
 # What a git repository should hold of one run: the binary networks of the catalog, but for BinaryNet's 3x4096 for
 # MNIST and the widened VGGNet7.
 LARGEST = 2_000_000  # bytes
-
-_Entry = tuple[str, tuple[int, ...], Literal["signs", "float32"]]
-
-
-def pack(parameters: Mapping[str, np.ndarray], signs: Collection[str]) -> bytes:
-    """The content of a file with these parameters, in this order.
-
-    Args:
-        parameters: float32 arrays by name.
-        signs: names of those of which the sign is kept: no value of theirs is 0.
-    """
-    import numpy as np
-
-    parts = [
-        np.packbits(value.reshape(-1) > 0).tobytes() if name in signs else np.ascontiguousarray(value, "<f4").tobytes()
-        for name, value in parameters.items()
-    ]
-    return b"".join([_head({name: value.shape for name, value in parameters.items()}, signs), *parts])
-
-
-def _head(shapes: Mapping[str, tuple[int, ...]], signs: Collection[str]) -> bytes:
-    entries = [[name, list(shape), "signs" if name in signs else "float32"] for name, shape in shapes.items()]
-    return b"".join([FIRST_LINE, canonical_json(entries), b"\n"])
-
-
-def packed_length(shapes: Mapping[str, tuple[int, ...]], signs: Collection[str]) -> int:
-    """Bytes of what `pack` makes of parameters with these shapes."""
-    kinds = {name: "signs" if name in signs else "float32" for name in shapes}
-    return len(_head(shapes, signs)) + sum(_bytes_of(math.prod(shape), kinds[n]) for n, shape in shapes.items())
-
-
-def unpack(data: bytes, name: str) -> dict[str, np.ndarray]:
-    """The parameters in `data`, float32 by name, those of which the sign was kept as -1 and +1.
-
-    Raises:
-        RegistryError: not such a file, naming it by `name`.
-    """
-    import numpy as np
-
-    entries, start = _entries(data, name)
-    parameters: dict[str, np.ndarray] = {}
-    for parameter, shape, kind in entries:
-        count = math.prod(shape)
-        length = _bytes_of(count, kind)
-        part = data[start : start + length]
-        if kind == "signs":
-            bits = np.unpackbits(np.frombuffer(part, np.uint8), count=count)
-            values = bits.astype(np.float32) * 2 - 1
-        else:
-            values = np.frombuffer(part, "<f4").astype(np.float32)
-        parameters[parameter] = values.reshape(shape)
-        start += length
-    return parameters
-
-
-def _entries(data: bytes, name: str) -> tuple[list[_Entry], int]:
-    """What the file holds, and where its first value begins; the length fits."""
-    first, second, values = FIRST_LINE, data[len(FIRST_LINE) :].partition(b"\n")[0], 0
-    if data.startswith(first):
-        try:
-            entries = msgspec.convert(json.loads(second), list[_Entry], strict=False)
-        except (ValueError, msgspec.ValidationError):
-            entries = []
-        start = len(first) + len(second) + 1
-        values = sum(_bytes_of(math.prod(shape), kind) for _, shape, kind in entries)
-        if entries and all(n >= 0 for _, shape, _ in entries for n in shape) and len(data) == start + values:
-            return entries, start
-    raise RegistryError(f"{name}: is no whole file of weights, which begins with {first.decode().strip()!r}", "content")
-
-
-def _bytes_of(count: int, kind: str) -> int:
-    return (count + 7) // 8 if kind == "signs" else 4 * count
+# By how much a .safetensors file may be longer than the bytes that it stores: names, settings, scales.
+HEADER_ROOM = 2**20
+# The content of a `.safetensors` file, from a record and its weights as `pack` gave them.
+FileOf = Callable[[Record, bytes], bytes]
 
 
 def described(data: bytes) -> PublishedWeights:
-    """What the record says of a file of weights."""
+    """What the record says of weights, from the bytes that `pack` gave."""
     return PublishedWeights(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
 
 
@@ -120,8 +44,41 @@ def folder_of(registry: Path) -> Path:
 
 
 def path_of(registry: Path, benchmark: str, record_id: str) -> Path:
-    """The file of a record's weights."""
-    return folder_of(registry) / benchmark / f"{record_id}{SUFFIX}"
+    """The file of a record's weights: the one that is there; else where it is to be."""
+    return present(folder_of(registry) / benchmark / f"{record_id}{SUFFIX}")
+
+
+def present(path: Path) -> Path:
+    """The path, or that of an earlier version's file if that one alone is there."""
+    old = path.with_suffix(OLD_SUFFIX)
+    return old if old.exists() and not path.exists() else path
+
+
+def store(record: Record, registry: Path, packed: bytes, file_of: FileOf | None = None) -> Path:
+    """Write the weights of a record, unless they are there; the path of their file.
+
+    Args:
+        packed: as `pack` gave them.
+        file_of: makes a `.safetensors` file's content of them; None: they are stored as they are, `.weights`.
+
+    Raises:
+        RegistryError: other weights lie there, or what `file_of` gives is not these.
+        RegistryFileError: the file cannot be written.
+    """
+    path = path_of(registry, record.benchmark, record.id)
+    if path.exists():
+        if packed_at(path, len(packed)) != packed:
+            raise RegistryError(f"{path}: content: is not what was recorded under this name; restore it (git checkout)")
+        return path
+    if file_of is None:
+        path = path.with_suffix(OLD_SUFFIX)
+        write_atomically(path, packed)
+    else:
+        content = file_of(record, packed)
+        if packed_in(content, str(path)) != packed:
+            raise RegistryError(f"{path}: content: the weights have another form than they are published in")
+        write_atomically(path, content)
+    return path
 
 
 def read(record: Record, registry: Path) -> dict[str, np.ndarray]:
@@ -131,15 +88,22 @@ def read(record: Record, registry: Path) -> dict[str, np.ndarray]:
         RegistryError: the record has no weights, or the file is not the one that was published.
         RegistryFileError: it cannot be read.
     """
+    path = path_of(registry, record.benchmark, record.id)
+    return unpack(read_packed(record, registry), str(path))
+
+
+def read_packed(record: Record, registry: Path) -> bytes:
+    """The same as bytes, as `pack` gave them."""
     if record.published_weights is UNSET:
         raise RegistryError(
-            f"record {record.id} of {record.benchmark} has no published weights: a run has them if it scores, evaluates"
-            f" binary weights, and needs no more than {LARGEST:,} bytes for them"
+            f"record {record.id} of {record.benchmark} has no published weights: a run has them if it scores and its"
+            f" network takes no more than {LARGEST:,} bytes, as signs or, where those are evaluated, as numbers"
         )
     path = path_of(registry, record.benchmark, record.id)
-    for problem in problems(record, registry):
-        raise RegistryError(f"{path}: {problem}; restore it (git checkout)", "content")
-    return unpack(path.read_bytes(), str(path))
+    found = _checked(path, record.published_weights)
+    if isinstance(found, str):
+        raise RegistryError(f"{path}: {found}; restore it (git checkout)", "content")
+    return found
 
 
 def problems(record: Record, registry: Path) -> Iterator[str]:
@@ -149,18 +113,41 @@ def problems(record: Record, registry: Path) -> Iterator[str]:
 
 def problems_at(path: Path, record: Record) -> Iterator[str]:
     """`problems`, of weights that lie at `path`."""
-    if record.published_weights is UNSET:
-        return
+    if record.published_weights is not UNSET and isinstance(found := _checked(path, record.published_weights), str):
+        yield found
+
+
+def packed_at(path: Path, largest: int) -> bytes | None:
+    """The bytes that the file at `path` stores, of at most so many; None if there is no file.
+
+    Raises:
+        RegistryError: it is no file of weights, or larger.
+        RegistryFileError: it cannot be read.
+    """
     try:
+        if path.is_file() and path.stat().st_size > largest + HEADER_ROOM:
+            raise RegistryError(f"{path}: content: has {path.stat().st_size:,} bytes, expected {largest:,}", "content")
         data = path.read_bytes()
     except FileNotFoundError:
-        yield "is missing"
-        return
+        return None
     except OSError as error:
         raise RegistryFileError(f"{path}: cannot be read: {error.strerror or error}") from None
+    return data if path.suffix == OLD_SUFFIX else packed_in(data, str(path))
+
+
+def _checked(path: Path, expected: PublishedWeights) -> bytes | str:
+    """The bytes that the file at `path` stores, or what is wrong with it."""
+    try:
+        data = packed_at(path, expected.bytes)
+    except RegistryFileError:
+        raise
+    except RegistryError as error:
+        return str(error).removeprefix(f"{path}: ").removeprefix("content: ")
+    if data is None:
+        return "is missing"
     found = described(data)
-    if found != record.published_weights:
-        yield (
-            f"has {found.bytes} bytes with the sha256 {found.sha256}, by the record"
-            f" {record.published_weights.bytes} with {record.published_weights.sha256}"
-        )
+    if found == expected:
+        return data
+    return (
+        f"has {found.bytes} bytes with the sha256 {found.sha256}, by the record {expected.bytes} with {expected.sha256}"
+    )

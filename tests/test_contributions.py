@@ -20,6 +20,7 @@ from results import registered, registry
 from results.events import name_of
 from results.record import Record, error_percent, from_bytes, pack_bits, seal, unpack_bits
 from results.views.markdown import BEGIN, END
+from results.weights import packed_at
 
 REPOSITORY = Path(__file__).parents[1]
 RESULTS = REPOSITORY / "results"
@@ -37,7 +38,7 @@ KEY = next(
 
 def add(path: Path, results: Path) -> None:
     """Put a real record, and the weights published with it, into a folder of results."""
-    for source in (path, RESULTS / "weights" / path.parent.name / f"{path.stem}.weights"):
+    for source in (path, RESULTS / "weights" / path.parent.name / f"{path.stem}.safetensors"):
         if source.exists():
             target = results / source.relative_to(RESULTS)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -184,7 +185,7 @@ def test_a_contribution_is_its_files_and_the_text_of_its_pull_request(cli, tmp_p
 def test_published_weights_are_a_part_of_it(cli, tmp_path):
     made = cli("submit", WITH_WEIGHTS.stem, "--registry", str(RESULTS / "runs"), "--out", str(tmp_path / "c"), "--json")
     found = json.loads(made.stdout)
-    name = f"results/weights/{WITH_WEIGHTS.parent.name}/{WITH_WEIGHTS.stem}.weights"
+    name = f"results/weights/{WITH_WEIGHTS.parent.name}/{WITH_WEIGHTS.stem}.safetensors"
     assert name in found["files"]
     assert (tmp_path / "c" / name).read_bytes() == (RESULTS.parent / name).read_bytes()
     assert "is no run of the registered group: it began before the group was registered." in found["body"]
@@ -285,9 +286,9 @@ def forged(path: Path) -> Record:
 def test_a_forged_record_is_found_where_weights_are_published(cli, real_data, tmp_path):
     """Its hashes are right, and so is all that follows from something in it; only its network says otherwise."""
     root = tmp_path / "registry" / "runs"
-    weights = RESULTS / "weights" / WITH_WEIGHTS.parent.name / f"{WITH_WEIGHTS.stem}.weights"
+    weights = RESULTS / "weights" / WITH_WEIGHTS.parent.name / f"{WITH_WEIGHTS.stem}.safetensors"
     record = forged(WITH_WEIGHTS)
-    path = registry.write(record, root, weights.read_bytes())
+    path = registry.write(record, root, packed_at(weights, weights.stat().st_size))
     add(FLOAT[0], root.parent)
     assert cli("table", "--write").returncode == 0
     valid = cli("verify")

@@ -19,6 +19,7 @@ from small_network import catalog_file
 from commands.tour import BENCHMARK, EPOCHS
 from results.record import from_bytes, pack_bits, seal, unpack_bits
 from results.registry import write
+from results.weights import packed_at
 
 pytestmark = pytest.mark.slow
 AS_ANOTHER_CATALOG = (
@@ -100,14 +101,14 @@ def test_without_published_weights_there_is_no_tour(server, home, small_data_roo
 def test_a_published_network_that_measures_otherwise_is_a_failure(server, home, small_data_root, tmp_path):
     """Beside a record that has as many images right, but others."""
     (path,) = (home / "registry" / "runs").glob("*/*.json")
-    (weights,) = (home / "registry" / "weights").glob("*/*.weights")
+    (weights,) = (home / "registry" / "weights").glob("*/*.safetensors")
     record = from_bytes(path.read_bytes(), path.name)
     images = record.results.declared.test_images
     right = unpack_bits(record.test_correct, images)
     right[[right.argmin(), right.argmax()]] = [True, False]
     forged = seal(msgspec.structs.replace(record, test_correct=pack_bits(right)))
     registry = tmp_path / "runs"
-    write(forged, registry, weights.read_bytes())
+    write(forged, registry, packed_at(weights, weights.stat().st_size))
     result = server.run(("tour", "--registry", str(registry)), folders(small_data_root, home))
     assert result.returncode == 1, result.stderr
     assert (

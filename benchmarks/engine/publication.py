@@ -1,4 +1,4 @@
-"""Which weights are published with a record: those of networks that are evaluated with binary weights, as signs."""
+"""Which weights are published with a record: binary ones as signs; real-valued ones of small networks as numbers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.engine.layers import layers_of, weight_limits
+from benchmarks.engine.layers import Layer, evaluation_kinds, layers_of, weight_limits
 from benchmarks.recipe.layerwise import layer_weights
+from benchmarks.recipe.networks import NETWORKS
 from benchmarks.recipe.words import WORDS
-from results.weights import LARGEST, pack, packed_length
+from results.packed_weights import Kind, pack, packed_length
+from results.weights import LARGEST
 
 if TYPE_CHECKING:
     from benchmarks.recipe import Recipe
@@ -20,40 +22,72 @@ _BY_SIGN = [word.name for word in WORDS["model.weights"] if word.by_sign]
 
 
 def publishable(recipe: Recipe, parameters: Mapping[str, np.ndarray]) -> bytes | None:
-    """The content of the file of weights, see results/weights.py; None if the recipe's network has none.
+    """The recipe's weights as bytes, see results/packed_weights.py; None if its network has none that are published.
 
-    It has none if evaluation needs real-valued weights of a binarized layer, or if the file would be larger than
-    LARGEST bytes.
+    Networks evaluated with binary weights have them as signs, and the rest as float32. Those evaluated with real-valued
+    weights in all layers have all of it as float32, or, if that is larger than LARGEST bytes, the weights as float16.
+    None if it is larger still, or if evaluation quantizes the weights otherwise.
 
     Args:
         parameters: of the declared network, as an engine gives them.
     """
-    model = recipe.model
-    if model.evaluation_weights != "binary":
+    kinds = kinds_of(recipe)
+    if kinds is None:
         return None
-    layers = layers_of(model, recipe.image_shape)
-    named = {layer.weight: word for layer, word in zip(layers, layer_weights(model), strict=True)}
-    limit_of = weight_limits(layers, model)
+    layers = layers_of(recipe.model, recipe.image_shape)
+    limit_of = weight_limits(layers, recipe.model)
     signs = {
-        name: signs_of(parameters[name], limit_of[name], model.zero_weight) for name in named if named[name] in _BY_SIGN
+        name: signs_of(parameters[name], limit_of[name], recipe.model.zero_weight)
+        for name, kind in kinds.items()
+        if kind == "signs"
     }
-    packed = pack({**parameters, **signs}, signs)
-    return packed if signs and len(packed) <= LARGEST else None
+    packed = pack({**parameters, **signs}, kinds)
+    return packed if len(packed) <= LARGEST else None
 
 
 def packed_bytes(recipe: Recipe) -> int | None:
-    """How long the file of weights of the recipe's networks is; None as `publishable`, by the settings alone."""
-    model = recipe.model
-    if model.evaluation_weights != "binary":
+    """How long `publishable` is of the recipe's networks; None as it is, by the settings alone."""
+    kinds = kinds_of(recipe)
+    if kinds is None:
         return None
-    signs, values = {}, {}
-    for layer, word in zip(layers_of(model, recipe.image_shape), layer_weights(model), strict=True):
-        for name, shape in layer.parameters.items():
-            values[name] = shape
-            if name == layer.weight and word in _BY_SIGN:
-                signs[name] = shape
-    length = packed_length(values, signs)
-    return length if signs and length <= LARGEST else None
+    length = packed_length(_shapes(layers_of(recipe.model, recipe.image_shape)), kinds)
+    return length if length <= LARGEST else None
+
+
+def kinds_of(recipe: Recipe) -> dict[str, Kind] | None:
+    """How each parameter is stored that is not "float32"; None if the network's weights are not published.
+
+    That it is too large, `publishable` says.
+    """
+    model = recipe.model
+    if model.architecture in NETWORKS or model.evaluation_weights == "stochastic":
+        return None
+    layers = layers_of(model, recipe.image_shape)
+    if model.evaluation_weights == "binary":
+        words = layer_weights(model)
+        signs: dict[str, Kind] = {
+            layer.weight: "signs" for layer, word in zip(layers, words, strict=True) if word in _BY_SIGN
+        }
+        if signs:
+            return signs
+    if set(evaluation_kinds(layers, model)) != {"real"}:
+        return None
+    whole: dict[str, Kind] = {}
+    return whole if packed_length(_shapes(layers), whole) <= LARGEST else {layer.weight: "float16" for layer in layers}
+
+
+def rounds(recipe: Recipe) -> bool:
+    """Whether what is published are not the evaluated numbers but their next float16: then outcomes may differ."""
+    return "float16" in (kinds_of(recipe) or {}).values()
+
+
+def publishes_signs(recipe: Recipe) -> bool:
+    """Whether the network is evaluated with binary weights: such were published from the first version on."""
+    return "signs" in (kinds_of(recipe) or {}).values()
+
+
+def _shapes(layers: list[Layer]) -> dict[str, tuple[int, ...]]:
+    return {name: shape for layer in layers for name, shape in layer.parameters.items()}
 
 
 def signs_of(weights: np.ndarray, limit: np.float32, zero: str) -> np.ndarray:

@@ -37,6 +37,7 @@ from results.entries import Entry
 from results.record import Record
 from results.record.utc import now
 from results.reevaluations import Reevaluation
+from results.weights import LARGEST
 from results.weights import read as read_weights
 
 # How often to read again what a training process was replacing, and how long to wait in between.
@@ -211,8 +212,8 @@ def find_published(registry: Path, text: str) -> Path:
         raise RunError(f"{len(of_benchmark)} records of {text} have published weights: name one of {names}")
     if text in benchmark_ids():
         raise RunError(
-            f"no record of {text} under {registry} has published weights: `python cli.py reproduce {text}` makes one"
-            " where evaluation needs the signs of the weights alone"
+            f"no record of {text} under {registry} has published weights: `python cli.py reproduce {text}` makes one,"
+            f" if the network needs no more than {LARGEST:,} bytes"
         )
     return records.find(registry, text)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.engine import Engine, compile_option, open_engine
-from benchmarks.engine.publication import publishable
+from benchmarks.engine.publication import publishable, rounds
 from benchmarks.errors import RunError
 from benchmarks.machine.facts import peak_memory_mib, usable_cores
 from benchmarks.recipe import Recipe, recipe_from_settings
@@ -22,6 +22,7 @@ from benchmarks.run.folder import RunFolder, read_sealed_record
 from benchmarks.run.protocol import DivergenceError, TrainingState, evaluate, train
 from benchmarks.run.provenance import changed_files, check_unchanged, code_at_start
 from benchmarks.run.published_curve import compare_curves, published_curve
+from benchmarks.run.published_file import content_of
 from benchmarks.run.recording import make_record
 from benchmarks.run.reporting import Outcome, Reporter
 from benchmarks.run.sittings import changes_since, engine_as_json, new_sitting
@@ -30,13 +31,13 @@ from benchmarks.run.tensorboard_log import TensorBoardLog
 from benchmarks.verdict import judge_run
 from data_prep import Dataset
 from results.errors import RegistryFileError
+from results.packed_weights import unpack
 from results.record import Record, checks
 from results.registry import add as add_to_registry
 from results.registry import registered_path
 from results.registry import write as write_to_registry
 from results.views.plots import learning_curve
 from results.views.reference import ReferenceCurve
-from results.weights import unpack
 
 # A checkpoint is written after an epoch if writing the last one took at most this share of the time since then: a run
 # is slowed down by no more. A small network writes in milliseconds, and stores every epoch that takes a second. A large
@@ -147,7 +148,7 @@ def _recorded(folder: RunFolder, record: Record, registry: Path) -> Outcome:
         if record.published_weights:
             assert record.results is not None
             weights = publishable(recipe, load_recorded_weights(folder, record, record.results.declared.epoch))
-        registered = add_to_registry(folder.record_path.read_bytes(), registry, weights)
+        registered = add_to_registry(folder.record_path.read_bytes(), registry, weights, content_of)
     published = published_curve(recipe)
     return Outcome(folder, record, registered, compare_curves(record.curve, published) if published else None)
 
@@ -253,7 +254,7 @@ class _Run:
         if self._board is not None:
             verdict = judge_run(record, self.recipe.target)
             self._board.say("verdict", f"{verdict.word}: {verdict.explanation}")
-        registered = write_to_registry(record, self.registry, weights) if self.recipe.scoring else None
+        registered = write_to_registry(record, self.registry, weights, content_of) if self.recipe.scoring else None
         comparison = compare_curves(record.curve, self.published_curve) if self.published_curve else None
         return Outcome(self.folder, record, registered, comparison)
 
@@ -359,7 +360,8 @@ class _Run:
         the network made of them has got the very same test images right.
 
         Raises:
-            RunError: it has not, though the same engine and machine evaluated the declared epoch.
+            RunError: it has not, though the same engine and machine evaluated the declared epoch, and no number was
+                rounded.
         """
         recipe, progress = self.recipe, checkpoint.progress
         if not recipe.scoring:
@@ -374,16 +376,18 @@ class _Run:
         differing = np.count_nonzero(again.correct != progress.test_correct)
         if not differing:
             return packed, ""
+        published = "published as float16" if rounds(recipe) else "published"
         found = (
-            f"{differing} of {len(again.correct):,} test images come out otherwise with the weights to be published"
+            f"{differing} of {len(again.correct):,} test images come out otherwise with the weights to be {published}"
             f" than in epoch {epoch} (error {again.error:.3f} %, was {progress.curve['test_error'][epoch - 1]:.3f} %)"
         )
         evaluated_by = next(s.engine for s in checkpoint.sittings if s.first_epoch <= epoch <= s.last_epoch)
-        if evaluated_by == engine_as_json(self.engine.describe()):
+        on_the_same = evaluated_by == engine_as_json(self.engine.describe())
+        if on_the_same and not rounds(recipe):
             raise RunError(
                 f"run {self.folder.name}: {found}, on the same engine and machine: nothing is recorded;"
                 f" `python cli.py doctor` examines them, `python cli.py resume {self.folder.name}` tries again"
             )
-        reason = f"{found}, by another machine or other versions"
+        reason = found if on_the_same else f"{found}, by another machine or other versions"
         self.reporter.note(f"the weights are not published: {reason}")
         return None, reason

@@ -179,7 +179,7 @@ class Times(Part, frozen=True, kw_only=True):
 
 
 class PublishedWeights(Part, frozen=True, kw_only=True):
-    """The file of weights that is published with the record, see results/weights.py: its SHA-256 and its length."""
+    """The weights that are published with the record, as bytes (results/packed_weights.py): SHA-256 and length."""
 
     sha256: str
     bytes: int

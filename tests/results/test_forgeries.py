@@ -35,11 +35,11 @@ def accepted(record: bytes, source: Path, folder: Path, step: int, start: int = 
     """The forged facts that `verify` does not find, every `step`-th of all that there are."""
     root, found = folder / "runs", []
     (root / source.parent.name).mkdir(parents=True)
-    weights = RUNS.parent / "weights" / source.parent.name / f"{source.stem}.weights"
+    weights = RUNS.parent / "weights" / source.parent.name / f"{source.stem}.safetensors"
     for field, became, data, record_id in islice(forgeries(record), start, None, step):
         path = root / source.parent.name / f"{record_id}.json"
         path.write_bytes(data)
-        published = folder / "weights" / source.parent.name / f"{record_id}.weights"
+        published = folder / "weights" / source.parent.name / f"{record_id}.safetensors"
         if weights.exists():
             published.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(weights, published)

@@ -330,7 +330,8 @@ def test_what_is_gone_is_named(tmp_path: Path) -> None:
     reevaluations.path_of(now, RECORDS[0].benchmark).unlink()
     found = lost(before.parent, now)
     assert {str(problem.path.relative_to(now.parent)) for problem in found} == {
-        *(str(path.relative_to(before.parent)) for path in paths[:2]), f"weights/{lines.stem}/{paths[2].stem}.weights",
+        *(str(path.relative_to(before.parent)) for path in paths[:2]),
+        f"weights/{lines.stem}/{paths[2].stem}.safetensors",
         f"registered/{lines.name}", f"reevaluated/{lines.name}",
     }  # fmt: skip
     assert all("lacks 1 lines that" in problem.message for problem in found[-2:])

@@ -15,6 +15,7 @@ from record_factory import make_record
 
 from results import registry, weights
 from results.errors import RegistryError
+from results.packed_weights import Kind, pack, unpack
 from results.record import seal, to_bytes
 
 PARAMETERS = {
@@ -22,8 +23,8 @@ PARAMETERS = {
     "bn1.gamma": np.array([0.1, -2.5], np.float32),
     "dense1.weight": np.array([[1, -1, 1]], np.float32),
 }
-SIGNS = {"conv1.weight", "dense1.weight"}
-PACKED = weights.pack(PARAMETERS, SIGNS)
+SIGNS: dict[str, Kind] = {"conv1.weight": "signs", "dense1.weight": "signs"}
+PACKED = pack(PARAMETERS, SIGNS)
 
 
 def published(root: Path) -> Path:
@@ -32,7 +33,7 @@ def published(root: Path) -> Path:
 
 
 def test_they_are_read_back_as_they_were() -> None:
-    found = weights.unpack(PACKED, "file")
+    found = unpack(PACKED, "file")
     assert list(found) == list(PARAMETERS)
     for name, value in PARAMETERS.items():
         np.testing.assert_array_equal(found[name], value)
@@ -51,12 +52,12 @@ def test_they_are_read_back_as_they_were() -> None:
     )
 )
 def test_any_parameters(parameters: dict[str, np.ndarray]) -> None:
-    signs = {name for name, value in parameters.items() if (value != 0).all()}
-    packed = weights.pack(parameters, signs)
-    found = weights.unpack(packed, "file")
+    signs: dict[str, Kind] = {name: "signs" for name, value in parameters.items() if (value != 0).all()}
+    packed = pack(parameters, signs)
+    found = unpack(packed, "file")
     for name, value in parameters.items():
         np.testing.assert_array_equal(found[name], np.sign(value) if name in signs else value)
-    assert weights.pack(parameters, signs) == packed
+    assert pack(parameters, signs) == packed
 
 
 def test_the_format_is_as_it_is_written_down() -> None:
@@ -76,21 +77,21 @@ def test_the_format_is_as_it_is_written_down() -> None:
 @given(st.integers(0, len(PACKED) - 1))
 def test_a_part_of_a_file_is_refused(length: int) -> None:
     with pytest.raises(RegistryError, match=r"^w\.weights: is no whole file of weights"):
-        weights.unpack(PACKED[:length], "w.weights")
+        unpack(PACKED[:length], "w.weights")
 
 
 @pytest.mark.parametrize("data", [b"", b"x" * 50, PACKED + b"\0", PACKED.replace(b"signs", b"halfs"), b"\x80\x04}."])
 def test_another_file_is_refused(data: bytes) -> None:
     with pytest.raises(RegistryError, match="is no whole file of weights"):
-        weights.unpack(data, "file")
+        unpack(data, "file")
 
 
 def test_lenet5_takes_about_110_kilobytes() -> None:
     shapes = [(32, 1, 5, 5), (64, 32, 5, 5), (512, 1600), (10, 512)]
     parameters = {f"layer{number}.weight": np.ones(shape, np.float32) for number, shape in enumerate(shapes)}
-    names = set(parameters)
+    names: dict[str, Kind] = dict.fromkeys(parameters, "signs")
     parameters |= {f"bn{n}.{what}": np.ones(shape[0], np.float32) for n, shape in enumerate(shapes) for what in "abcd"}
-    assert 100_000 < len(weights.pack(parameters, names)) < 125_000
+    assert 100_000 < len(pack(parameters, names)) < 125_000
 
 
 def test_they_are_written_beside_the_records_and_verified(tmp_path: Path) -> None:

@@ -96,8 +96,9 @@ def test_what_was_measured_of_real_runs_is_near_what_is_said():
     for record in REGISTRY.glob("*/*.json"):
         said = disk(load_recipe(record.parent.name))
         assert said.record / 1.6 < record.stat().st_size < said.record * 1.6
-        weights = record.parents[2] / "weights" / record.parent.name / f"{record.stem}.weights"
-        assert weights.stat().st_size == said.weights if weights.exists() else True
+        weights = record.parents[2] / "weights" / record.parent.name / f"{record.stem}.safetensors"
+        if weights.exists():  # names, settings and scales beside what is said
+            assert said.weights < weights.stat().st_size < said.weights + 20_000
 
 
 def test_prepared_files_are_as_large_as_they_were_said_to_be(small_data_root):

@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.engine.layers import layers_of
-from benchmarks.engine.publication import publishable, signs_of
+from benchmarks.engine.publication import packed_bytes, publishable, signs_of
 from benchmarks.recipe import Recipe, benchmark_ids, load_recipe
 from benchmarks.recipe.networks import NETWORKS
 from bnn_gluon.quantize import binarize_deterministic
-from results.weights import LARGEST, unpack
+from results.packed_weights import unpack
+from results.weights import LARGEST
 
 SHAPES = {"dense1.weight": (64, 784), "dense2.weight": (64, 64), "dense3.weight": (10, 64)}
 SMALL = "model.architecture=2x64FC-10FC"
@@ -43,8 +44,30 @@ def test_stochastic_weights_that_are_evaluated_as_binary_ones():
 
 
 @pytest.mark.parametrize("benchmark_id", ["binaryconnect-mnist", "binaryconnect-cifar10-none"])
-def test_networks_evaluated_with_real_weights_have_none(benchmark_id):
-    assert publishable(load_recipe(benchmark_id), parameters()) is None
+def test_large_networks_evaluated_with_real_weights_have_none(benchmark_id):
+    recipe = load_recipe(benchmark_id)
+    layers = layers_of(recipe.model, recipe.image_shape)
+    values = {name: np.zeros(shape, np.float32) for layer in layers for name, shape in layer.parameters.items()}
+    assert publishable(recipe, values) is None
+    assert packed_bytes(recipe) is None
+
+
+@pytest.mark.parametrize(("units", "dtype"), [(64, np.float32), (512, np.float16)])
+def test_small_networks_evaluated_with_real_weights_have_them_as_numbers(units, dtype):
+    """As they are, or, where that would be too large, the weights as float16 and the rest as it is."""
+    recipe = load_recipe("binaryconnect-mnist", [f"model.architecture=2x{units}FC-10FC"])
+    layers = layers_of(recipe.model, recipe.image_shape)
+    generator = np.random.default_rng(0)
+    values = {
+        name: generator.uniform(-1, 1, shape).astype(np.float32)
+        for layer in layers
+        for name, shape in layer.parameters.items()
+    }
+    packed = publishable(recipe, values)
+    assert len(packed) == packed_bytes(recipe) <= LARGEST
+    for name, value in unpack(packed, "test").items():
+        stored = dtype if name.endswith("weight") else np.float32
+        np.testing.assert_array_equal(value, values[name].astype(stored))
 
 
 def test_what_is_too_large_is_not_published():
@@ -88,6 +111,5 @@ def test_every_network_of_the_catalog_publishes_its_weights_or_has_none(benchmar
     values = {layer.weight: np.ones(layer.weight_shape, np.float32) for layer in layers}
     packed = publishable(recipe, values)
     if packed is not None:
-        assert recipe.model.evaluation_weights == "binary"
         assert len(packed) <= LARGEST
         assert list(unpack(packed, benchmark_id)) == list(values)

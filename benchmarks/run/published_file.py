@@ -1,0 +1,123 @@
+"""The `.safetensors` file beside a record: made from the record and its weights alone, so that it can be made again.
+
+Beside the weights (see results/weights_file.py) it has what others need to classify images with them: the network as a
+list of steps (see benchmarks/engine/inference.py), what batch normalization comes to, and in words which benchmark and
+record it is, what was done to the images, what becomes of a zero, and which license holds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from msgspec import UNSET
+
+from benchmarks.engine.inference import NoStepsError, norm_tensors, steps_of
+from benchmarks.engine.layers import check_parameters, layers_of, weight_limits
+from benchmarks.recipe import Recipe, recipe_from_settings
+from benchmarks.recipe.layerwise import layer_activations
+from benchmarks.recipe.words import words_of
+from results import registry as records
+from results import weights
+from results.errors import RegistryError
+from results.files import write_atomically
+from results.packed_weights import entries_in, levels_of, unpack
+from results.record import Record
+from results.record.canonical import canonical_json
+from results.weights_file import packed_in, to_safetensors
+
+LICENSE = (
+    "MIT, as the code of bnn-reproducibility that trained it; the images that it was trained on keep a license of their"
+    " own: data_prep/README.md"
+)
+
+
+def content_of(record: Record, packed: bytes) -> bytes:
+    """The content of the file of a record with these weights.
+
+    Args:
+        packed: as `pack` gave them.
+
+    Raises:
+        RegistryError: these are not the parameters of the record's network.
+    """
+    recipe = recipe_from_settings(record.benchmark, record.recipe.named_settings, {})
+    parameters = unpack(packed, record.id)
+    layers = layers_of(recipe.model, recipe.image_shape)
+    try:
+        check_parameters(parameters, {name: shape for layer in layers for name, shape in layer.parameters.items()})
+    except ValueError as error:
+        raise RegistryError(f"weights of record {record.id}: {error}", "published_weights") from None
+    limits = weight_limits(layers, recipe.model)
+    stored_in_bits = [name for name, _, kind in entries_in(packed, record.id)[0] if levels_of(kind)]
+    derived = {f"{name}.scale": np.array([limits[name]], np.float32) for name in stored_in_bits}
+    try:
+        network = {"network": canonical_json(steps_of(recipe.model, recipe.image_shape)).decode()}
+        derived |= norm_tensors(recipe.model, recipe.image_shape, parameters)
+    except NoStepsError as error:
+        network = {"no_network": str(error)}
+    return to_safetensors(packed, derived, _about(record, recipe) | network)
+
+
+def _about(record: Record, recipe: Recipe) -> dict[str, str]:
+    data, model = recipe.data, recipe.model
+    activations = words_of("model.activation")
+    evaluated = {word: activations[word].formula for word in dict.fromkeys(layer_activations(model))}
+    error = "" if record.results is None else json.dumps(record.results.declared.test_error)
+    return {
+        "record": record.id,
+        "benchmark": record.benchmark,
+        "paper": record.paper,
+        "architecture": model.architecture,
+        "zero_weight": f"{model.zero_weight}: {words_of('model.zero_weight')[model.zero_weight].meaning}",
+        "activations": canonical_json(evaluated).decode(),
+        "dataset": data.dataset,
+        "preprocessing": f"{data.preprocessing}: {_meaning(data.preprocessing)}",
+        "image_shape": canonical_json(recipe.image_shape).decode(),
+        "test_error_percent": error,
+        "license": LICENSE,
+    }
+
+
+def _meaning(preprocessing: str) -> str:
+    word = words_of("data.preprocessing").get(preprocessing.partition(",")[0])
+    return "" if word is None else " ".join(part for part in (word.meaning, word.formula) if part)
+
+
+def write_anew(registry: Path, ids: Iterable[tuple[str, str]]) -> Iterator[Path]:
+    """Make the files of records, by (benchmark, id), what they must be, of the weights there; those that were written.
+
+    Weights in the form of an earlier version are replaced.
+
+    Raises:
+        RegistryError: the weights are not those of the record.
+    """
+    for record, found in _published(registry, ids):
+        content = content_of(record, packed := weights.read_packed(record, registry))
+        path = found.with_suffix(weights.SUFFIX)
+        if packed_in(content, str(path)) != packed:
+            raise RegistryError(f"{found}: content: the weights have another form than they are published in")
+        if not path.exists() or path.read_bytes() != content:
+            write_atomically(path, content)
+            yield path
+        path.with_suffix(weights.OLD_SUFFIX).unlink(missing_ok=True)
+
+
+def problems(registry: Path, ids: Iterable[tuple[str, str]]) -> Iterator[records.Problem]:
+    """Files that say otherwise of their network than the record does; the weights themselves `verify` has checked."""
+    for record, path in _published(registry, ids):
+        if path.suffix == weights.SUFFIX:
+            content = content_of(record, weights.read_packed(record, registry))
+            if path.read_bytes() != content:
+                message = "say otherwise of the network than its record: `python cli.py export --safetensors` mends it"
+                yield records.Problem(path, "metadata", message)
+
+
+def _published(registry: Path, ids: Iterable[tuple[str, str]]) -> Iterator[tuple[Record, Path]]:
+    """Those of the records that have weights, and where these are."""
+    for benchmark, record_id in ids:
+        record = records.read(registry / benchmark / f"{record_id}.json")
+        if record.published_weights is not UNSET:
+            yield record, weights.path_of(registry, benchmark, record_id)
