@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import pandas as pd
 import pytest
 from record_factory import make_record
@@ -70,6 +71,17 @@ def test_one_run_shows_its_error_with_the_binomial_standard_error() -> None:
     assert row.binomial_error == pytest.approx(binomial(record))
     assert (row.verdict, row.engine, row.date) == ("reproduced (provisional)", "gluon cpu", "2024-05-02")
     assert f"| 1.15 | {declared(record):.3f} | - | {binomial(record):.3f} | 1 |" in to_markdown([row])
+
+
+def test_errors_of_the_best_epoch_on_the_test_images_say_so_and_what_the_last_has() -> None:
+    record = make_record()
+    settings = record.recipe.settings | {"protocol": {"selection": "best_test"}}
+    record = msgspec.structs.replace(record, recipe=msgspec.structs.replace(record.recipe, settings=settings))
+    (row,) = rows([record])
+    assert record.results is not None
+    last = record.results.last.test_error
+    assert row.notes == f"best epoch on the test images, as claimed: the last has {last:.3f}"
+    assert f"; {row.notes} |" in to_markdown([row])
 
 
 def test_several_runs_show_mean_and_standard_deviation() -> None:

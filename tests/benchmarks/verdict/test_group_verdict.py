@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.recipe import Target
+from benchmarks.verdict import report
 from benchmarks.verdict.group import (
     REPRODUCED,
     RULES,
@@ -248,3 +249,20 @@ def test_a_family_of_verdicts_is_corrected() -> None:
     assert [verdict.holm for verdict in corrected] == [
         2 * verdicts[0].p_value, max(verdicts[1].p_value, 2 * verdicts[0].p_value), None,
     ]  # fmt: skip
+
+
+def test_the_best_epoch_on_the_test_images_is_named_with_what_the_last_has():
+    by_validation = runs(around(8.27))
+    by_test = []
+    for record in by_validation:
+        settings = record.recipe.settings | {"protocol": {"selection": "best_test"}}
+        by_test.append(
+            msgspec.structs.replace(record, recipe=msgspec.structs.replace(record.recipe, settings=settings))
+        )
+    lines = [
+        next(line for line in report.lines(judged(found)) if "the result is" in line)
+        for found in (by_validation, by_test)
+    ]
+    assert lines[0].endswith("(of several the last); the lowest of any epoch, never it: 8.270")
+    assert "the epoch of the lowest test error (of several the last); so was the claim's" in lines[1]
+    assert lines[1].endswith("that of the last epoch: 8.270")
