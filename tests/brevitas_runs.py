@@ -27,7 +27,7 @@ from bnn_torch.quantize import dropout_mask
 
 NORMS = {"weight": "gamma", "bias": "beta", "running_mean": "running_mean", "running_var": "running_var"}
 _LINEAR = (brevitas.nn.QuantLinear, brevitas.nn.QuantConv2d)
-_NORMS = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, TensorNorm)
+NORMALIZATIONS = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, TensorNorm)
 
 
 class Run(NamedTuple):
@@ -88,7 +88,7 @@ def rate_of(mask: Mask) -> float:
 def tensors_of(network: torch.nn.Module, layers: list[Layer]) -> dict[str, torch.Tensor]:
     """Its parameters and running statistics by our names."""
     linear = [module for module in network.modules() if isinstance(module, _LINEAR)]
-    norms = [module for module in network.modules() if isinstance(module, _NORMS)]
+    norms = [module for module in network.modules() if isinstance(module, NORMALIZATIONS)]
     found = {}
     for layer, weighted, norm in zip(layers, linear, norms, strict=True):
         found[layer.weight] = weighted.weight
