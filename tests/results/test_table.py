@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
+import pty
 import statistics
 import subprocess
 import sys
@@ -304,11 +306,17 @@ def test_the_rows_of_a_paper_stand_below_its_name() -> None:
 
 def on_a_terminal(width: int, *arguments: str) -> list[str]:
     """The lines that a command prints to a terminal of this width."""
-    code = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
-    command = [sys.executable, "-c", code, sys.executable, str(ROOT / "cli.py"), *arguments]
-    environment = os.environ | {"COLUMNS": str(width), "TERM": "xterm"}
-    shown = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=True)
-    return shown.stdout.decode().replace("\r", "").splitlines()
+    terminal, inside = pty.openpty()
+    command, environment = [sys.executable, str(ROOT / "cli.py"), *arguments], os.environ | {"COLUMNS": str(width)}
+    with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=inside) as process:
+        os.close(inside)
+        shown = b""
+        with contextlib.suppress(OSError):  # how Linux tells that nobody has the other end any more
+            while found := os.read(terminal, 65536):
+                shown += found
+    os.close(terminal)
+    assert process.returncode == 0
+    return shown.decode().replace("\r", "").splitlines()
 
 
 def test_the_commands_know_the_width_of_the_terminal() -> None:
