@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
@@ -42,6 +43,7 @@ PARSED = {
     "bench": "measures for minutes; tests/benchmarks/bench",
     "throughput": "measures for minutes; tests/benchmarks/bench",
     "prepare": "fetches data sets; tests/data_prep",
+    "queue": "registers groups and trains; tests/benchmarks/queue",
     "gpu-session": "needs a GPU, but for --list",
     "merge": "writes into the registry; tests/test_contributions.py, tests/results",
     "submit": "needs a run; tests/test_contributions.py",
@@ -111,10 +113,13 @@ def test_every_command_is_of_one_kind():
 
 @pytest.mark.parametrize("words", SHOWN, ids=" ".join)
 def test_a_command_is_valid_as_it_is_typed(words):
-    command = cli.cli.get_command(click.Context(cli.cli), words[0])
+    command, rest = command_of(words)
     assert command is not None
-    values = command.make_context(words[0], list(words[1:]), click.Context(cli.cli)).params
+    values = command.make_context(words[0], rest, click.Context(cli.cli)).params
     known = {*benchmark_ids(), MADE}
+    if words[:2] == ("queue", "add"):
+        assert all(fnmatch.filter(known, pattern) for pattern in values["patterns"])
+        return
     if words[0] == "new":
         assert values.pop("benchmark") not in benchmark_ids()
     assert named_benchmarks(values) <= known
@@ -125,6 +130,14 @@ def test_a_command_is_valid_as_it_is_typed(words):
     if words[0] == "prepare" and values["dataset"] is not None:
         assert values["dataset"] in data_prep.DATASETS
         assert values["variant"] in {None, *data_prep.variants(values["dataset"])}
+
+
+def command_of(words: Sequence[str]) -> tuple[click.Command | None, list[str]]:
+    """The command that words name, or the command of a group of commands, and the words after its name."""
+    command, rest = cli.cli.get_command(click.Context(cli.cli), words[0]), list(words[1:])
+    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
+        command = command.get_command(click.Context(command), rest.pop(0))
+    return command, rest
 
 
 def named_benchmarks(values: dict[str, Any]) -> set[str]:
@@ -140,7 +153,7 @@ def test_options_in_sentences_are_those_of_their_commands():
     for page in PAGES:
         for span in spans(page):
             words = span.split()
-            command = cli.cli.get_command(click.Context(cli.cli), words[0])
+            command, _ = command_of(words) if words else (None, [])
             if command is not None and len(words) > 1:
                 options = {name for param in command.params for name in param.opts}
                 found += 1
