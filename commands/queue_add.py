@@ -112,7 +112,11 @@ def _add(queue: QueueFolder, asked: Sequence[Asked], size: int | None, given: di
         added.passed.extend(found.passed)
     if added.runs:
         queue.add(added.runs)
-        queue.keep_handles(options.executor, executor.submit(added.runs))
+        try:
+            queue.keep_handles(options.executor, executor.submit(added.runs))
+        except BaseException:  # else they would be queued already, and carried out by nobody
+            queue.cancel(run.name for run in added.runs)
+            raise
     _say(added, given)
 
 

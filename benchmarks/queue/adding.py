@@ -15,6 +15,8 @@ from benchmarks.queue.job import NewRun
 from benchmarks.queue.plan import Asked, PlannedSeed, seeds_of
 from benchmarks.queue.queued import QueuedRun, group_of
 from results.index import entries
+from results.record.utc import now
+from results.registered import Registration
 
 
 class Passed(NamedTuple):
@@ -90,7 +92,7 @@ def new_runs(queue: QueueFolder, known: Known, asked: Asked, seeds: Sequence[int
     template = _run(queue, asked, seconds, options)
     runs, passed = [], []
     for seed in states if seeds is None else seeds:
-        registered = group.time if group is not None and seed in group.seeds else ""
+        registered = _registered(group, seed)
         run = msgspec.structs.replace(
             template, name=f"{template.group}-s{seed}", seed=seed, registered=registered,
             arguments=_arguments(asked, seed, options),
@@ -102,6 +104,13 @@ def new_runs(queue: QueueFolder, known: Known, asked: Asked, seeds: Sequence[int
             runs.append(run)
             known.note(run)
     return Added(runs, passed)
+
+
+def _registered(group: Registration | None, seed: int) -> str:
+    """Before when no run of the seed may begin; of an extension it is not written down, but no later than now."""
+    if group is None or seed not in group.seeds:
+        return ""
+    return group.time if seed in group.first_seeds else now()
 
 
 def _machine(asked: Asked) -> Machine:

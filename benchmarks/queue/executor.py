@@ -58,7 +58,7 @@ class Executor(Protocol):
         """
 
     def poll(self, handles: Mapping[str, str]) -> dict[str, Seen]:
-        """What is known of runs, given as name -> handle; a run that is not known any more is "gone"."""
+        """What is known of runs, given as name -> handle, "" where none was kept; one that is not known is "gone"."""
 
     def cancel(self, handles: Mapping[str, str]) -> None:
         """Have these runs not carried out, and end those that are; one that is over already is no error."""

@@ -197,6 +197,8 @@ class QueueFolder:
 
     def keep_handles(self, executor: str, handles: Mapping[str, str]) -> None:
         """Keep what an executor knows runs by."""
+        if not handles:
+            return
         stamp = now().translate(str.maketrans("", "", "-:"))
         path = self.path / "handles" / f"{executor}-{stamp}-{secrets.token_hex(4)}.json"
         write_atomically(path, msgspec.json.encode(handles))

@@ -7,6 +7,7 @@ other but the leases in the folder.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ from results.errors import RegistryFileError
 from results.leases import BEAT, MISSED, Lease, Watch
 from results.record.utc import now
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 GO_ON = "python cli.py queue work"
 PAUSE = 5.0  # seconds, at most, between two looks for something to do
 Report = Callable[[str], None]
@@ -71,18 +73,23 @@ def places(wanted: Wanted, report: Report) -> Iterator[list[Place]]:
     """The places of this machine; its GPUs are given out in turn, and shared by the service if there are fewer."""
     gpus, threads = nvidia_gpus(), wanted.threads or max(1, usable_cores() // wanted.at_once)
     where = gpus[0].name if gpus else cpu_model()
-    with overlapping("gpu" if gpus and wanted.at_once > len(gpus) else "cpu") as sharing:
+    with overlapping("gpu" if gpus and wanted.at_once > len(_visible(len(gpus))) else "cpu") as sharing:
         if sharing.complaint is not None:
             report(f"note: the runs take turns on a GPU: {sharing.complaint} (docs/gpu.md)")
         yield [
-            Place(where, wanted.data_root, threads, {**sharing.environment, **_gpu(place, len(gpus))})
+            Place(where, wanted.data_root, threads, {**sharing.environment, **_gpu(place, _visible(len(gpus)))})
             for place in range(wanted.at_once)
         ]
 
 
-def _gpu(place: int, gpus: int) -> dict[str, str]:
-    # One GPU is left as the user's environment has it.
-    return {"CUDA_VISIBLE_DEVICES": str(place % gpus)} if gpus > 1 else {}
+def _visible(gpus: int) -> list[str]:
+    """What CUDA calls the GPUs that this process may use: those that the user has named, else all."""
+    named = os.environ.get(VISIBLE)
+    return list(map(str, range(gpus))) if named is None else [name for name in named.split(",") if name]
+
+
+def _gpu(place: int, visible: Sequence[str]) -> dict[str, str]:
+    return {VISIBLE: visible[place % len(visible)]} if len(visible) > 1 else {}
 
 
 class Worker:

@@ -20,7 +20,8 @@ class QueuedRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         commit: of the code that is to compute it, wherever and whenever it is.
         arguments: after `python cli.py`, of the command that begins it, without folders.
         scoring: whether its settings are the published ones, so that its record goes to the registry.
-        registered: when its group was registered, by the clock that the registration has; "" if it is of none.
+        registered: before when it may not begin, lest it would not count: when its group was registered, by the clock
+            that wrote that down; "" if it is of none.
         registry: folder of the records, from the queue's folder.
         seconds: how long it takes, least and most, as it was known or projected when it was queued; None: not known.
         allow_change: whether another machine, or other versions, may go on with it; its record tells it.

@@ -14,9 +14,12 @@ from pathlib import Path
 
 import pytest
 from command_server import folders
+from fake_queue import fake_queue, fake_run
 from small_network import catalog_file
 
+from benchmarks.queue.attempt import find_begun
 from results import registered
+from results.leases import read
 from results.registry import read_all
 
 REPOSITORY = Path(__file__).parents[3]
@@ -39,8 +42,6 @@ def original(tmp_path_factory) -> Path:
         shutil.copytree(REPOSITORY / room, root / room, ignore=skipped)
     for file in ("cli.py", "requirements.txt", "pyproject.toml", ".gitignore"):
         shutil.copy(REPOSITORY / file, root)
-    if not (root / "benchmarks" / "run").is_dir():  # "runs" above is a folder of records, not this room
-        shutil.copytree(REPOSITORY / "benchmarks" / "run", root / "benchmarks" / "run")
     catalog = root / "benchmarks" / "catalog" / "tests"
     catalog.mkdir(parents=True)
     for name in ("small-a", "small-b"):
@@ -86,6 +87,7 @@ def checkout(original, small_data_root, tmp_path) -> Checkout:
     return Checkout(tmp_path / "checkout", small_data_root, tmp_path)
 
 
+@pytest.mark.slow
 def test_groups_are_registered_and_queued_once(checkout):
     out, err = checkout.run("queue", "add", "small-*", "--seeds", "5", *ENGINE)
     assert out == f"10 runs queued in {checkout.queue}, 0 passed over\n"
@@ -109,6 +111,7 @@ def test_groups_are_registered_and_queued_once(checkout):
     assert out.startswith("5 runs queued")
 
 
+@pytest.mark.slow
 def test_a_queue_takes_the_code_of_a_commit_and_keeps_it(checkout):
     checkout.run("queue", "add", "small-a", "--seed", "1,2", *ENGINE)
     first = git(checkout.root, "rev-parse", "HEAD")
@@ -126,6 +129,7 @@ def test_a_queue_takes_the_code_of_a_commit_and_keeps_it(checkout):
     assert len({name.rpartition("-s")[0] for name in checkout.status()}) == 2  # another commit is another group
 
 
+@pytest.mark.slow
 def test_what_it_would_take_is_said_and_nothing_is_written(checkout):
     out, _ = checkout.run("queue", "add", "small-*", "--seeds", "5", "--dry-run", *ENGINE)
     assert re.search(r"^small-a: 5 runs, .* each, .* together, projected; .* of disk each$", out, re.MULTILINE)
@@ -137,18 +141,48 @@ def test_what_it_would_take_is_said_and_nothing_is_written(checkout):
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "says"),
     [
-        (("add", "small-c", "--seeds", "5"), 2, "no benchmark 'small-c': did you mean small-"),
-        (("add", "small-a"), 2, "expected --seeds 5 (or 10), registered groups, or --seed N[,N...]"),
-        (("add", "small-a", "--seeds", "5", "--epochs", "1"), 2, "--seeds is of registered groups"),
+        (("add", "binaryconect-mnist", "--seeds", "5"), 2, "no benchmark 'binaryconect-mnist': did you mean binaryco"),
+        (("add", "binaryconnect-mnist"), 2, "expected --seeds 5 (or 10), registered groups, or --seed N[,N...]"),
+        (("add", "binaryconnect-mnist", "--seeds", "5", "--epochs", "1"), 2, "--seeds is of registered groups"),
         (("status",), 1, "is no queue: `"),
         (("work",), 1, "is no queue: `"),
     ],
 )
-def test_what_cannot_be_is_one_line(checkout, arguments, exit_code, says):
-    _, err = checkout.run("queue", *arguments, exit_code=exit_code)
-    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert says in line
-    assert "Traceback" not in err
+def test_what_cannot_be_is_one_line(cli, tmp_path, arguments, exit_code, says):
+    result = cli("queue", *arguments, "--queue", str(tmp_path / "none"))
+    assert result.returncode == exit_code
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    assert says in result.stderr
+    assert not (tmp_path / "none").exists()
+
+
+def test_names_that_fit_nothing_logs_and_cancel(cli, tmp_path):
+    queue = fake_queue(tmp_path / "queue", [1, 2])
+    named = ("--queue", str(queue.path))
+    for arguments in (("logs", "x"), ("cancel", "x"), ("work", "--only", "x"), ("status", "x")):
+        result = cli("queue", *arguments, *named)
+        assert result.returncode == 1
+        assert f"error: no run 'x' in {queue.path}: `" in result.stderr
+    assert cli("queue", "logs", fake_run(1).name, *named).stdout == f"{fake_run(1).name} was not begun\n"
+    assert cli("queue", "cancel", "*-s1", *named).stdout == "1 run cancelled\n"
+    assert "2 runs: 1 waiting, 1 cancelled" in cli("queue", "status", *named).stdout
+
+
+def test_a_termination_signal_interrupts_the_runs_and_gives_them_back(environment, tmp_path):
+    queue = fake_queue(tmp_path / "queue", [1], seconds=60.0)
+    worker = subprocess.Popen(
+        [sys.executable, str(REPOSITORY / "cli.py"), "queue", "work", "--queue", str(queue.path)], env=environment,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while find_begun(queue, fake_run(1)) is None:
+        time.sleep(0.02)
+    time.sleep(0.1)
+    worker.send_signal(signal.SIGTERM)
+    _, said = worker.communicate()
+    assert worker.returncode == 130
+    assert said.endswith("interrupted\n")
+    assert read(queue.leases / f"{fake_run(1).name}.1").is_free
 
 
 @pytest.mark.slow
