@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -17,6 +18,8 @@ import pytest
 from fake_queue import COMMIT, PLACE, fake_queue, fake_run, folders_of, recorded, wanted
 
 from benchmarks.errors import RunError
+from benchmarks.machine.facts import Gpu
+from benchmarks.machine.mps import Sharing
 from benchmarks.queue import attempt, local
 from benchmarks.queue.folder import QueueFolder
 from benchmarks.queue.local import Worker
@@ -218,3 +221,28 @@ def test_what_is_damaged_is_refused_by_its_name(tmp_path):
     path.write_bytes(whole[:-9])
     with pytest.raises(RunError, match="jsonl: cannot be read"):
         QueueFolder(tmp_path).runs()
+
+
+@pytest.mark.parametrize(
+    ("gpus", "named", "given"),
+    [
+        (0, None, [None] * 3),
+        (1, None, [None] * 3),  # as the environment has it
+        (2, None, ["0", "1", "0"]),
+        (4, "2,GPU-5f", ["2", "GPU-5f", "2"]),  # the user's, of whom nvidia-smi knows nothing
+    ],
+)
+def test_cores_and_gpus_are_given_out(monkeypatch, gpus, named, given):
+    monkeypatch.setattr(local, "nvidia_gpus", lambda: [Gpu("a GPU", "9.0", "1")] * gpus)
+    monkeypatch.setattr(local, "usable_cores", lambda: 8)
+    monkeypatch.delenv(local.VISIBLE, raising=False)
+    if named is not None:
+        monkeypatch.setenv(local.VISIBLE, named)
+    monkeypatch.setattr(local, "overlapping", lambda device: contextlib.nullcontext(Sharing({"SHARED": device}, None)))
+    with local.places(wanted(at_once=3), pytest.fail) as found:
+        assert [place.environment.get(local.VISIBLE) for place in found] == given
+        assert {place.threads for place in found} == {2}
+        assert {place.environment["SHARED"] for place in found} == {"gpu" if gpus else "cpu"}
+    with local.places(wanted(at_once=1, threads=5), pytest.fail) as (place,):
+        assert place.threads == 5
+        assert place.environment["SHARED"] == "cpu"
