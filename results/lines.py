@@ -15,6 +15,7 @@ import msgspec
 
 from results import leases
 from results.errors import RegistryError, RegistryFileError, field_and_message
+from results.files import read_whole
 from results.record.canonical import canonical_json
 
 SUFFIX = ".jsonl"
@@ -26,9 +27,9 @@ def line_of(fact: msgspec.Struct) -> bytes:
 
 
 def content(path: Path) -> bytes:
-    """A file's bytes; none if there is no file. Raises RegistryFileError if it cannot be read."""
+    """A file's bytes; none if there is none. Raises RegistryFileError if unreadable, RegistryError for a pipe."""
     try:
-        return path.read_bytes()
+        return read_whole(path)
     except FileNotFoundError:
         return b""
     except OSError as error:

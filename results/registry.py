@@ -5,7 +5,6 @@ With some records weights are published: see results/weights.py.
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -15,11 +14,10 @@ from msgspec import UNSET
 from results import weights
 from results.errors import RegistryError, RegistryFileError
 from results.escape import for_terminal
-from results.files import write_atomically
+from results.files import read_whole, write_atomically
 from results.record import Record, checks, content_of, from_bytes, seal, seal_problems, to_bytes
 from results.record.migrations import dropped_problems
 
-LARGEST_BYTES = 64 * 2**20  # 1,500 epochs with errors by class take 2 MB
 ExtraCheck = Callable[[Record], Iterable[tuple[str, str]]]
 
 
@@ -146,9 +144,6 @@ def _record_files(root: Path, benchmark: str = "*") -> list[Path]:
 def file_content(path: Path) -> bytes:
     """The bytes of a record's file. Raises RegistryFileError; RegistryError for what is none: a pipe, a huge file."""
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_BYTES:
-            raise RegistryError(f"{path}: content: is no file of at most {LARGEST_BYTES:,} bytes, as every record is")
-        return path.read_bytes()
+        return read_whole(path)
     except OSError as error:
         raise RegistryFileError(f"{path}: cannot be read: {error.strerror or error}") from None

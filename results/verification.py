@@ -226,6 +226,8 @@ def stray_weights(root: Path) -> Iterator[Problem]:
                 elif weights.present(path.with_suffix(weights.SUFFIX)) != path:
                     message = "lies beside the .safetensors file that has taken its place; remove it"
                     problems.append(Problem(path, "content", message))
+                elif entry.is_symlink():
+                    problems.append(_unexpected(entry, "the weights themselves"))
             elif known:  # a folder of that name may be somebody's own where the records are not in the repository
                 problems.append(_unexpected(entry, f"a record's weights, <id>{weights.SUFFIX}"))
     yield from problems

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET
 
 from results.errors import RegistryError, RegistryFileError
-from results.files import write_atomically
+from results.files import read_whole, write_atomically
 from results.packed_weights import unpack
 from results.record import PublishedWeights, Record
 from results.weights_file import packed_in
@@ -127,7 +127,7 @@ def packed_at(path: Path, largest: int) -> bytes | None:
     try:
         if path.is_file() and path.stat().st_size > largest + HEADER_ROOM:
             raise RegistryError(f"{path}: content: has {path.stat().st_size:,} bytes, expected {largest:,}", "content")
-        data = path.read_bytes()
+        data = read_whole(path)
     except FileNotFoundError:
         return None
     except OSError as error:

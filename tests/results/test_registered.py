@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from pathlib import Path
 
@@ -113,6 +114,14 @@ OF_SCHEMA_1 = (
     '"schema":1,"seeds":[1,2],"time":"2024-05-01T12:00:00Z","version":1}\n'
 )
 LAUNCHED = '{"event":"launched","group":%d,"schema":1,"seed":2,"time":"2024-05-01T13:00:00Z"}\n'
+
+
+def test_a_pipe_is_passed_over_and_not_waited_for(root: Path) -> None:
+    registered.folder_of(root).mkdir(parents=True)
+    os.mkfifo(registered.path_of(root, "x"))
+    warnings: list[str] = []
+    assert registered.read_all(root, warnings.append) == []
+    assert "is no file of at most" in warnings[0]
 
 
 def test_the_numbers_of_schema_1_are_those_of_its_file(root: Path) -> None:

@@ -236,7 +236,7 @@ def test_what_cannot_be_a_record_is_refused_without_being_read(tmp_path: Path) -
     assert len(warnings) == 3
     messages = {problem.path: problem.message for problem in registry.verify(tmp_path)}
     assert messages[pipe].startswith("is a pipe or device that does not belong here")
-    assert messages[huge] == "is no file of at most 67,108,864 bytes, as every record is"
+    assert messages[huge] == "is no file of at most 67,108,864 bytes, as all of a registry are"
     assert len(messages) == 3
     for read in (registry.read, read_sealed_record):
         with pytest.raises(RegistryError, match="is no file of at most"):

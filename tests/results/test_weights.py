@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import msgspec
@@ -106,13 +107,15 @@ def test_they_are_written_beside_the_records_and_verified(tmp_path: Path) -> Non
     )
 
 
-@pytest.mark.parametrize("change", ["missing", "shorter", "one bit"])
+@pytest.mark.parametrize("change", ["missing", "shorter", "one bit", "a pipe"])
 def test_every_change_is_noticed(tmp_path: Path, change: str) -> None:
     root = tmp_path / "runs"
     path = published(root)
     file = weights.path_of(root, "binaryconnect-mnist", path.stem)
-    if change == "missing":
+    if change in ("missing", "a pipe"):
         file.unlink()
+        if change == "a pipe":  # which would be waited for
+            os.mkfifo(file)
     else:
         file.write_bytes(PACKED[:-1] if change == "shorter" else PACKED[:-1] + bytes([PACKED[-1] ^ 1]))
     (problem,) = registry.verify(root)
@@ -128,6 +131,14 @@ def test_weights_without_a_record_are_noticed(tmp_path: Path) -> None:
     (problem,) = registry.verify(root)
     assert problem.path == weights.path_of(root, "binaryconnect-mnist", path.stem)
     assert "belongs to no record" in problem.message
+
+
+def test_a_link_to_weights_is_none(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    file = weights.path_of(root, "binaryconnect-mnist", published(root).stem)
+    file.symlink_to(file.rename(tmp_path / "elsewhere"))
+    (problem,) = registry.verify(root)
+    assert problem.message.startswith("is a link that does not belong here")
 
 
 def test_other_weights_than_the_described_ones_are_not_written(tmp_path: Path) -> None:
