@@ -222,7 +222,8 @@ def _update(engine: str, chosen: Sequence[str], reason: str) -> None:
     from benchmarks.regress import reference
     from benchmarks.run.provenance import code_version
 
-    before, code = reference.read(engine), code_version()
+    reference.read(engine)  # that it is damaged is said before minutes of measuring
+    code = code_version()
     suite, left_out = _suite(engine, chosen)
     for name, why in left_out.items():
         echo(f"left out: {name}: {why}", err=True)
@@ -244,7 +245,8 @@ def _update(engine: str, chosen: Sequence[str], reason: str) -> None:
         processor=cpu_model(),
         factors={name: value for one in measured.values() for name, value in one.factors.items()},
     )
-    new = reference.merged(before, engine, origin, benchmarks)
+    # Read now: another process may have measured other benchmarks meanwhile.
+    new = reference.merged(reference.read(engine), engine, origin, benchmarks)
     kept = reference.replace(new)
     click.echo(f"{len(benchmarks)} references of {engine}: {reason.strip()}")
     if kept is not None:

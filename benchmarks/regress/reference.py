@@ -123,12 +123,31 @@ def read(engine: str, folder: Path = FOLDER) -> Reference | None:
         found = msgspec.json.decode(path.read_bytes(), type=Reference)
     except FileNotFoundError:
         return None
-    except msgspec.DecodeError as error:
-        mend = f"expected the file as it was committed: `git checkout {path}`"
-        raise ReferenceFileError(f"{path}: {error}: {mend}") from error
-    if found.schema != SCHEMA or any(one.origin >= len(found.origins) for one in found.benchmarks.values()):
-        raise ReferenceFileError(f"{path}: expected schema {SCHEMA}, and an origin of every benchmark")
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ReferenceFileError(f"{path}: {error}: {_mend(path)}") from error
+    if found.schema != SCHEMA or found.engine != engine:
+        raise ReferenceFileError(f"{path}: expected schema {SCHEMA} and engine {engine}: {_mend(path)}")
+    for name, one in found.benchmarks.items():
+        if not _is_whole(one, len(found.origins)):
+            raise ReferenceFileError(f"{path}: {name}: is no reference that could be compared with: {_mend(path)}")
     return found
+
+
+def _mend(path: Path) -> str:
+    return f"expected the file as it was committed: `git checkout {path}`"
+
+
+def _is_whole(one: Benchmark, origins: int) -> bool:
+    """Whether there is all that the rules reckon with, and nothing that they would divide by is 0."""
+    losses = [score.loss for score in one.scores]
+    return (
+        0 <= one.origin < origins
+        and len(losses) > 1
+        and None not in losses
+        and min(one.speed, default=0) > 0
+        and one.memory > 0
+        and len(one.data) in (6, 9)  # of two or three splits
+    )
 
 
 def replace(new: Reference, folder: Path = FOLDER) -> Path | None:
@@ -137,7 +156,9 @@ def replace(new: Reference, folder: Path = FOLDER) -> Path | None:
     kept = None
     if path.exists():
         history = folder / "history"
-        kept = history / f"{new.engine}-{len(list(history.glob(f'{new.engine}-*.json'))) + 1}.json"
+        numbers = (path.stem.rpartition("-")[2] for path in history.glob(f"{new.engine}-*.json"))
+        last = max((int(number) for number in numbers if number.isdecimal()), default=0)
+        kept = history / f"{new.engine}-{last + 1}.json"  # whichever was deleted, none is written over
         write_atomically(kept, path.read_bytes())
     write_atomically(path, _text(new))
     return kept

@@ -60,12 +60,38 @@ def test_an_origin_of_which_nothing_is_left_is_left_out():
 
 
 @pytest.mark.parametrize(
-    "text", ["{", '{"engine": "gluon"}', '{"engine":"gluon","origins":[],"benchmarks":{},"schema":9}']
+    "text",
+    [
+        b"{",
+        b'{"engine": "gluon"}',
+        b'{"engine": "\xff"}',
+        b'{"engine":"gluon","origins":[],"benchmarks":{},"schema":9}',
+        b'{"engine":"torch","origins":[],"benchmarks":{}}',
+    ],
 )
 def test_a_damaged_file_is_one_line(text, tmp_path):
-    (tmp_path / "gluon.json").write_text(text)
+    (tmp_path / "gluon.json").write_bytes(text)
     with pytest.raises(ReferenceFileError, match=r"gluon\.json: "):
         read("gluon", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"origin": -1}, {"origin": 1}, {"scores": []}, {"speed": []}, {"speed": [0.0]}, {"memory": 0.0}, {"data": [1.0]}],
+)
+def test_a_reference_that_nothing_could_be_compared_with_is_damaged(changes, tmp_path):
+    edited = of(NAME)
+    edited.benchmarks[NAME] = msgspec.structs.replace(edited.benchmarks[NAME], **changes)
+    replace(edited, tmp_path)
+    with pytest.raises(ReferenceFileError, match=f"{NAME}: is no reference that .* git checkout"):
+        read("gluon", tmp_path)
+
+
+def test_no_history_is_written_over_where_some_of_it_was_deleted(tmp_path):
+    for _ in range(3):
+        replace(of(NAME), tmp_path)
+    (tmp_path / "history" / "gluon-1.json").unlink()
+    assert replace(of(NAME), tmp_path) == tmp_path / "history" / "gluon-3.json"
 
 
 @pytest.mark.parametrize(
