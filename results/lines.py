@@ -19,6 +19,7 @@ from results.files import read_whole
 from results.record.canonical import canonical_json
 
 SUFFIX = ".jsonl"
+LONGEST = 10_000  # bytes of a line; patterns are looked for in it, which takes hours in one of a million
 
 
 def line_of(fact: msgspec.Struct) -> bytes:
@@ -39,6 +40,12 @@ def content(path: Path) -> bytes:
 def refused(path: Path, where: str, what: str) -> RegistryError:
     """The error of a line that may not be there."""
     return RegistryError(f"{path}: {where}: {what}; `git checkout {path}` restores it", where)
+
+
+def check_length(path: Path, where: str, line: bytes) -> None:
+    """Raises RegistryError of a line that is longer than any fact."""
+    if len(line) > LONGEST:
+        raise refused(path, where, f"has {len(line):,} bytes, expected {LONGEST:,} at most")
 
 
 @contextlib.contextmanager

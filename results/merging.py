@@ -284,7 +284,7 @@ def lost(before: Path, root: Path) -> list[Problem]:
     old_root = found.root or before
     for path in found.records:
         here = root / path.parent.name / path.name
-        if not here.is_file() or here.read_bytes() != path.read_bytes():
+        if not here.is_file() or not path.is_file() or file_content(here) != file_content(path):
             problems.append(_changed(here, before))
     problems += [_changed(here, before) for here in _lost_weights(old_root, root)]
     facts: list[tuple[Path, Path, Callable[[Path], Iterable[object]]]] = [

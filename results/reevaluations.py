@@ -14,7 +14,7 @@ import msgspec
 from results import lines
 from results.entries import Entry
 from results.files import write_atomically
-from results.lines import SUFFIX, content, line_of, locked, refused
+from results.lines import SUFFIX, check_length, content, line_of, locked, refused
 from results.record.private import private
 from results.record.utc import is_time
 
@@ -100,6 +100,8 @@ def _contradiction(one: Reevaluation, entry: Entry | None, path: Path) -> str:
     """Why a measurement cannot be of the record that it names; "" if it can."""
     if entry is None or f"{entry.benchmark}{SUFFIX}" != path.name:
         return "no such record of this benchmark is in the registry"
+    if entry.results is not None and one.images != entry.results.declared.test_images:
+        return f"images: is {one.images}, of the record {entry.results.declared.test_images}"
     there = one.wrong if entry.results is None else entry.results.declared.test_wrong
     if abs(there - one.wrong) > one.differing:
         return f"wrong: is {one.wrong}, which {one.differing} of {there} cannot become"
@@ -108,6 +110,7 @@ def _contradiction(one: Reevaluation, entry: Entry | None, path: Path) -> str:
 
 def _reevaluation(line: bytes, number: int, path: Path) -> Reevaluation:
     where = f"line {number}"
+    check_length(path, where, line)
     try:
         one = msgspec.json.decode(line, type=Reevaluation)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

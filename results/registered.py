@@ -203,6 +203,7 @@ def events(path: Path) -> list[Event]:
 
 def _event(line: bytes, where: str, path: Path, benchmark: str, numbers: dict[int, str]) -> Event:
     """numbers: of schema 1, number -> name of the groups registered so far."""
+    lines.check_length(path, where, line)
     try:
         schema = msgspec.json.decode(line, type=_Schema).schema
         if schema > SCHEMA:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import tempfile
@@ -335,3 +336,7 @@ def test_what_is_gone_is_named(tmp_path: Path) -> None:
         f"registered/{lines.name}", f"reevaluated/{lines.name}",
     }  # fmt: skip
     assert all("lacks 1 lines that" in problem.message for problem in found[-2:])
+    pipe = weights.path_of(before, paths[2].parent.name, paths[2].stem)
+    pipe.unlink()
+    os.mkfifo(pipe)  # which would be waited for
+    assert pipe.stem in {problem.path.stem for problem in lost(before.parent, now)}

@@ -58,6 +58,8 @@ def test_lines_of_two_branches_are_one_set_in_whatever_order(root, entry):
         ({"wrong": 400}, "which 0 of"),
         ({"record": "0" * 16}, "no such record of this benchmark"),
         ({"differing": 500}, "expected counts of images"),
+        ({"images": 10_000}, "images: is 10000, of the record 400"),
+        ({"device": "x" * 10**6}, "bytes, expected 10,000 at most"),
         ({"time": "yesterday"}, "expected counts of images, and UTC"),
         ({"device": "/home/somebody/gpu"}, "a place in a home folder"),
     ],

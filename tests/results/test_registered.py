@@ -116,6 +116,14 @@ OF_SCHEMA_1 = (
 LAUNCHED = '{"event":"launched","group":%d,"schema":1,"seed":2,"time":"2024-05-01T13:00:00Z"}\n'
 
 
+def test_a_line_that_is_longer_than_any_fact_is_refused_before_it_is_searched(root: Path) -> None:
+    path = registered.path_of(root, "x")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b'"' + b"x" * 10**6 + b'"\n')
+    with pytest.raises(RegistryError, match="expected 10,000 at most"):
+        registered.events(path)
+
+
 def test_a_pipe_is_passed_over_and_not_waited_for(root: Path) -> None:
     registered.folder_of(root).mkdir(parents=True)
     os.mkfifo(registered.path_of(root, "x"))
