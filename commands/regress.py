@@ -77,6 +77,7 @@ def command(
     from benchmarks.regress import outputs
 
     _check_usage(ctx, kinds, update, reason, since)
+    _check_fresh(seed)
     if junit is not None and (junit.is_dir() or not junit.resolve().parent.is_dir()):  # said now: a run takes minutes
         raise click.UsageError(f"--junit {junit}: expected a file in a folder that is there", ctx)
     end_as_by_ctrl_c(signal.SIGTERM)  # or the folder of images would stay
@@ -111,6 +112,14 @@ def _check_usage(
         raise click.UsageError("--update measures all kinds of figures: leave out --kind", ctx)
     if update and since is not None:
         raise click.UsageError("--update measures what --only names: leave out --changed-since", ctx)
+
+
+def _check_fresh(seed: int | None) -> None:
+    from benchmarks.regress.rules import REFERENCE_SEEDS
+
+    if seed is not None and seed <= REFERENCE_SEEDS:
+        expected = f"expected one above {REFERENCE_SEEDS}: seeds up to that are the references' own, and no fresh ones"
+        raise click.UsageError(f"--seed {seed}: {expected}")
 
 
 def _chosen(only: Sequence[str]) -> list[str]:
@@ -166,7 +175,7 @@ def _report(
     from benchmarks.regress.reference import Reference, read
     from benchmarks.run.provenance import code_version
 
-    started, commit = time.perf_counter(), code_version().commit
+    started, code = time.perf_counter(), code_version()
     figures = [] if registry is None else [_registry_figure(engine, registry)]
     left_out: dict[str, str] = {}
     of_benchmarks = tuple(kind for kind in kinds if kind != "registry")
@@ -176,7 +185,8 @@ def _report(
         figures += suite.run(read(engine) or Reference(engine, [], {}))
     return Report(
         engine=engine,
-        commit=commit,
+        commit=code.commit,
+        changed=code.dirty,
         processor=cpu_model(),
         seconds=time.perf_counter() - started,
         figures=figures,

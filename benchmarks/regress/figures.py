@@ -30,7 +30,8 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole run. commit: None where none is known; left_out: benchmarks that the change cannot touch, and why."""
+    """A whole run. commit: None where none is known; changed: files of code differ from that commit's; left_out:
+    benchmarks that the change cannot touch, and why."""
 
     schema: int = SCHEMA
     engine: str
@@ -39,6 +40,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     figures: list[Figure]
     left_out: dict[str, str] = {}
+    changed: bool = False
 
     @property
     def exit_code(self) -> int:

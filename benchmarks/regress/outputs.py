@@ -58,7 +58,7 @@ def _counts(figures: Sequence[Figure]) -> str:
 
 
 def _heading(report: Report) -> str:
-    commit = f" at {report.commit[:12]}" if report.commit else ""
+    commit = f" at {report.commit[:12]}{' with changes' if report.changed else ''}" if report.commit else ""
     return f"{_counts(report.figures)}: {report.engine}{commit} on {report.processor}, {report.seconds:.0f} s"
 
 

@@ -26,6 +26,7 @@ from benchmarks.regress.measure import Job
         (["--update", "--reason", "x", "--changed-since", "HEAD"], "leave out --changed-since"),
         (["--only", "nothing-*"], "--only nothing-*: no benchmark has such a name"),
         (["--junit", "nowhere/report.xml"], "--junit nowhere/report.xml: expected a file in a folder that is there"),
+        (["--seed", "20"], "--seed 20: expected one above 20"),
         (["--junit", ""], "expected a file in a folder that is there"),
     ],
 )
@@ -94,6 +95,12 @@ def test_a_change_that_touches_no_benchmark_leaves_all_out_with_the_reason(house
     found = subprocess.run(command, cwd=house, env=writes, capture_output=True, text=True, check=False)
     report = json.loads(found.stdout)
     assert (found.returncode, report["figures"]) == (6, [])
+    assert report["changed"] is False
+    (house / "cli.py").write_text("# edited\n" + (house / "cli.py").read_text())
+    edited = subprocess.run(
+        [*command[:3], "--kind", "registry"], cwd=house, capture_output=True, text=True, check=False
+    )
+    assert " with changes on " in edited.stdout
     assert {*report["left_out"].values()} == {"the change since HEAD cannot touch it"}
     assert all(name.startswith("rwth-") for name in report["left_out"])
 
