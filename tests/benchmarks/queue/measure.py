@@ -6,6 +6,7 @@ of temporary files.
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
@@ -27,12 +28,14 @@ HELD = b"000000000001 held 0123456789abcdef 15 another machine\n"
 
 
 def measured(what: str, work: Callable[[int], object]) -> None:
-    seconds = []
+    seconds, busy = [], []
     for number in range(TIMES):
-        began = time.perf_counter()
+        began, used = time.perf_counter(), sum(os.times()[:4])
         work(number)
         seconds.append(time.perf_counter() - began)
-    print(f"{what}: {statistics.median(seconds):.3f} s ({min(seconds):.3f} to {max(seconds):.3f})", flush=True)
+        busy.append(sum(os.times()[:4]) - used)
+    span = f"{statistics.median(seconds):.2f} s ({min(seconds):.2f} to {max(seconds):.2f})"
+    print(f"{what}: {span}, of which {statistics.median(busy):.2f} s of a core", flush=True)
 
 
 def command(queue: Path, *arguments: str) -> None:
