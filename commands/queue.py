@@ -11,7 +11,6 @@ import click
 
 from benchmarks import hints
 from benchmarks.errors import RunError
-from benchmarks.hints import as_typed
 from benchmarks.paths import QUEUE
 from benchmarks.queue.executors import EXECUTORS
 from benchmarks.start import INTERRUPTED
@@ -130,7 +129,7 @@ def logs(name: str, queue_root: Path) -> None:
     queue = _opened(queue_root)
     run = queue.runs().get(name)
     if run is None:
-        raise RunError(f"no run {name!r} in {queue.path}: `python cli.py queue status --all` lists them")
+        raise _no_run(queue, name)
     own = open_executor(run.executor, queue).logs(name, queue.handles(run.executor, [name]).get(name, ""))
     found = [*own, *queue.logs_of(name)[-1:]]
     if not found:
@@ -150,15 +149,14 @@ def logs(name: str, queue_root: Path) -> None:
               help="Between signs of life; after eight that do not come another worker takes over.")  # fmt: skip
 @queue_option
 @data_option
-@click.pass_context
 def work(
-    ctx: click.Context, at_once: int, threads: int | None, only: str | None, stay: bool, beat: float, queue_root: Path,
-    data_root: Path,
-) -> None:  # fmt: skip
+    at_once: int, threads: int | None, only: str | None, stay: bool, beat: float, queue_root: Path, data_root: Path
+) -> None:
     """Carry out what is queued, until all is over: on this machine, beside any number of others with the same folder.
 
     Ctrl-C or a termination signal interrupts the runs, which any worker goes on with after their last stored epoch.
-    Exit codes: 0 all is over, 1 a run failed twice, or with --only this try did, 130 interrupted.
+    Exit codes: 0 all is over; 1 a run failed twice, or is left for another machine, or with --only this try failed; 130
+    interrupted.
     """
     from benchmarks.queue.local import Wanted, Worker, places
     from commands.running import end_all_as_by_ctrl_c
@@ -166,7 +164,7 @@ def work(
     end_all_as_by_ctrl_c()
     queue = _opened(queue_root)
     if only is not None and only not in queue.runs():
-        raise RunError(f"no run {only!r} in {queue.path}: `python cli.py queue status --all` lists them")
+        raise _no_run(queue, only)
     wanted = Wanted(data_root, at_once, threads, only, stay, beat)
     with places(wanted, note) as found:
         ended = Worker(queue, wanted, note).work(found)
@@ -174,11 +172,20 @@ def work(
     if only is not None:
         is_over = queue.end_of(only) in ("done", "diverged", "cancelled")
         sys.exit(0 if is_over else INTERRUPTED if states & {"interrupted", "lost", "busy"} else 1)
+    sys.exit(_what_is_left(queue))
+
+
+def _what_is_left(queue: QueueFolder) -> int:
+    """Say what a worker leaves behind; the exit code."""
     over = queue.over()
-    failed = [name for name, run in queue.runs().items() if run.executor == "local" and over.get(name) == "failed"]
+    names = [name for name, run in queue.runs().items() if run.executor == "local"]
+    failed = [name for name in names if over.get(name) == "failed"]
+    left = [name for name in names if name not in over]
     if failed:
         note(f"{len(failed)} failed twice: `python cli.py queue status {failed[0]}` says why")
-    sys.exit(1 if failed else 0)
+    if left:
+        note(f"{len(left)} are left for other machines: `python cli.py queue status`")
+    return 1 if failed or left else 0
 
 
 def _opened(root: Path) -> QueueFolder:
@@ -188,6 +195,10 @@ def _opened(root: Path) -> QueueFolder:
     queue = QueueFolder(root)
     queue.check()
     return queue
+
+
+def _no_run(queue: QueueFolder, name: str) -> RunError:
+    return RunError(f"no run {name!r} in {queue.path}: `python cli.py queue status --all` lists them")
 
 
 def _chosen(queue: QueueFolder, patterns: Sequence[str]) -> list[QueuedRun]:
@@ -202,8 +213,6 @@ def _chosen(queue: QueueFolder, patterns: Sequence[str]) -> list[QueuedRun]:
     for pattern in patterns:
         fits = {r.name for r in runs if any(fnmatchcase(n, pattern) for n in (r.name, r.group, r.benchmark))}
         if not fits:
-            raise RunError(
-                as_typed(f"no run {pattern!r} in {queue.path}: `python cli.py queue status --all` lists them")
-            )
+            raise _no_run(queue, pattern)
         chosen |= fits
     return [run for run in runs if run.name in chosen]

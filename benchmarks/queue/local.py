@@ -125,14 +125,15 @@ class Worker:
         while not self._stopping.is_set():
             with self._lock:  # a place at a time looks, with what the others have learned
                 taken = self._claim(place)
+                is_over = taken is None and not self._is_anything_left()
+            if is_over:
+                break
             if taken is not None:
                 ended.append(self._carry_out(*taken, place))
                 if self._wanted.only is not None:
                     break
-            elif self._is_anything_left():
-                self._stopping.wait(min(self._wanted.beat, PAUSE))
             else:
-                break
+                self._stopping.wait(min(self._wanted.beat, PAUSE))
         return ended
 
     def _claim(self, place: Place) -> tuple[QueuedRun, Lease] | None:

@@ -169,6 +169,18 @@ def test_names_that_fit_nothing_logs_and_cancel(cli, tmp_path):
     assert "2 runs: 1 waiting, 1 cancelled" in cli("queue", "status", *named).stdout
 
 
+def test_what_a_worker_leaves_is_said_and_is_no_success(cli, tmp_path):
+    queue = fake_queue(tmp_path / "queue", [1, 2], fails={1: "no such word"})
+    queue.add([fake_run(3, engine="no such engine")])
+    result = cli("queue", "work", "--queue", str(queue.path))
+    assert result.returncode == 1
+    assert "1 failed twice: `" in result.stderr
+    assert "1 are left for other machines: `" in result.stderr
+    out = cli("queue", "status", "--queue", str(queue.path)).stdout
+    assert f"{fake_run(1).name} failed twice: no such word\n" in out
+    assert out.endswith("3 runs: 1 waiting, 1 done, 1 failed; time not known\n")
+
+
 def test_a_termination_signal_interrupts_the_runs_and_gives_them_back(environment, tmp_path):
     queue = fake_queue(tmp_path / "queue", [1], seconds=60.0)
     worker = subprocess.Popen(
