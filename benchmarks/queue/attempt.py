@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
-import functools
 import os
 import signal
 import subprocess
@@ -14,12 +12,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple
+from typing import IO, Literal, NamedTuple
 
 import msgspec
 
 from benchmarks.errors import OneLineError
 from benchmarks.machine.facts import usable_cores
+from benchmarks.queue.child import dying_with
 from benchmarks.queue.folder import FailedTry, Over, QueueFolder
 from benchmarks.queue.frozen import environment_of
 from benchmarks.queue.queued import QueuedRun
@@ -129,7 +128,7 @@ def _carry_out(
         process = subprocess.Popen(
             command, cwd=code, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_dying_with(os.getpid()),  # noqa: PLW1509 - it is one system call
+            preexec_fn=dying_with(os.getpid()),  # noqa: PLW1509 - it is one system call
         )  # fmt: skip
     return _wait(process, queue, run, lease, stopping), log
 
@@ -158,28 +157,6 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     """With all that it has started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-
-
-def _dying_with(parent: int) -> Callable[[], None] | None:
-    """What has a command killed when its parent dies: on Linux; elsewhere the lock of the run's folder is what helps.
-
-    Source: prctl(2), PR_SET_PDEATHSIG. It is about the thread that starts the command, which waits for its end.
-    """
-    if not sys.platform.startswith("linux"):
-        return None
-    prctl = _libc().prctl
-
-    def die_with_parent() -> None:
-        prctl(1, int(signal.SIGKILL))
-        if os.getppid() != parent:  # it has died already
-            os._exit(INTERRUPTED)
-
-    return die_with_parent
-
-
-@functools.cache
-def _libc() -> Any:
-    return ctypes.CDLL(None)
 
 
 # -- what came of it ---------------------------------------------------------------------------------------------------
