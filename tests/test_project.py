@@ -156,6 +156,8 @@ def sources() -> list[tuple[str, str]]:
         ("gluoncv", r"bnn_gluon/.*"),
         ("numba", r"bnn_gluon/.*"),
         ("torch", r"bnn_torch/.*"),
+        ("submitit", r"benchmarks/queue/slurm\w*\.py"),
+        ("ray", r"benchmarks/queue/ray\w*\.py"),
         ("tables", r"data_prep/(storage|svhn)/.*"),
         ("h5py", r"data_prep/.*"),
         # An engine is opened by its name, through benchmarks.engine.

@@ -8,7 +8,11 @@ from benchmarks.queue.executor import Executor
 from benchmarks.queue.folder import QueueFolder
 
 # Name -> module and class.
-EXECUTORS = {"local": ("benchmarks.queue.local", "Local")}
+EXECUTORS = {
+    "local": ("benchmarks.queue.local", "Local"),
+    "slurm": ("benchmarks.queue.slurm", "Slurm"),
+    "ray": ("benchmarks.queue.ray_cluster", "Ray"),
+}
 
 
 def open_executor(name: str, queue: QueueFolder) -> Executor:

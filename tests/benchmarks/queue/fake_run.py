@@ -46,7 +46,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(130))
     folder = Path(sys.argv[2]) if sys.argv[1] == "resume" else begin()
     seed = folder.name.rpartition("-s")[2]
-    if why := SETTINGS["fails"].get(seed):
+    fails = SETTINGS["fails"]  # by seed, or by node of Slurm's
+    if why := fails.get(seed) or fails.get(os.environ.get("SLURMD_NODENAME")):
         sys.exit(f"Traceback\nerror: {why}")
     with (CODE / "inside" / seed).open("a") as inside:
         try:
