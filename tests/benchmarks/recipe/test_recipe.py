@@ -226,6 +226,9 @@ def test_the_digest_changes_exactly_when_a_setting_does(key, value):
         ("chawla-mlp-mnist-float", "model.output_batch_norm=torch", r"expected model.output_batch_norm_alpha and"),
         ("chawla-mlp-mnist-float", "model.dropout_dense=0.5", r"expected no dropout_input and dropout_hidden with it"),
         ("chawla-mlp-mnist-float", "model.nesterov=true", r"expected model.momentum with it"),
+        ("lab-mnist", "model.evaluation_weights=real", r"expected binary with model.weights=loss_aware, whose layers"),
+        ("lab-mnist-bwn", "model.binary_regularization=1e-5", r"expected 0 with model.weights=layer_scaled, whose"),
+        ("lab-mnist", "model.optimizer=sgd", r"expected model.optimizer=adam or torch_adam, not sgd"),
         ("memorization-svhn-l2", "data.split=random", r"expected another data.dataset than svhn with it"),
     ],
 )
