@@ -1,4 +1,5 @@
-"""The linear layers: MXNet's, but for products of signs, images of one channel and gradients below a max pooling."""
+"""The linear layers: MXNet's, but for products of signs, with signs, of images of one channel, and gradients below a
+max pooling."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from benchmarks.recipe.architecture import Conv, Dense, LayerShape
 from bnn_gluon.kernels import binary_products, choice, one_channel, parallel
 from bnn_gluon.kernels.padding import fold_edge, pad_edge
 from bnn_gluon.kernels.sparse_gradients import SparseGradients, applies_to
+from bnn_gluon.kernels.table_products import DenseTables
 from bnn_gluon.memory import buffer, view
 
 
@@ -19,7 +21,9 @@ class Linear:
 
     Its output is computed with bits where all inputs and all weights are -1 or +1, with the same result, by
     `one_channel` where its input has one, else by MXNet; its gradients by MXNet, or by `one_channel`, or by
-    `sparse_gradients` where most of its output's gradient are zeros. With BNN_KERNELS=mxnet MXNet computes all of it.
+    `sparse_gradients` where most of its output's gradient are zeros. Products of a fully connected layer with one
+    operand of two values are made by `table_products` where that is faster. With BNN_KERNELS=mxnet MXNet computes all
+    of it.
 
     Attributes:
         weight, bias: Gluon parameters; bias is None if the layer has none.
@@ -67,6 +71,7 @@ class Linear:
         self._one_channel = self._compiled and one_channel.applies_to(shape)
         sparse = self._compiled and pooled and not add_bias and applies_to(shape)
         self._sparse_gradients = SparseGradients(self._padding) if sparse else None
+        self._tables = DenseTables() if self._compiled and isinstance(shape.layer, Dense) else None
 
     def forward(self, x: Any) -> Any:
         """The output in training, made over by the next; `x` must have a gradient if `backward` is to give one, or
@@ -85,9 +90,43 @@ class Linear:
             of_weights = _values(self.weight.grad())
             one_channel.gradient_of_weights(_values(self._padded), _values(gradient), self._padding, of_weights)
         else:
-            self._executor.backward([gradient])
+            self._set_others(gradient, self._set_by_tables(gradient))
         self._fold_edges()
         return self._x.grad
+
+    def _set_by_tables(self, gradient: Any) -> set[str]:
+        """Set those gradients of a fully connected layer that tables are for; returns their names, MXNet's."""
+        if self._tables is None:
+            return set()
+        gradient.wait_to_read()
+        values, weights, x = (
+            _values(gradient),
+            _values(self.weight.data()),
+            _values(self._padded).reshape(len(gradient), -1),
+        )
+        done = set()
+        if self._x.grad is not None:
+            of_x = _values(self._x.grad).reshape(x.shape)
+            if self._tables.gradient_of_input(weights, values, of_x):
+                done.add("x")
+        if self._tables.gradient_of_weights(x, values, _values(self.weight.grad())):
+            done.add(self.weight.name)
+        if done and self._added_bias is not None:
+            view(self._added_bias.grad())[:] = self._fused.channel_sums(values[:, :, None])
+            done.add(self._added_bias.name)
+        return done
+
+    def _set_others(self, gradient: Any, done: set[str]) -> None:
+        """Have MXNet set the gradients that are not done."""
+        names = frozenset(name for name, array in self._executor.grad_dict.items() if array is not None) - done
+        if not done:
+            self._executor.backward([gradient])
+        elif names:
+            if names not in self._of_some:
+                values, gradients = self._arguments(self._padded)
+                wanted = {name: array for name, array in gradients.items() if name in names}
+                self._of_some[names] = self._bound(context.cpu(), values, wanted)
+            self._of_some[names].backward([gradient])
 
     def _set_moved_bias(self, gradient: Any) -> None:
         if self._moved_bias is not None:
@@ -111,6 +150,7 @@ class Linear:
         self._x, padded = x, self._pad(x)
         if padded is not self._padded:
             self._padded, self._executor = padded, self._bind(padded)
+            self._of_some: dict[frozenset[str], Any] = {}  # executors for some of the gradients
 
     def _fold_edges(self) -> None:
         """Set the gradient of the input from that of the padded one."""
@@ -146,8 +186,9 @@ class Linear:
         if not self._compiled:
             return False
         values, weights, target = _values(x), _values(self.weight.data()), _values(product)
-        if weights.ndim == 2:
-            found = binary_products.dense(values.reshape(len(x), -1), weights, target)
+        if self._tables is not None:
+            rows = values.reshape(len(x), -1)
+            found = binary_products.dense(rows, weights, target) or self._tables.output(rows, weights, target)
         else:
             found = binary_products.convolution(values, weights, self._padding, target)
         if not found and self._one_channel:

@@ -59,7 +59,8 @@ def convolution(x: np.ndarray, weights: np.ndarray, padding: int, product: np.nd
 
 def _set_product(x: np.ndarray, weights: np.ndarray, padding: int, product: np.ndarray) -> bool:
     (n, channels, *sides), (filters, _, kernel, _) = x.shape, weights.shape
-    bits, bits_of_weights = _pack(x.reshape(n, channels, -1)), _pack(weights.reshape(filters, channels, -1))
+    bits = _pack(x.reshape(n, channels, -1))
+    bits_of_weights = None if bits is None else _pack(weights.reshape(filters, channels, -1))
     if bits is None or bits_of_weights is None:
         return False
     _convolution(bits.reshape(n, *sides, -1), _by_word(bits_of_weights), channels, kernel, padding, product)

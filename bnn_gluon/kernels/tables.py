@@ -41,6 +41,7 @@ _WORD = ir.IntType(32)
 _CODE, _CODES, _CODES_OF_WORD = ir.IntType(16), ir.IntType(64), 4
 
 
+@numba.njit(error_model="numpy")
 def groups_of(rows: int) -> int:
     """How many groups the chunks of so many rows have, all together: a multiple of FEW_GROUPS."""
     return -(-rows // (ROWS * FEW_GROUPS)) * FEW_GROUPS
