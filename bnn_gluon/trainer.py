@@ -17,6 +17,7 @@ from benchmarks.engine.initial import initial_values
 from benchmarks.engine.layers import Layer, evaluation_kinds, layers_of, weight_limits
 from benchmarks.engine.updates import clip_limits, frozen, lr_scales, penalties
 from bnn_gluon import quantize
+from bnn_gluon.kernels import choice
 from bnn_gluon.losses import loss_and_gradient
 from bnn_gluon.memory import view
 from bnn_gluon.network import Network
@@ -54,6 +55,8 @@ class GluonEngine(BaseEngine):
             frozen(layers),
         )
         super().__init__(model, threads, gpu, shapes, self._network.parameters, real, settings)
+        if gpu is None and choice.compiled() and any(layer.quantized or _gives_signs(layer) for layer in layers):
+            self._chosen_kernels.append(choice.TABLES)
         self._limits = weight_limits(layers, model)
         self._evaluation_kinds = evaluation_kinds(layers, model)
         self._key = (np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32 & 0xFFFFFFFF))
@@ -175,3 +178,7 @@ class GluonEngine(BaseEngine):
             kind = self._evaluation_kinds[position]
             draw = self._draw(EVALUATION_WEIGHTS + position, batch_number)
             quantize.quantize(kind, self._model.zero_weight, weights, self._limits[layer.weight], draw, used)
+
+
+def _gives_signs(layer: Layer) -> bool:
+    return layer.activation not in ("none", "relu")

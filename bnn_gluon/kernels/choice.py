@@ -16,6 +16,7 @@ from benchmarks.errors import EngineError
 
 VARIABLE = "BNN_KERNELS"
 COMPILED, MXNET = "compiled", "mxnet"
+TABLES = "tables of signed sums"  # a feature of the engine: products with signs may come from them
 
 
 def chosen() -> str:

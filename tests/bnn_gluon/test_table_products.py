@@ -161,6 +161,7 @@ def test_a_network_comes_to_the_same_with_tables_and_with_mxnet_alone(monkeypatc
     def results(kernels: str) -> dict[str, np.ndarray]:
         monkeypatch.setenv(choice.VARIABLE, kernels)
         engine = open_engine("gluon", recipe.model, (1, 9, 9), 1)
+        assert (choice.TABLES in engine.describe()["features"]) == (kernels == choice.COMPILED)
         scores = engine.scores(images, 20)
         loss = engine.train_step(images, labels, 0.0)
         return engine.gradients() | {"scores": scores, "loss": np.array(loss)}
