@@ -77,7 +77,7 @@ class Linear:
         """The output in training, made over by the next; `x` must have a gradient if `backward` is to give one, or
         `differentiates_input`."""
         self._take(x)
-        if not self._set_product(self._padded, self._executor.outputs[0]):
+        if not self._set_product(self._padded, self._executor.outputs[0], training=True):
             self._executor.forward(is_train=True)
         return self._executor.outputs[0]
 
@@ -163,7 +163,7 @@ class Linear:
         """The output in evaluation."""
         padded = self._pad(x)
         product = nd.empty((len(x), *self._output_shape))
-        return product if self._set_product(padded, product) else self._block(padded)
+        return product if self._set_product(padded, product, training=False) else self._block(padded)
 
     def _bind(self, x: Any) -> Any:
         """MXNet's executor of the layer for this very input. Its gradients do not need what its forward pass gives."""
@@ -180,7 +180,7 @@ class Linear:
         gradients = {parameter.name: parameter.grad() for parameter in parameters}
         return values, gradients if x.grad is None else gradients | {"x": x.grad}
 
-    def _set_product(self, x: Any, product: Any) -> bool:
+    def _set_product(self, x: Any, product: Any, *, training: bool) -> bool:
         """Set `product` without MXNet where that can be done; tells whether it was."""
         x.wait_to_read()
         if not self._compiled:
@@ -188,7 +188,9 @@ class Linear:
         values, weights, target = _values(x), _values(self.weight.data()), _values(product)
         if self._tables is not None:
             rows = values.reshape(len(x), -1)
-            found = binary_products.dense(rows, weights, target) or self._tables.output(rows, weights, target)
+            self._tables.begin()
+            found = binary_products.dense(rows, weights, target)
+            found = found or self._tables.output(rows, weights, target, training=training)
         else:
             found = binary_products.convolution(values, weights, self._padding, target)
         if not found and self._one_channel:

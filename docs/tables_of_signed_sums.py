@@ -8,6 +8,7 @@ which the two take turns, and the largest error against float64, as a share of t
 
 from __future__ import annotations
 
+import functools
 import os
 import statistics
 import sys
@@ -44,9 +45,9 @@ def main() -> None:
         by_numpy, by_tables = (np.empty((lines, sums), np.float32) for _ in range(2))
         tables = TableProduct()
         steps: list[Callable[[], object]] = [
-            lambda real=real, signs=signs, by_numpy=by_numpy: np.matmul(real, signs, out=by_numpy),
-            lambda tables=tables, signs=signs: tables.pack(signs),
-            lambda tables=tables, real=real, by_tables=by_tables: tables.multiply(real, by_tables),
+            functools.partial(np.matmul, real, signs, out=by_numpy),
+            functools.partial(tables.pack, signs),
+            functools.partial(tables.multiply, real, by_tables),
         ]
         rounds = [[milliseconds(step) for step in steps] for _ in range(ROUNDS + 1)][1:]  # the first compiles
         numpys, packing, multiplying = (statistics.median(times) for times in zip(*rounds, strict=True))

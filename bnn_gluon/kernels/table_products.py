@@ -32,6 +32,7 @@ from bnn_gluon.kernels.tables import (
     transpose,
 )
 
+_NO_CODES = np.empty(0, np.uint16)
 _MAGNITUDE = np.int32(0x7FFFFFFF)  # of a float32: all bits but the sign
 # What a cost model needs to know, in units of one look-up, an addition of one line of a table; measured with AVX-512
 # (0.3 ns), and with AVX2, where all but packing takes twice as long, the ratios are about the same.
@@ -46,30 +47,22 @@ class TableProduct:
     def __init__(self) -> None:
         self._memory = np.empty(0, np.uint16)
 
-    def pack_transposed(self, matrix: np.ndarray) -> np.float32 | None:
-        """Take the transpose of a matrix (sums, rows), float32.
+    def pack_transposed(self, matrix: np.ndarray) -> bool:
+        """Take the transpose of a matrix (sums, rows), float32; see `pack`."""
+        return pack(matrix, transposed=self)
+
+    def pack(self, matrix: np.ndarray) -> bool:
+        """Take a matrix (rows, sums), float32.
 
         Returns:
-            The scale; None if there are values of several magnitudes, or it is 0 or not finite: nothing is taken.
+            Whether all its values are -scale or +scale, for some scale above 0; otherwise there is no product.
         """
-        self._sums, self._rows = matrix.shape
-        return self._pack(matrix, transposed=True)
+        return pack(matrix, straight=self)
 
-    def pack(self, matrix: np.ndarray) -> np.float32 | None:
-        """Take a matrix (rows, sums), float32; returns the same."""
-        self._rows, self._sums = matrix.shape
-        return self._pack(matrix, transposed=False)
-
-    def _pack(self, matrix: np.ndarray, *, transposed: bool) -> np.float32 | None:
-        flat = matrix.reshape(-1)
-        self._scale = abs(flat[0])
-        some = flat[:: -(-flat.size // 64)]
-        if not 0 < self._scale < np.inf or (np.abs(some) != self._scale).any():  # so real values cost nothing
-            return None
-        pack = _pack_rows if transposed else _pack_columns
-        others = np.empty(len(matrix), np.int32)
-        pack(matrix, matrix.view(np.int32), self._scale.view(np.int32), self._codes(), others)
-        return None if others.any() else self._scale
+    def room(self, rows: int, sums: int, scale: np.float32) -> np.ndarray:
+        """The memory for the codes of a matrix of this shape."""
+        self._rows, self._sums, self._scale = rows, sums, scale
+        return self._codes()
 
     def _codes(self) -> np.ndarray:
         size = groups_of(self._rows) * _even(self._sums)
@@ -90,37 +83,62 @@ class TableProduct:
             product *= self._scale
 
 
+def pack(matrix: np.ndarray, *, straight: TableProduct | None = None, transposed: TableProduct | None = None) -> bool:
+    """Have products take a matrix, float32, or its transpose, or both at once, in one pass over its memory: see
+    `TableProduct.pack`."""
+    flat = matrix.reshape(-1)
+    scale, some = abs(flat[0]), flat[:: -(-flat.size // 64)]
+    if not 0 < scale < np.inf or (np.abs(some) != scale).any():  # so real values cost nothing
+        return False
+    height, width = matrix.shape
+    by_rows = _NO_CODES if transposed is None else transposed.room(width, height, scale)
+    by_columns = _NO_CODES if straight is None else straight.room(height, width, scale)
+    others = np.empty(height, np.int32)
+    _pack(matrix, matrix.view(np.int32), scale.view(np.int32), by_rows, by_columns, others)
+    return not others.any()
+
+
 class DenseTables:
     """The products of a fully connected layer that have an operand of two values, -a and +a, where tables are faster.
 
-    Each method sets its last argument if that is so, and tells whether it did. All are float32 and C-contiguous.
+    Methods set their last array if that is so, and tell whether they did. All are float32 and C-contiguous.
     """
 
     def __init__(self) -> None:
-        self._product = TableProduct()
+        self._transposed, self._straight = TableProduct(), TableProduct()
+        self._has_weights = False
 
-    def output(self, x: np.ndarray, weights: np.ndarray, product: np.ndarray) -> bool:
-        """product = x @ weights.T; (N, inputs), (units, inputs), (N, units)."""
+    def begin(self) -> None:
+        """There are other weights."""
+        self._has_weights = False
+
+    def output(self, x: np.ndarray, weights: np.ndarray, product: np.ndarray, *, training: bool) -> bool:
+        """product = x @ weights.T; (N, inputs), (units, inputs), (N, units). In training the weights stay as they are
+        until the gradient of the input is made, if it is."""
         n, (units, inputs) = len(x), weights.shape
-        if not pays(n, inputs, units) or self._product.pack_transposed(weights) is None:
+        if not pays(n, inputs, units):
             return False
-        self._product.multiply(x, product)
+        both = training and pays(n, units, inputs)
+        if not pack(weights, transposed=self._transposed, straight=self._straight if both else None):
+            return False
+        self._has_weights = both
+        self._transposed.multiply(x, product)
         return True
 
     def gradient_of_input(self, weights: np.ndarray, gradient: np.ndarray, of_x: np.ndarray) -> bool:
         """of_x = gradient @ weights; (units, inputs), (N, units), (N, inputs)."""
         n, (units, inputs) = len(gradient), weights.shape
-        if not pays(n, units, inputs) or self._product.pack(weights) is None:
+        if not pays(n, units, inputs) or not (self._has_weights or self._straight.pack(weights)):
             return False
-        self._product.multiply(gradient, of_x)
+        self._straight.multiply(gradient, of_x)
         return True
 
     def gradient_of_weights(self, x: np.ndarray, gradient: np.ndarray, of_weights: np.ndarray) -> bool:
         """of_weights = gradient.T @ x; (N, inputs), (N, units), (units, inputs)."""
         n, (units, inputs) = len(x), of_weights.shape
-        if not pays(units, n, inputs) or self._product.pack(x) is None:
+        if not pays(units, n, inputs) or not self._transposed.pack(x):
             return False
-        self._product.multiply(gradient, of_weights, by_row=True)
+        self._transposed.multiply(gradient, of_weights, by_row=True)
         return True
 
 
@@ -154,52 +172,54 @@ def _differ(patterns, one):
     return other
 
 
-@parallel.loop
-def _pack_rows(part, matrix, patterns, one, codes, others):
-    sums, rows = matrix.shape
-    padded = sums + sums % 2
-    values = matrix.reshape(-1)
-    groups = groups_of(rows)
-    for s in parallel.share(part, sums):
-        others[s] = _differ(patterns[s], one)
-        for first in range(0, groups, GROUPS):
-            start, row = s * rows + first * ROWS, first * ROWS
-            if groups - first < GROUPS:
-                to = first * padded + s * FEW_GROUPS
-                if row + ROWS * FEW_GROUPS <= rows:
-                    pack_row(codes, to, values, start, FEW_GROUPS)
-                else:
-                    pack_some(codes, to, values, start, 1, rows - row, FEW_GROUPS)
-            else:
-                to = first * padded + s * GROUPS
-                if row + ROWS * GROUPS <= rows:
-                    pack_row(codes, to, values, start, GROUPS)
-                else:
-                    pack_some(codes, to, values, start, 1, rows - row, GROUPS)
-
-
-@parallel.loop
-def _pack_columns(part, matrix, patterns, one, codes, others):
-    rows, sums = matrix.shape
-    padded = sums + sums % 2
-    values = matrix.reshape(-1)
-    groups = groups_of(rows)
-    for chunk in parallel.share(part, -(-groups // GROUPS)):
-        first = chunk * GROUPS
+@numba.njit(error_model="numpy")
+def _pack_row(values, start, rows, sums, s, codes):
+    """Set the codes of sum s, of so many rows from values[start] on."""
+    padded, groups = sums + sums % 2, groups_of(rows)
+    for first in range(0, groups, GROUPS):
         row = first * ROWS
-        count = min(rows - row, ROWS * GROUPS)
-        few = groups - first < GROUPS
-        for r in range(row, row + count):
-            others[r] = _differ(patterns[r], one)
-        together = FEW_GROUPS if few else GROUPS
-        for s in range(0, sums // LANES * LANES, LANES):
-            to, start = first * padded + s * together, row * sums + s
-            if few:
-                pack_columns(codes, to, values, start, sums, count, FEW_GROUPS)
-            else:
-                pack_columns(codes, to, values, start, sums, count, GROUPS)
-        for s in range(sums // LANES * LANES, sums):
-            pack_some(codes, first * padded + s * together, values, row * sums + s, sums, count, together)
+        together = min(GROUPS, groups - first)
+        to = first * padded + s * together
+        if row + ROWS * together > rows:
+            pack_some(codes, to, values, start + row, 1, rows - row, together)
+        elif together == GROUPS:
+            pack_row(codes, to, values, start + row, GROUPS)
+        else:
+            pack_row(codes, to, values, start + row, FEW_GROUPS)
+
+
+@numba.njit(error_model="numpy")
+def _pack_chunk(values, first, rows, sums, codes):
+    """Set the codes of all sums and the chunk that begins with group `first`, of values (rows, sums)."""
+    padded, groups = sums + sums % 2, groups_of(rows)
+    row = first * ROWS
+    together = min(GROUPS, groups - first)
+    count = min(rows - row, ROWS * together)
+    whole = sums // LANES * LANES
+    for s in range(0, whole, LANES):
+        to, start = first * padded + s * together, row * sums + s
+        if together == GROUPS:
+            pack_columns(codes, to, values, start, sums, count, GROUPS)
+        else:
+            pack_columns(codes, to, values, start, sums, count, FEW_GROUPS)
+    for s in range(whole, sums):
+        pack_some(codes, first * padded + s * together, values, row * sums + s, sums, count, together)
+
+
+@parallel.loop
+def _pack(part, matrix, patterns, one, by_rows, by_columns, others):
+    """Set the codes of the matrix, `by_columns`, and of its transpose, `by_rows`, unless these are empty;
+    `others`, int32, tells which rows have values of another magnitude. `patterns`: the matrix, seen as int32."""
+    height, width = matrix.shape
+    values, groups = matrix.reshape(-1), groups_of(height)
+    for chunk in parallel.share(part, -(-groups // GROUPS)):  # which the second-level cache holds
+        first = chunk * GROUPS
+        for row in range(first * ROWS, min(height, (first + GROUPS) * ROWS)):
+            others[row] = _differ(patterns[row], one)
+            if by_rows.size:
+                _pack_row(values, row * width, width, height, row, by_rows)
+        if by_columns.size:
+            _pack_chunk(values, first, height, width, by_columns)
 
 
 @numba.njit(error_model="numpy")
