@@ -3,15 +3,17 @@ max pooling."""
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Any
 
 import numpy as np
 from mxnet import context, gluon, nd, symbol
 
 from benchmarks.recipe.architecture import Conv, Dense, LayerShape
-from bnn_gluon.kernels import binary_products, choice, one_channel, parallel
+from bnn_gluon.kernels import binary_products, choice, one_channel, parallel, table_convolutions
 from bnn_gluon.kernels.padding import fold_edge, pad_edge
 from bnn_gluon.kernels.sparse_gradients import SparseGradients, applies_to
+from bnn_gluon.kernels.table_convolutions import ConvolutionTables
 from bnn_gluon.kernels.table_products import DenseTables
 from bnn_gluon.memory import buffer, view
 
@@ -21,9 +23,8 @@ class Linear:
 
     Its output is computed with bits where all inputs and all weights are -1 or +1, with the same result, by
     `one_channel` where its input has one, else by MXNet; its gradients by MXNet, or by `one_channel`, or by
-    `sparse_gradients` where most of its output's gradient are zeros. Products of a fully connected layer with one
-    operand of two values are made by `table_products` where that is faster. With BNN_KERNELS=mxnet MXNet computes all
-    of it.
+    `sparse_gradients` where most of its output's gradient are zeros. Products with one operand of two values are made
+    by `table_products` and `table_convolutions` where that is faster. With BNN_KERNELS=mxnet MXNet computes all of it.
 
     Attributes:
         weight, bias: Gluon parameters; bias is None if the layer has none.
@@ -71,7 +72,11 @@ class Linear:
         self._one_channel = self._compiled and one_channel.applies_to(shape)
         sparse = self._compiled and pooled and not add_bias and applies_to(shape)
         self._sparse_gradients = SparseGradients(self._padding) if sparse else None
-        self._tables = DenseTables() if self._compiled and isinstance(shape.layer, Dense) else None
+        self._tables: DenseTables | ConvolutionTables | None = None
+        if self._compiled and isinstance(shape.layer, Dense):
+            self._tables = DenseTables()
+        elif self._compiled and table_convolutions.applies_to(shape):
+            self._tables = ConvolutionTables(self._padding)
 
     def forward(self, x: Any) -> Any:
         """The output in training, made over by the next; `x` must have a gradient if `backward` is to give one, or
@@ -84,63 +89,52 @@ class Linear:
     def backward(self, gradient: Any) -> Any | None:
         """Set the gradients of weights and bias, and that of the input if it has one; returns the latter."""
         self._set_moved_bias(gradient)
-        if self._sparse_gradients is not None:
-            self._set_sparse_gradients(gradient)
-        elif self._one_channel and self._added_bias is None and self._padded.grad is None:
+        left = self._arguments(self._padded)[1].keys() - self._set_by_tables(gradient)
+        if left and self._sparse_gradients is not None:
+            self._set_sparse_gradients(gradient, left)
+        elif left == {self.weight.name} and self._one_channel:
             of_weights = _values(self.weight.grad())
             one_channel.gradient_of_weights(_values(self._padded), _values(gradient), self._padding, of_weights)
-        else:
-            self._set_others(gradient, self._set_by_tables(gradient))
+        elif left:
+            self._executor_of(left).backward([gradient])
         self._fold_edges()
         return self._x.grad
 
     def _set_by_tables(self, gradient: Any) -> set[str]:
-        """Set those gradients of a fully connected layer that tables are for; returns their names, MXNet's."""
+        """Set those gradients that tables are for; returns their names, MXNet's."""
         if self._tables is None:
             return set()
         gradient.wait_to_read()
-        values, weights, x = (
-            _values(gradient),
-            _values(self.weight.data()),
-            _values(self._padded).reshape(len(gradient), -1),
-        )
+        values, weights, x = _values(gradient), _values(self.weight.data()), self._values_of_input(self._padded)
         done = set()
-        if self._x.grad is not None:
-            of_x = _values(self._x.grad).reshape(x.shape)
+        if self._padded.grad is not None:
+            of_x = _values(self._padded.grad).reshape(x.shape)
             if self._tables.gradient_of_input(weights, values, of_x):
                 done.add("x")
         if self._tables.gradient_of_weights(x, values, _values(self.weight.grad())):
             done.add(self.weight.name)
-        if done and self._added_bias is not None:
-            view(self._added_bias.grad())[:] = self._fused.channel_sums(values[:, :, None])
-            done.add(self._added_bias.name)
+            if self._added_bias is not None:
+                view(self._added_bias.grad())[:] = self._fused.channel_sums(values.reshape(*values.shape[:2], -1))
+                done.add(self._added_bias.name)
         return done
 
-    def _set_others(self, gradient: Any, done: set[str]) -> None:
-        """Have MXNet set the gradients that are not done."""
-        names = frozenset(name for name, array in self._executor.grad_dict.items() if array is not None) - done
-        if not done:
-            self._executor.backward([gradient])
-        elif names:
-            if names not in self._of_some:
-                values, gradients = self._arguments(self._padded)
-                wanted = {name: array for name, array in gradients.items() if name in names}
-                self._of_some[names] = self._bound(context.cpu(), values, wanted)
-            self._of_some[names].backward([gradient])
+    def _values_of_input(self, x: Any) -> np.ndarray:
+        """As the kernels take it: (N, inputs) of a fully connected layer."""
+        return _values(x) if isinstance(self._tables, ConvolutionTables) else _values(x).reshape(len(x), -1)
 
     def _set_moved_bias(self, gradient: Any) -> None:
         if self._moved_bias is not None:
             values = _values(gradient)
             view(self._moved_bias.grad())[:] = self._fused.channel_sums(values.reshape(*values.shape[:2], -1))
 
-    def _set_sparse_gradients(self, gradient: Any) -> None:
+    def _set_sparse_gradients(self, gradient: Any, wanted: Set[str]) -> None:
         assert self._sparse_gradients is not None
         self._sparse_gradients.set(
             _values(self._padded),
             _values(self.weight.data()),
             _values(gradient),
-            _values(self.weight.grad()),
-            None if self._padded.grad is None else _values(self._padded.grad),
+            _values(self.weight.grad()) if self.weight.name in wanted else None,
+            _values(self._padded.grad) if "x" in wanted else None,
         )
 
     def _take(self, x: Any) -> None:
@@ -149,8 +143,8 @@ class Linear:
             x.attach_grad()
         self._x, padded = x, self._pad(x)
         if padded is not self._padded:
-            self._padded, self._executor = padded, self._bind(padded)
-            self._of_some: dict[frozenset[str], Any] = {}  # executors for some of the gradients
+            self._padded = padded
+            self._executor = self._bind(padded)
 
     def _fold_edges(self) -> None:
         """Set the gradient of the input from that of the padded one."""
@@ -165,9 +159,28 @@ class Linear:
         product = nd.empty((len(x), *self._output_shape))
         return product if self._set_product(padded, product, training=False) else self._block(padded)
 
+    def _executor_of(self, gradients: Set[str]) -> Any:
+        """MXNet's executor that sets these gradients and no others. There is one at a time: each has an output."""
+        if gradients != self._bound_gradients:
+            self._executor = self._with_gradients(gradients)
+        return self._executor
+
     def _bind(self, x: Any) -> Any:
         """MXNet's executor of the layer for this very input. Its gradients do not need what its forward pass gives."""
-        return self._bound(context.cpu(), *self._arguments(x))
+        x.wait_to_read()
+        gradients: Set[str] = self._arguments(x)[1].keys()
+        if isinstance(self._tables, ConvolutionTables):
+            expected = self._tables.gradients_to_expect(_values(x), _values(self.weight.data()))
+            ours = {"x"} if "x" in expected else set()
+            if "weight" in expected:
+                ours |= {parameter.name for parameter in (self.weight, self._added_bias) if parameter is not None}
+            gradients = gradients - ours
+        return self._with_gradients(gradients)
+
+    def _with_gradients(self, names: Set[str]) -> Any:
+        values, gradients = self._arguments(self._padded)
+        self._bound_gradients = names
+        return self._bound(context.cpu(), values, {name: gradients[name] for name in names})
 
     def _bound(self, device: Any, values: dict[str, Any], gradients: dict[str, Any]) -> Any:
         kinds = {name: "write" if name in gradients else "null" for name in values}
@@ -186,13 +199,15 @@ class Linear:
         if not self._compiled:
             return False
         values, weights, target = _values(x), _values(self.weight.data()), _values(product)
-        if self._tables is not None:
-            rows = values.reshape(len(x), -1)
-            self._tables.begin()
-            found = binary_products.dense(rows, weights, target)
-            found = found or self._tables.output(rows, weights, target, training=training)
+        if isinstance(self._tables, DenseTables):
+            self._tables.begin(training=training)
+        if weights.ndim == 2:
+            values = values.reshape(len(x), -1)
+            found = binary_products.dense(values, weights, target)
         else:
             found = binary_products.convolution(values, weights, self._padding, target)
+        if not found and self._tables is not None:
+            found = self._tables.output(values, weights, target)
         if not found and self._one_channel:
             one_channel.convolution(values, weights, self._padding, target)
             found = True

@@ -62,10 +62,10 @@ class SparseGradients:
         x: np.ndarray,
         weights: np.ndarray,
         gradient: np.ndarray,
-        of_weights: np.ndarray,
+        of_weights: np.ndarray | None,
         of_x: np.ndarray | None,
     ) -> None:
-        """Set `of_weights` and `of_x`, unless that is None. All are float32.
+        """Set `of_weights` and `of_x`, unless they are None. All are float32.
 
         Args:
             x: the input, (N, channels, rows, columns).
@@ -79,12 +79,13 @@ class SparseGradients:
         blocks, row = channels // _CHANNELS, kernel * _CHANNELS
         padded = rows + 2 * self._padding, columns + 2 * self._padding
         blocked = self._array("_blocked", (n, blocks, *padded, _CHANNELS))
-        _block(x, self._padding, blocked)
-        sums = self._array("_sums", (filters, blocks, kernel, row))
-        at_once = max(_LANES, min(_FILTERS_OF_WEIGHTS, filters // numba.get_num_threads()))
-        _set_gradient_of_weights(gradient, blocked, kernel, at_once, sums)
-        by_tap = sums.reshape(filters, blocks, kernel, kernel, _CHANNELS)
-        of_weights.reshape(filters, blocks, _CHANNELS, kernel, kernel)[:] = by_tap.transpose(0, 1, 4, 2, 3)
+        if of_weights is not None:
+            _block(x, self._padding, blocked)
+            sums = self._array("_sums", (filters, blocks, kernel, row))
+            at_once = max(_LANES, min(_FILTERS_OF_WEIGHTS, filters // numba.get_num_threads()))
+            _set_gradient_of_weights(gradient, blocked, kernel, at_once, sums)
+            by_tap = sums.reshape(filters, blocks, kernel, kernel, _CHANNELS)
+            of_weights.reshape(filters, blocks, _CHANNELS, kernel, kernel)[:] = by_tap.transpose(0, 1, 4, 2, 3)
         if of_x is None:
             return
         rows_of_weights = self._array("_rows_of_weights", (blocks, kernel, filters, row))

@@ -106,19 +106,18 @@ class DenseTables:
 
     def __init__(self) -> None:
         self._transposed, self._straight = TableProduct(), TableProduct()
-        self._has_weights = False
+        self._training = self._has_weights = False
 
-    def begin(self) -> None:
-        """There are other weights."""
-        self._has_weights = False
+    def begin(self, *, training: bool) -> None:
+        """There are other weights. In training they stay as they are until the gradient of the input is made."""
+        self._training, self._has_weights = training, False
 
-    def output(self, x: np.ndarray, weights: np.ndarray, product: np.ndarray, *, training: bool) -> bool:
-        """product = x @ weights.T; (N, inputs), (units, inputs), (N, units). In training the weights stay as they are
-        until the gradient of the input is made, if it is."""
+    def output(self, x: np.ndarray, weights: np.ndarray, product: np.ndarray) -> bool:
+        """product = x @ weights.T; (N, inputs), (units, inputs), (N, units)."""
         n, (units, inputs) = len(x), weights.shape
         if not pays(n, inputs, units):
             return False
-        both = training and pays(n, units, inputs)
+        both = self._training and pays(n, units, inputs)
         if not pack(weights, transposed=self._transposed, straight=self._straight if both else None):
             return False
         self._has_weights = both
