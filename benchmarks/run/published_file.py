@@ -8,7 +8,7 @@ record it is, what was done to the images, what becomes of a zero, and which lic
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -50,15 +50,22 @@ def content_of(record: Record, packed: bytes) -> bytes:
         check_parameters(parameters, {name: shape for layer in layers for name, shape in layer.parameters.items()})
     except ValueError as error:
         raise RegistryError(f"weights of record {record.id}: {error}", "published_weights") from None
-    limits = weight_limits(layers, recipe.model)
+    sizes = weight_sizes(recipe, parameters)
     stored_in_bits = [name for name, _, kind in entries_in(packed, record.id)[0] if levels_of(kind)]
-    derived = {f"{name}.scale": np.array([limits[name]], np.float32) for name in stored_in_bits}
+    derived = {f"{name}.scale": sizes[name] for name in stored_in_bits}
     try:
         network = {"network": canonical_json(steps_of(recipe.model, recipe.image_shape)).decode()}
         derived |= norm_tensors(recipe.model, recipe.image_shape, parameters)
     except NoStepsError as error:
         network = {"no_network": str(error)}
     return to_safetensors(packed, derived, _about(record, recipe) | network)
+
+
+def weight_sizes(recipe: Recipe, parameters: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The size of quantized weights, float32 (1,), by their names: H, or the layer's own scale where it has one."""
+    layers = layers_of(recipe.model, recipe.image_shape)
+    sizes = {name: np.array([limit], np.float32) for name, limit in weight_limits(layers, recipe.model).items()}
+    return sizes | {layer.weight: parameters[layer.scale] for layer in layers if layer.scaled}
 
 
 def _about(record: Record, recipe: Recipe) -> dict[str, str]:

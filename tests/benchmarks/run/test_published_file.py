@@ -15,7 +15,7 @@ from benchmarks.engine.inference import NoStepsError, norm_tensors, steps_of
 from benchmarks.engine.layers import layers_of
 from benchmarks.recipe import benchmark_ids, load_recipe
 from benchmarks.recipe.networks import NETWORKS
-from benchmarks.run.published_file import content_of, problems, write_anew
+from benchmarks.run.published_file import content_of, problems, weight_sizes, write_anew
 from results import registry, weights
 from results.errors import RegistryError
 from results.packed_weights import pack, unpack
@@ -87,6 +87,15 @@ def test_a_file_of_an_earlier_version_is_replaced_and_one_that_says_otherwise_is
     assert "`python cli.py export --safetensors` mends it" in problem.message
     assert list(write_anew(root, IDS)) == [path]
     assert list(problems(root, IDS)) == []
+
+
+@pytest.mark.parametrize(("benchmark", "expected"), [("lab-mnist", [0.25, 0.5]), ("lab-mnist-bnn", [1, 1])])
+def test_the_size_of_weights_is_the_scale_of_their_layer_where_it_has_one(
+    benchmark: str, expected: list[float]
+) -> None:
+    recipe = load_recipe(benchmark, ["model.architecture=8FC-10FC"])
+    scales = {"dense1.scale": np.float32([0.25]), "dense2.scale": np.float32([0.5])}
+    assert [size.tolist() for size in weight_sizes(recipe, scales).values()] == [[size] for size in expected]
 
 
 def test_parameters_of_another_network_are_refused() -> None:
