@@ -1,4 +1,4 @@
-"""`export`: a table of results for a paper, a page or a program."""
+"""`export`: a table of results for a paper, a page or a program; a published network for other programs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 from benchmarks.recipe.expected import nearest
 from commands.options import data_option, registry_option
-from commands.output import echo, fail, note
+from commands.output import announced, echo, fail, note
 from commands.registry import check_registry, records_of, table_rows
 from commands.site import write_leaderboard
 from results.views.rows import Row
@@ -70,6 +70,10 @@ def _sorting(_: click.Context, __: click.Parameter, text: str | None) -> tuple[s
 @click.option("--format", "style", type=click.Choice(FORMATS), help="How the table is written.")
 @click.option("--html", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
               help="Instead: the leaderboard as a site, of pages that need no server.")  # fmt: skip
+@click.option(
+    "--onnx", metavar="ID", help="Instead: the published network of a record (or of its benchmark's only one) as ONNX."
+)
+@click.option("--qonnx", is_flag=True, help="With --onnx: with QONNX's nodes for binary weights and activations.")
 @click.option("--safetensors", is_flag=True, help="Instead: write the files of published weights in the registry anew.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write it to this file instead.")
 @click.option("--columns", callback=_columns, metavar="A,B,C", help="Only these columns, in this order.")
@@ -83,47 +87,75 @@ def _sorting(_: click.Context, __: click.Parameter, text: str | None) -> tuple[s
 @data_option
 @click.pass_context
 def command(
-    ctx: click.Context, html: Path | None, safetensors: bool, style: str | None, out: Path | None,
-    columns: tuple[str, ...] | None,
-    filters: list[Filter], sort: tuple[str, bool] | None, all_benchmarks: bool, registry: Path, data_root: Path,
+    ctx: click.Context, html: Path | None, onnx: str | None, qonnx: bool, safetensors: bool, style: str | None,
+    out: Path | None, columns: tuple[str, ...] | None, filters: list[Filter], sort: tuple[str, bool] | None,
+    all_benchmarks: bool, registry: Path, data_root: Path,
 ) -> None:  # fmt: skip
     """Write the table of results for a paper (LaTeX), a page (Markdown) or a program (CSV, JSON, Parquet).
 
     With --html: the leaderboard as a site, with a page a benchmark, record and paper; with pictures where the data are.
 
+    With --onnx: a published network, from its weights; only if onnxruntime, or qonnx's executor with --qonnx, gets the
+    very same test images right as the record says. Needs the data, and requirements-onnx.txt (docs/weights.md).
+
     Columns: benchmark, paper, data, target, target_kind, decimals, runs, diverged, test_error, seed_deviation,
     binomial_error, verdict, engine, date, train_error, precision, repetitions, notes (results/README.md).
     """
-    if safetensors:
-        if html or style or out or columns or filters or sort or all_benchmarks:
-            raise click.UsageError("--safetensors goes with --registry alone: it writes all files of weights there")
-        check_registry(ctx, registry)
+    of_a_table = bool(style or columns or filters or sort or all_benchmarks)
+    _check_options(html, onnx, out, style, qonnx=qonnx, safetensors=safetensors, of_a_table=of_a_table)
+    check_registry(ctx, registry)
+    if onnx is not None:
+        _write_onnx(onnx, out, registry, data_root, qonnx=qonnx)
+    elif safetensors:
         _write_weights(registry)
-        return
-    if html is not None:
-        if style or out or columns or filters or sort or all_benchmarks:
-            raise click.UsageError("--html goes with --registry and --data alone: the site holds everything")
-        check_registry(ctx, registry)
+    elif html is not None:
         note(f"wrote {write_leaderboard(html, registry, data_root)}")
-        return
-    if style is None:
-        raise click.UsageError(f"expected --html DIR, or --format and one of {', '.join(FORMATS)}")
+    else:
+        assert style is not None
+        rows = table_rows(records_of(registry), registry, all_benchmarks=all_benchmarks)
+        rows = [row for row in rows if all(wanted.fits(row) for wanted in filters)]
+        if sort is not None:
+            rows = sort_rows(rows, sort[0], descending=sort[1])
+        content = _written(style, rows, {} if columns is None else {"columns": columns})
+        if out is None:
+            click.echo(content, nl=False)
+        else:
+            _write(out, content)
+        if not rows:
+            note("no row fits" if filters else "there is no record: --all has the benchmarks without one")
+
+
+def _check_options(
+    html: Path | None, onnx: str | None, out: Path | None, style: str | None,
+    *, qonnx: bool, safetensors: bool, of_a_table: bool,
+) -> None:  # fmt: skip
+    """Refuse options that do not go together."""
+    if qonnx and onnx is None:
+        raise click.UsageError("--qonnx goes with --onnx ID")
+    if onnx is not None and (of_a_table or html or safetensors):
+        raise click.UsageError("--onnx goes with --qonnx, --out, --registry and --data alone")
+    if safetensors and (of_a_table or html or out):
+        raise click.UsageError("--safetensors goes with --registry alone: it writes all files of weights there")
+    if html is not None and (of_a_table or out):
+        raise click.UsageError("--html goes with --registry and --data alone: the site holds everything")
+    if style is None and not (onnx is not None or safetensors or html is not None):
+        raise click.UsageError(f"expected --html DIR, --onnx ID, or --format and one of {', '.join(FORMATS)}")
     if style == "parquet" and out is None:
         raise click.UsageError("Parquet is binary: expected --out FILE")
     if out is not None and out.exists() and not out.is_file():
         raise click.UsageError(f"--out {out}: expected the name of a file")
-    check_registry(ctx, registry)
-    rows = table_rows(records_of(registry), registry, all_benchmarks=all_benchmarks)
-    rows = [row for row in rows if all(wanted.fits(row) for wanted in filters)]
-    if sort is not None:
-        rows = sort_rows(rows, sort[0], descending=sort[1])
-    content = _written(style, rows, {} if columns is None else {"columns": columns})
-    if out is None:
-        click.echo(content, nl=False)
-    else:
-        _write(out, content)
-    if not rows:
-        note("no row fits" if filters else "there is no record: --all has the benchmarks without one")
+
+
+def _write_onnx(text: str, out: Path | None, registry: Path, data_root: Path, *, qonnx: bool) -> None:
+    from benchmarks.run.evaluation import find_published
+    from benchmarks.run.onnx_export import export
+
+    path = find_published(registry, text)
+    if out is not None and not out.parent.is_dir():
+        fail(f"--out {out}: there is no folder {out.parent}", 1)
+    with announced("making the graph, loading the data and comparing the outcome of every test image"):
+        written, images = export(path, out, registry=registry, data_root=data_root, qonnx=qonnx)
+    echo(f"wrote {written}: {images:,} test images come out as recorded")
 
 
 def _write_weights(registry: Path) -> None:

@@ -18,7 +18,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from results.errors import RegistryError
+from results.errors import RegistryError, RegistryFileError
 from results.packed_weights import bytes_of, encode, entries_from, entries_in, head, levels_of, parts_in
 from results.record.canonical import canonical_json
 
@@ -79,9 +79,13 @@ def packed_in(data: bytes, name: str) -> bytes:
 
     Raises:
         RegistryError: not such a file, naming it by `name`.
+        RegistryFileError: the package that reads it is not installed.
     """
-    from safetensors import SafetensorError, deserialize
-
+    try:
+        from safetensors import SafetensorError, deserialize
+    except ImportError:
+        install = "`python -m pip install safetensors==0.8.0`"
+        raise RegistryFileError(f"{name}: to read it the package safetensors is needed: {install}") from None
     try:
         tensors = dict(deserialize(data))
         metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__") or {}

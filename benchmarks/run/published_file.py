@@ -44,21 +44,31 @@ def content_of(record: Record, packed: bytes) -> bytes:
         RegistryError: these are not the parameters of the record's network.
     """
     recipe = recipe_from_settings(record.benchmark, record.recipe.named_settings, {})
-    parameters = unpack(packed, record.id)
-    layers = layers_of(recipe.model, recipe.image_shape)
     try:
-        check_parameters(parameters, {name: shape for layer in layers for name, shape in layer.parameters.items()})
+        derived, network = network_of(recipe, packed)
     except ValueError as error:
         raise RegistryError(f"weights of record {record.id}: {error}", "published_weights") from None
-    sizes = weight_sizes(recipe, parameters)
-    stored_in_bits = [name for name, _, kind in entries_in(packed, record.id)[0] if levels_of(kind)]
-    derived = {f"{name}.scale": sizes[name] for name in stored_in_bits}
-    try:
-        network = {"network": canonical_json(steps_of(recipe.model, recipe.image_shape)).decode()}
-        derived |= norm_tensors(recipe.model, recipe.image_shape, parameters)
-    except NoStepsError as error:
-        network = {"no_network": str(error)}
     return to_safetensors(packed, derived, _about(record, recipe) | network)
+
+
+def network_of(recipe: Recipe, packed: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """What the file says of a recipe's network with these weights: the derived tensors, and the metadata of the steps.
+
+    Raises:
+        ValueError: a name missing or unknown, or another shape.
+    """
+    parameters, model = unpack(packed, recipe.id), recipe.model
+    layers = layers_of(model, recipe.image_shape)
+    check_parameters(parameters, {name: shape for layer in layers for name, shape in layer.parameters.items()})
+    sizes = weight_sizes(recipe, parameters)
+    stored_in_bits = [name for name, _, kind in entries_in(packed, recipe.id)[0] if levels_of(kind)]
+    scales = {f"{name}.scale": sizes[name] for name in stored_in_bits}
+    try:
+        steps = steps_of(model, recipe.image_shape)
+    except NoStepsError as error:
+        return scales, {"no_network": str(error)}
+    norms = norm_tensors(model, recipe.image_shape, parameters)
+    return scales | norms, {"network": canonical_json(steps).decode()}
 
 
 def weight_sizes(recipe: Recipe, parameters: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

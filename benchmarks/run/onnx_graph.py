@@ -1,0 +1,221 @@
+"""A published network as an ONNX graph, from its `.safetensors` file alone.
+
+Operators are standard ones. Weights that are stored in bits stay packed in the graph, eight a byte, and are unpacked in
+it, once, when a session is opened. For QONNX (arXiv 2206.07527, qonnx.readthedocs.io) binary and whole-number weights
+and binary activations are its nodes BipolarQuant and Quant instead, on float32 tensors, as its tools expect them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+INPUT, OUTPUT = "images", "scores"
+OPSET, IR_VERSION = 18, 9  # the first opset with BitwiseAnd, and the format of its time
+QONNX = "qonnx.custom_op.general"
+_ONE, _HALF = np.float32(1), np.float32(0.5)
+
+
+class NoGraphError(ValueError):
+    """The network has no such graph; the message is the reason."""
+
+
+def metadata_of(content: bytes) -> dict[str, str]:
+    """The metadata of a `.safetensors` file that is whole."""
+    found: dict[str, str] = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+    return found
+
+
+def to_onnx(content: bytes, *, qonnx: bool = False, batch: int | None = None) -> Any:
+    """The ONNX model of a network: "images", float32 (N, channels, rows, columns), give "scores", (N, classes).
+
+    Args:
+        content: of its `.safetensors` file.
+        qonnx: with QONNX's nodes.
+        batch: N; None: any number.
+
+    Raises:
+        NoGraphError: the network is no chain of steps, or, with `qonnx`, an activation is 0 at 0.
+    """
+    from onnx import TensorProto, checker, helper
+    from safetensors.numpy import load
+
+    about = metadata_of(content)
+    if "network" not in about:
+        raise NoGraphError(about["no_network"])
+    steps = json.loads(about["network"])
+    graph = _Graph(load(content), about, qonnx=qonnx)
+    value = INPUT
+    for step in steps:
+        value = graph.add_step(step, value)
+    graph.add("Identity", [value], OUTPUT)
+    n, classes = batch or "N", graph.shape_of(steps_weight(steps))[0]
+    model = helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            about["benchmark"],
+            [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [n, *json.loads(about["image_shape"])])],
+            [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [n, classes])],
+            graph.constants,
+        ),
+        opset_imports=[helper.make_opsetid("", OPSET), *([helper.make_opsetid(QONNX, 1)] if qonnx else [])],
+        ir_version=IR_VERSION,
+        producer_name="bnn-reproducibility",
+    )
+    told = {name: text for name, text in about.items() if name not in ("network", "tensors", "levels")}
+    helper.set_model_props(model, told)
+    checker.check_model(model)
+    return model
+
+
+def steps_weight(steps: list[dict[str, Any]]) -> str:
+    """The name of the last linear layer's weights."""
+    return str([step["weight"] for step in steps if "weight" in step][-1])
+
+
+class _Graph:
+    """Nodes and constants, to which steps are added in order.
+
+    Attributes:
+        nodes, constants: of the graph so far.
+    """
+
+    def __init__(self, tensors: Mapping[str, np.ndarray], about: Mapping[str, str], *, qonnx: bool) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+        self._tensors, self._qonnx, self._names = tensors, qonnx, set[str]()
+        self._levels: dict[str, list[int]] = json.loads(about["levels"])
+        self._forms = {name: (tuple(shape), kind) for name, shape, kind in json.loads(about["tensors"])}
+        self._is_flat = False  # whether images have become vectors
+
+    def shape_of(self, parameter: str) -> tuple[int, ...]:
+        return self._forms[parameter][0]
+
+    def add(self, operator: str, inputs: list[str], name: str = "", **attributes: Any) -> str:
+        """A node; the name of what it gives."""
+        from onnx import helper
+
+        name = name or f"{operator}_{len(self.nodes)}"
+        domain = QONNX if operator in ("BipolarQuant", "Quant") else ""
+        self.nodes.append(helper.make_node(operator, inputs, [name], name=f"node_{name}", domain=domain, **attributes))
+        return name
+
+    def constant(self, name: str, value: np.ndarray) -> str:
+        """A constant tensor, once by its name."""
+        from onnx import numpy_helper
+
+        if name not in self._names:
+            self._names.add(name)
+            self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def number(self, value: float) -> str:
+        return self.constant(f"number_{value:g}", np.array(value, np.float32))
+
+    # -- steps: see benchmarks/engine/inference.py ---------------------------------------------------------------------
+
+    def add_step(self, step: Mapping[str, Any], x: str) -> str:
+        """What the step makes of x."""
+        if step["op"] == "conv":
+            return self._conv(step, x)
+        if step["op"] == "dense":
+            x = x if self._is_flat else self.add("Flatten", [x], axis=1)
+            self._is_flat = True
+            return self.add("Gemm", [x, self._weights(step["weight"]), *self._bias(step)], transB=1)
+        if step["op"] == "max_pool":
+            return self.add("MaxPool", [x], kernel_shape=[step["size"]] * 2, strides=[step["size"]] * 2)
+        if step["op"] == "normalize":
+            centered = self.add("Sub", [x, self._by_channel(f"{step['norm']}.center")])
+            scaled = self.add("Mul", [centered, self._by_channel(f"{step['norm']}.scale")])
+            return self.add("Add", [scaled, self._by_channel(f"{step['norm']}.shift")])
+        if step["op"] == "relu":
+            return self.add("Relu", [x])
+        return self._qonnx_sign(step["op"], x) if self._qonnx else self._sign(step["op"], x)
+
+    def _conv(self, step: Mapping[str, Any], x: str) -> str:
+        padding = step["padding"]
+        if step["mode"] == "edge" and padding:
+            pads = self.constant(f"pads_{padding}", np.array([0, 0, padding, padding] * 2, np.int64))
+            x, padding = self.add("Pad", [x, pads], mode="edge"), 0
+        return self.add("Conv", [x, self._weights(step["weight"]), *self._bias(step)], pads=[padding] * 4)
+
+    def _bias(self, step: Mapping[str, Any]) -> list[str]:
+        return [self.constant(step["bias"], self._tensors[step["bias"]])] if "bias" in step else []
+
+    def _by_channel(self, name: str) -> str:
+        return self.constant(name, self._tensors[name].reshape(-1, *(() if self._is_flat else (1, 1))))
+
+    def _sign(self, word: str, x: str) -> str:
+        if word == "torch_sign":
+            return self.add("Sign", [x])
+        if word == "sign":
+            above = self.add("Greater", [x, self.number(0)])
+        else:  # as the original rounds (x + 1) / 2
+            half = self.add("Mul", [self.add("Add", [x, self.number(1)]), self.number(0.5)])
+            above = self.add("GreaterOrEqual", [half, self.number(0.5)])
+        return self.add("Where", [above, self.number(1), self.number(0 if word == "binary_sigmoid" else -1)])
+
+    def _qonnx_sign(self, word: str, x: str) -> str:
+        """BipolarQuant gives +1 at 0. "sign" gives -1 there: it is that of -x, turned around."""
+        if word == "torch_sign":
+            raise NoGraphError("its activation is 0 at 0, and QONNX's BipolarQuant is -1 or +1")
+        if word == "sign":
+            return self.add("Neg", [self.add("BipolarQuant", [self.add("Neg", [x]), self.number(1)])])
+        bipolar = self.add("BipolarQuant", [x, self.number(1)])
+        if word == "binary_sigmoid":
+            bipolar = self.add("Mul", [self.add("Add", [bipolar, self.number(1)]), self.number(0.5)])
+        return bipolar
+
+    # -- weights -------------------------------------------------------------------------------------------------------
+
+    def _weights(self, name: str) -> str:
+        shape, kind = self._forms[name]
+        if kind == "float32":
+            return self.constant(name, self._tensors[name])
+        if kind == "float16":
+            return self.add("Cast", [self.constant(name, self._tensors[name])], to=1)
+        scale = self._tensors[f"{name}.scale"]
+        scale = scale.reshape(-1, *(1,) * (len(shape) - 1)) if scale.size > 1 else scale.reshape(())
+        return self._quantized(name, scale) if self._qonnx else self._unpacked(name, scale)
+
+    def _unpacked(self, name: str, scale: np.ndarray) -> str:
+        """Bytes to bits, bits to codes, codes to levels, times the scale."""
+        shape, kind = self._forms[name]
+        levels = self._levels[kind]
+        width = (len(levels) - 1).bit_length()
+        shifts = self.constant("shifts", np.arange(8, dtype=np.uint8)[::-1].reshape(1, 8))
+        packed = self.constant(name, self._tensors[name].reshape(-1, 1))
+        shifted = self.add("BitShift", [packed, shifts], direction="RIGHT")
+        bits = self.add("BitwiseAnd", [shifted, self.constant("one_bit", np.array(1, np.uint8))])
+        flat = self.add("Reshape", [bits, self._sizes(-1)])
+        kept = self.add("Slice", [flat, self._sizes(0), self._sizes(math.prod(shape) * width)])
+        codes = self.add("Cast", [kept], to=1)
+        if width > 1:
+            rows = self.add("Reshape", [codes, self._sizes(-1, width)])
+            powers = (2.0 ** np.arange(width)[::-1]).astype(np.float32).reshape(width, 1)
+            codes = self.add("MatMul", [rows, self.constant(f"powers_{width}", powers)])
+        step = levels[1] - levels[0]
+        spread = codes if step == 1 else self.add("Mul", [codes, self.number(step)])
+        values = self.add("Add", [spread, self.number(levels[0])])
+        shaped = self.add("Reshape", [values, self._sizes(*shape)])
+        return self.add("Mul", [shaped, self.constant(f"{name}.scale", scale)], f"{name}.unpacked")
+
+    def _sizes(self, *values: int) -> str:
+        return self.constant(f"sizes_{'_'.join(map(str, values))}", np.array(values, np.int64))
+
+    def _quantized(self, name: str, scale: np.ndarray) -> str:
+        """QONNX's node on the values themselves, which it leaves as they are."""
+        from results.packed_weights import decode
+
+        shape, kind = self._forms[name]
+        values = self.constant(name, decode(self._tensors[name].tobytes(), shape, kind) * scale)
+        scaled = self.constant(f"{name}.scale", scale)
+        if kind == "signs":
+            return self.add("BipolarQuant", [values, scaled], f"{name}.quantized")
+        width = (len(self._levels[kind]) - 1).bit_length()
+        inputs = [values, scaled, self.number(0), self.number(width)]
+        return self.add("Quant", inputs, f"{name}.quantized", signed=1, narrow=0, rounding_mode="ROUND")
