@@ -32,6 +32,10 @@ CASES = {
     "rwth-vgg7-cifar10-binary": "8C3-8C3-MP2-8C3-8C3-MP2-8C3-8C3-MP2-16FC-10FC",
     "binaryconnect-cifar10": "4C3-MP2-4C3-MP2-16FC-10FC",
     "binarynet-cifar10": "8C3-MP2-8C3-MP2-16FC-10FC",
+    "lab-mnist": "2x32FC-10FC",
+    "finn-tfc-mnist-1w1a": "3x32FC-10FC",
+    "finn-tfc-mnist-1w2a": "3x32FC-10FC",
+    "finn-tfc-mnist-2w2a": "3x32FC-10FC",
     "binarynet-torch7-cifar10": "8C3-MP2-8C3-MP2-16FC-10FC",
 }
 CHANGED = {"binarynet-cifar10": ["model.activation=binary_sigmoid"], "rwth-lenet5-mnist-binary": ["model.padding=edge"]}
@@ -49,6 +53,7 @@ def parameters_of(recipe: Recipe) -> dict[str, np.ndarray]:
         for name, shape in layer.parameters.items():
             drawn = generator.standard_normal(shape)
             positive = name.endswith(("_std", "_var", "_inv_std"))
+            positive = positive or name.endswith(".scale")
             values[name] = (np.abs(drawn) + 0.5 if positive else drawn).astype(np.float32)
     return values
 

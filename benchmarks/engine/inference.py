@@ -9,8 +9,9 @@ Images, float32 (N, channels, rows, columns), go through the steps in order; out
   edge; "dense": weights (out, in) times the input, flattened in C order. With "bias": a tensor that is added.
 - "max_pool": windows of `size` x `size`, stride `size`; what does not fill a window is left out.
 - "normalize": (x - <norm>.center) * <norm>.scale + <norm>.shift by channel: batch normalization by `norm_tensors`.
-- "relu", "binary_tanh", "binary_sigmoid", "sign": the words of `ModelSettings.activation`; "torch_sign": the sign, 0 at
-  0, of "stochastic_sign".
+- "relu", "binary_tanh", "binary_sigmoid", "sign", "int2": the words of `ModelSettings.activation`; "torch_sign": the
+  sign, 0 at 0, of "stochastic_sign".
+- "images_sign", "images_int2", "images_int8": the words of `ModelSettings.input_quantization`.
 
 Plain NumPy; the engines add up in other orders, so the last bits of their scores are others.
 """
@@ -51,7 +52,9 @@ def steps_of(model: ModelSettings, image_shape: tuple[int, ...]) -> list[Step]:
     unknown = {"ternary", "stochastic"} & set(evaluation_kinds(layers, model))
     if unknown or any(layer.activation == "ternary" for layer in layers):
         raise NoStepsError(f"{unknown.pop()} weights" if unknown else "ternary activations depend on the whole batch")
-    return [step for layer in layers for step in _steps(layer, model)]
+    word = model.input_quantization
+    images: list[Step] = [] if word == "none" else [{"op": f"images_{word}"}]
+    return images + [step for layer in layers for step in _steps(layer, model)]
 
 
 def _steps(layer: Layer, model: ModelSettings) -> list[Step]:
@@ -76,17 +79,17 @@ def _linear(layer: Layer, model: ModelSettings) -> Step:
 
 
 def _moves_mean(layer: Layer) -> bool:
-    """Whether a convolution's bias is taken off by the normalization behind it, as the engines have it."""
+    """Whether the normalization behind it takes off the bias of a convolution, or of a layer with a scale."""
     first_has_norm = layer.norm_kind != "none" and layer.linear_output != "relu"
-    return layer.biases and isinstance(layer.shape.layer, Conv) and first_has_norm
+    return layer.biases and first_has_norm and (isinstance(layer.shape.layer, Conv) or layer.scaled)
 
 
 def norm_tensors(
     model: ModelSettings, image_shape: tuple[int, ...], parameters: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """What "normalize" steps name, float32 (channels,): "bn1.center", "bn1.scale", "bn1.shift", ...
+    """What "normalize" steps name, float32 (channels,) or (1,): "bn1.center", "bn1.scale", "bn1.shift", ...
 
-    The center is the running mean, less the bias of a convolution that it moves with; scale and shift are those of the
+    The center is the running mean, less the bias of a layer that it moves with; scale and shift are those of the
     recipe's batch normalization from running statistics, gamma and beta.
     """
     found: dict[str, np.ndarray] = {}
@@ -96,11 +99,11 @@ def norm_tensors(
         for position, norm in enumerate(norms):
             mean = parameters[f"{norm}.running_mean"]
             moved = not position and _moves_mean(layer)
-            ones = np.ones(layer.channels, np.float32)
+            ones = np.ones(mean.shape, np.float32)
             gamma, beta = parameters.get(f"{norm}.gamma", ones), parameters.get(f"{norm}.beta", 0 * ones)
             spread = parameters[f"{norm}.running_{SPREADS[layer.norm_kind]}"]
             found[f"{norm}.center"] = mean - parameters[layer.bias] if moved else mean
-            found[f"{norm}.scale"] = _scale(layer.norm_kind, gamma, spread, np.float32(model.batch_norm_epsilon))
+            found[f"{norm}.scale"] = _scale(layer.norm_kind, gamma, spread, np.float32(layer.epsilon))
             found[f"{norm}.shift"] = beta
     return found
 

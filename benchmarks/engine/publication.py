@@ -24,7 +24,8 @@ _BY_SIGN = [word.name for word in WORDS["model.weights"] if word.by_sign]
 def publishable(recipe: Recipe, parameters: Mapping[str, np.ndarray]) -> bytes | None:
     """The recipe's weights as bytes, see results/packed_weights.py; None if its network has none that are published.
 
-    Networks evaluated with binary weights have them as signs, and the rest as float32. Those evaluated with real-valued
+    Networks evaluated with binary weights have them as signs, or as whole numbers of two bits, and the rest, a layer's
+    scale included, as float32. Those evaluated with real-valued
     weights in all layers have all of it as float32, or, if that is larger than LARGEST bytes, the weights as float16.
     None if it is larger still, or if evaluation quantizes the weights otherwise.
 
@@ -36,12 +37,14 @@ def publishable(recipe: Recipe, parameters: Mapping[str, np.ndarray]) -> bytes |
         return None
     layers = layers_of(recipe.model, recipe.image_shape)
     limit_of = weight_limits(layers, recipe.model)
-    signs = {
+    quantized = {
         name: signs_of(parameters[name], limit_of[name], recipe.model.zero_weight)
-        for name, kind in kinds.items()
         if kind == "signs"
+        else np.clip(np.rint(parameters[name]), -1, 1)
+        for name, kind in kinds.items()
+        if kind in ("signs", "int2")
     }
-    packed = pack({**parameters, **signs}, kinds)
+    packed = pack({**parameters, **quantized}, kinds)
     return packed if len(packed) <= LARGEST else None
 
 
@@ -64,12 +67,12 @@ def kinds_of(recipe: Recipe) -> dict[str, Kind] | None:
         return None
     layers = layers_of(model, recipe.image_shape)
     if model.evaluation_weights == "binary":
-        words = layer_weights(model)
-        signs: dict[str, Kind] = {
-            layer.weight: "signs" for layer, word in zip(layers, words, strict=True) if word in _BY_SIGN
-        }
-        if signs:
-            return signs
+        stored: dict[str, Kind] = dict.fromkeys(_BY_SIGN, "signs")
+        if model.weight_limit == 1:  # else what an engine is given would have to be multiplied first
+            stored["int2"] = "int2"
+        words = zip(layers, layer_weights(model), strict=True)
+        if quantized := {layer.weight: stored[word] for layer, word in words if word in stored}:
+            return quantized
     if set(evaluation_kinds(layers, model)) != {"real"}:
         return None
     whole: dict[str, Kind] = {}

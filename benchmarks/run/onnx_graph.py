@@ -17,7 +17,6 @@ import numpy as np
 INPUT, OUTPUT = "images", "scores"
 OPSET, IR_VERSION = 18, 9  # the first opset with BitwiseAnd, and the format of its time
 QONNX = "qonnx.custom_op.general"
-_ONE, _HALF = np.float32(1), np.float32(0.5)
 
 
 class NoGraphError(ValueError):
@@ -120,21 +119,44 @@ class _Graph:
 
     def add_step(self, step: Mapping[str, Any], x: str) -> str:
         """What the step makes of x."""
-        if step["op"] == "conv":
-            return self._conv(step, x)
-        if step["op"] == "dense":
-            x = x if self._is_flat else self.add("Flatten", [x], axis=1)
-            self._is_flat = True
-            return self.add("Gemm", [x, self._weights(step["weight"]), *self._bias(step)], transB=1)
-        if step["op"] == "max_pool":
-            return self.add("MaxPool", [x], kernel_shape=[step["size"]] * 2, strides=[step["size"]] * 2)
-        if step["op"] == "normalize":
-            centered = self.add("Sub", [x, self._by_channel(f"{step['norm']}.center")])
-            scaled = self.add("Mul", [centered, self._by_channel(f"{step['norm']}.scale")])
-            return self.add("Add", [scaled, self._by_channel(f"{step['norm']}.shift")])
-        if step["op"] == "relu":
+        word = step["op"]
+        made = {"conv": self._conv, "dense": self._dense, "max_pool": self._pool, "normalize": self._normalize}
+        return made[word](step, x) if word in made else self._activation(word, x)
+
+    def _dense(self, step: Mapping[str, Any], x: str) -> str:
+        x = x if self._is_flat else self.add("Flatten", [x], axis=1)
+        self._is_flat = True
+        return self.add("Gemm", [x, self._weights(step["weight"]), *self._bias(step)], transB=1)
+
+    def _pool(self, step: Mapping[str, Any], x: str) -> str:
+        return self.add("MaxPool", [x], kernel_shape=[step["size"]] * 2, strides=[step["size"]] * 2)
+
+    def _normalize(self, step: Mapping[str, Any], x: str) -> str:
+        centered = self.add("Sub", [x, self._by_channel(f"{step['norm']}.center")])
+        scaled = self.add("Mul", [centered, self._by_channel(f"{step['norm']}.scale")])
+        return self.add("Add", [scaled, self._by_channel(f"{step['norm']}.shift")])
+
+    def _activation(self, word: str, x: str) -> str:
+        """An activation, or what is done to the pixels first."""
+        if word == "relu":
             return self.add("Relu", [x])
-        return self._qonnx_sign(step["op"], x) if self._qonnx else self._sign(step["op"], x)
+        if word.startswith("images_"):
+            x = self.add("Sub", [self.add("Mul", [x, self.number(2)]), self.number(1)])
+        if word in ("int2", "images_int2"):
+            return self._rounded(x, 1, 2, narrow=True)
+        if word == "images_int8":
+            return self._rounded(x, 128, 8, narrow=False)
+        return self._qonnx_sign(word, x) if self._qonnx else self._sign(word, x)
+
+    def _rounded(self, x: str, steps: int, bits: int, *, narrow: bool) -> str:
+        """x in whole numbers of 1 / steps, halves to even, kept to signed numbers of so many bits."""
+        if self._qonnx:
+            inputs = [x, self.number(1 / steps), self.number(0), self.number(bits)]
+            return self.add("Quant", inputs, signed=1, narrow=int(narrow), rounding_mode="ROUND")
+        half = 2 ** (bits - 1)
+        rounded = self.add("Round", [self.add("Mul", [x, self.number(steps)])])
+        kept = self.add("Clip", [rounded, self.number(narrow - half), self.number(half - 1)])
+        return self.add("Mul", [kept, self.number(1 / steps)])
 
     def _conv(self, step: Mapping[str, Any], x: str) -> str:
         padding = step["padding"]
@@ -152,8 +174,8 @@ class _Graph:
     def _sign(self, word: str, x: str) -> str:
         if word == "torch_sign":
             return self.add("Sign", [x])
-        if word == "sign":
-            above = self.add("Greater", [x, self.number(0)])
+        if word in ("sign", "images_sign"):
+            above = self.add("Greater" if word == "sign" else "GreaterOrEqual", [x, self.number(0)])
         else:  # as the original rounds (x + 1) / 2
             half = self.add("Mul", [self.add("Add", [x, self.number(1)]), self.number(0.5)])
             above = self.add("GreaterOrEqual", [half, self.number(0.5)])
