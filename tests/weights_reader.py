@@ -38,7 +38,11 @@ CASES = {
     "finn-tfc-mnist-2w2a": "3x32FC-10FC",
     "binarynet-torch7-cifar10": "8C3-MP2-8C3-MP2-16FC-10FC",
 }
-CHANGED = {"binarynet-cifar10": ["model.activation=binary_sigmoid"], "rwth-lenet5-mnist-binary": ["model.padding=edge"]}
+CHANGED = {
+    "binarynet-cifar10": ["model.activation=binary_sigmoid"],
+    "rwth-lenet5-mnist-binary": ["model.padding=edge"],
+    "finn-tfc-mnist-2w2a": ["model.input_quantization=int8"],
+}
 
 
 def case(name: str) -> Recipe:
