@@ -191,6 +191,46 @@ def test_published_weights_are_a_part_of_it(cli, tmp_path):
     assert "is no run of the registered group: it began before the group was registered." in found["body"]
 
 
+@pytest.mark.parametrize("form", ["an earlier version's", "one that says otherwise of its network"])
+def test_weights_that_come_in_are_stored_as_this_version_has_them(cli, tmp_path, form):
+    add(WITH_WEIGHTS, tmp_path / "other" / "results")
+    name = f"weights/{WITH_WEIGHTS.parent.name}/{WITH_WEIGHTS.stem}.safetensors"
+    there, ours = tmp_path / "other" / "results" / name, RESULTS / name
+    if form == "an earlier version's":
+        packed = packed_at(there, there.stat().st_size)
+        assert packed is not None
+        there.unlink()
+        there.with_suffix(".weights").write_bytes(packed)
+    else:
+        there.write_bytes(ours.read_bytes().replace(b"Pixels are scaled to [0, 1]", b"Pixels are scaled to [0, 9]"))
+        found = cli("verify", "--registry", str(tmp_path / "other" / "results" / "runs"))
+        assert (found.returncode, "say otherwise of the network than its record" in found.stdout) == (7, True)
+    merged = cli("merge", str(tmp_path / "other"))
+    assert (merged.returncode, merged.stdout.count("added: ")) == (0, 1)
+    here = tmp_path / "registry" / name
+    assert here.read_bytes() == ours.read_bytes()
+    assert [path.name for path in here.parent.iterdir()] == [here.name]
+    assert cli("export", "--safetensors").stdout == ""
+    here.write_bytes(b"otherwise")
+    refused = cli("export", "--safetensors")
+    assert (refused.returncode, refused.stdout) == (7, "")
+    assert refused.stderr.startswith(f"error: {here}: is no whole .safetensors file")
+    assert refused.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--qonnx"], "--qonnx goes with --onnx ID"),
+        (["--onnx", "x", "--format", "csv"], "--onnx goes with --qonnx, --out, --registry and --data alone"),
+        (["--safetensors", "--out", "x"], "--safetensors goes with --registry alone"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(cli, options, message):
+    result = cli("export", *options)
+    assert (result.returncode, message in result.stderr) == (2, True)
+
+
 def sealed(path: Path, **changes: object) -> Record:
     """A real record with other facts of its last sitting, named by them."""
     record = from_bytes(of_today(path.read_bytes()), "record")
