@@ -26,6 +26,8 @@ def with_derived(record: Record, verdict: Verdict) -> dict[str, Any]:
 
 def print_outcome(outcome: Outcome, verdict: Verdict) -> None:
     """The result, how it was chosen and what it comes to, and where everything is."""
+    from results.weights import LARGEST
+
     record = outcome.record
     echo(f"{record.benchmark}: {record.outcome} after {len(record.curve.epoch)} epochs")
     if record.results is not None:
@@ -62,6 +64,9 @@ def print_outcome(outcome: Outcome, verdict: Verdict) -> None:
             f"  weights: {record.published_weights.bytes:,} bytes beside the record, published when both are committed;"
             f" to evaluate them: python cli.py evaluate --pretrained {record.id}"
         ))  # fmt: skip
+    elif outcome.registered and record.outcome == "finished":
+        why = record.unpublished_reason or f"results/README.md says which are, of at most {LARGEST:,} bytes"
+        echo(f"  weights: not published; {why}")
 
 
 def _beside_the_result(record: Record, places: int) -> str:

@@ -35,13 +35,14 @@ from benchmarks.queue.gpu_session import queue
 from benchmarks.queue.job import BegunRun, NewRun
 from benchmarks.recipe import summaries
 from benchmarks.run.folder import RunFolder
-from benchmarks.verdict import Verdict, Word
+from benchmarks.verdict import Verdict, Word, judge_run
 from commands import output
 from commands.options import FAIL_ON
 from data_prep import progress
 from data_prep.errors import DataError
 from results.errors import RegistryError
 from results.registry import read, write
+from results.registry import read as read_record
 
 REPOSITORY = Path(__file__).parents[1]
 CLI = f"'{sys.executable}' '{REPOSITORY / 'cli.py'}'"
@@ -297,6 +298,22 @@ def test_an_error_that_is_the_result_is_called_so(declared, last, best, text):
     points = {"declared": declared, "last": last, "best_test": best}
     results = {name: SimpleNamespace(epoch=epoch, test_error=float(epoch)) for name, epoch in points.items()}
     assert commands.outcome._beside_the_result(SimpleNamespace(results=SimpleNamespace(**results)), 1) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("binaryconnect-mnist/6968a2db8b8ce604", "weights: not published; results/README.md says which are"),
+        ("rwth-lenet5-mnist-binary/237fe4a5f6da1e2c", "weights: 119,979 bytes beside the record"),
+    ],
+)
+def test_the_end_of_a_run_says_whether_its_weights_are_published(name, line, capsys):
+    path = Path("results/runs") / f"{name}.json"
+    record = read_record(path)
+    folder = SimpleNamespace(path=Path("runs/r"), record_path=path)
+    outcome = SimpleNamespace(record=record, folder=folder, registered=path, comparison="")
+    commands.outcome.print_outcome(outcome, judge_run(record, None))
+    assert f"\n  {line}" in capsys.readouterr().out
 
 
 # -- for scripts -------------------------------------------------------------------------------------------------------
