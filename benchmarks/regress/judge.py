@@ -120,6 +120,8 @@ class _Judged:
         failed = measured.failed or (again.failed if again is not None else None)
         if failed:
             return self._made(name, kind, "not measured", detail=failed)
+        if kind == "accuracy" and measured.miscounted:  # which needs no reference
+            return self._made(name, kind, "alarm", measured=measured.miscounted)
         found = self._reference.of(name)
         complaint = not_comparable(kind, self._engine, measured, found)
         if kind == "bits":

@@ -19,6 +19,7 @@ from benchmarks.machine import environment
 if TYPE_CHECKING:
     import numpy as np
 
+LEAST_ERROR = 1e-9  # percent: errors of counts that are the same differ by rounding alone
 THREADS = 1  # of the engine and of the matrix product that its speed is compared with
 PRODUCT = 768  # rows and columns of its matrices
 STEP_SECONDS = 0.05  # steps of a round are repeated until they have taken so long, and twice at least but for ...
@@ -63,6 +64,7 @@ class Measured(msgspec.Struct, frozen=True):
         data: of training, validation (if there are some) and test images in turn: mean, standard deviation, and the
             root mean square of the images' own means; the same to some digits on every machine.
         scores: of each seed.
+        miscounted: an error that is not what the scores come to, as text; "" if there is none.
         memory: peak of the process after the first seed, MiB.
         speed: of each round, time of a training step over that of a matrix product.
         seconds: all of it took.
@@ -80,6 +82,7 @@ class Measured(msgspec.Struct, frozen=True):
     memory: float | None = None
     speed: tuple[float, ...] = ()
     seconds: float = 0.0
+    miscounted: str = ""
 
 
 def measure(job: Job) -> Measured:
@@ -92,9 +95,11 @@ def measure(job: Job) -> Measured:
     from benchmarks.regress import bits
 
     started = time.perf_counter()
-    scores, memory = [], None
+    scores, memory, miscounted = [], None, ""
     for seed in job.seeds:
-        scores.append(_trained(job, seed))
+        scored, wrongly = _trained(job, seed)
+        scores.append(scored)
+        miscounted = miscounted or wrongly
         memory = memory or peak_memory_mib()
     narrow = bits.narrow_recipe(job.benchmark)
     engine = bits.open_uncompiled(job.engine, narrow, bits.SEED)
@@ -113,10 +118,12 @@ def measure(job: Job) -> Measured:
         memory=memory,
         speed=speed,
         seconds=time.perf_counter() - started,
+        miscounted=miscounted,
     )
 
 
-def _trained(job: Job, seed: int) -> Scored:
+def _trained(job: Job, seed: int) -> tuple[Scored, str]:
+    """What a seed gave, and `Measured.miscounted` of it."""
     from benchmarks.regress import bits, budgets, images
 
     budget = budgets.budget_of(job.benchmark)
@@ -124,7 +131,10 @@ def _trained(job: Job, seed: int) -> Scored:
     data = images.load(recipe, Path(job.data), seed)
     engine = bits.open_uncompiled(job.engine, recipe, seed)
     found = budgets.train(engine, recipe, data, budget.test_images, seed)
-    return Scored(seed, found.loss, found.error)
+    miscounted = ""
+    if found.error is not None and found.counted is not None and abs(found.error - found.counted) > LEAST_ERROR:
+        miscounted = f"the error of seed {seed} is {found.error:.6g} %, by the scores {found.counted:.6g} %"
+    return Scored(seed, found.loss, found.error), miscounted
 
 
 def _factors(described: dict[str, object]) -> dict[str, str]:

@@ -154,6 +154,10 @@ def leak() -> Iterator[None]:
         yield
 
 
+def half_of_the_errors_counted() -> AbstractContextManager[Any]:
+    return mock.patch("benchmarks.run.protocol.error_percent", lambda wrong, images: 50 * wrong / images)
+
+
 DEFECTS = {
     "lr scale left out": Defect("binaryconnect-mnist-deterministic", "accuracy", without_lr_scale),
     "clip left out": Defect("binaryconnect-paper-mnist", "accuracy", without_clipping),
@@ -161,6 +165,7 @@ DEFECTS = {
     "average of the variance": Defect("binaryconnect-mnist-deterministic", "accuracy", variance_averaged),
     "no shuffle": Defect("binarynet-torch7-mnist", "accuracy", no_shuffle),
     "gradient doubled": Defect("rwth-lenet5-mnist-float", "accuracy", gradient_of_another_loss),
+    "half of the errors counted": Defect("chawla-mlp-mnist-float", "accuracy", half_of_the_errors_counted),
     "pooling after activation": Defect("rwth-lenet5-mnist-binary", "bits", pooled_behind_activation),
     "sign(0) = 0": Defect("rwth-lenet5-mnist-xnor", "bits", sign_of_zero_is_zero),
     "contrast without mean": Defect("binaryconnect-svhn-none", "bits", contrast_without_mean),

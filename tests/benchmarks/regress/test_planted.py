@@ -23,6 +23,7 @@ EXPECTED = {
     "average of the variance": ("binaryconnect-mnist-deterministic", "accuracy"),
     "no shuffle": ("binarynet-torch7-mnist", "accuracy"),
     "gradient doubled": ("rwth-lenet5-mnist-float", "accuracy"),
+    "half of the errors counted": ("chawla-mlp-mnist-float", "accuracy"),
     "pooling after activation": ("rwth-lenet5-mnist-binary", "bits"),
     "sign(0) = 0": ("rwth-lenet5-mnist-xnor", "bits"),
     "contrast without mean": ("binaryconnect-svhn-none", "bits"),

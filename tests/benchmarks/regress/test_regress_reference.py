@@ -142,6 +142,13 @@ def test_memory_must_be_more_twice():
     assert word_of("memory", large, measured())[0] == "ok"
 
 
+def test_an_error_that_is_not_what_the_scores_come_to_is_an_alarm_without_any_reference():
+    (figure,) = judge.figures(
+        "gluon", of(OTHER), {NAME: measured(miscounted="9 %, by the scores 18 %")}, {}, ["accuracy"]
+    )
+    assert (figure.word, figure.measured) == ("alarm", "9 %, by the scores 18 %")
+
+
 def test_what_failed_is_not_measured_in_either_process():
     assert word_of("accuracy", measured(failed="killed")) == ("not measured", "killed")
     assert word_of("accuracy", measured(), measured(failed="killed")) == ("not measured", "killed")
