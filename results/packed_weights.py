@@ -144,9 +144,10 @@ def entries_in(data: bytes, name: str) -> tuple[list[Entry], int]:
 def entries_from(text: bytes | str) -> list[Entry]:
     """The entries that the second line lists; none if it is not such a line."""
     try:
-        return msgspec.convert(json.loads(text), list[Entry], strict=False)
+        entries = msgspec.convert(json.loads(text), list[Entry], strict=False)
     except (ValueError, RecursionError, msgspec.ValidationError):
         return []
+    return entries if all(n > 0 for _, shape, _ in entries for n in shape) else []
 
 
 def bytes_of(shape: tuple[int, ...], kind: str) -> int:

@@ -81,7 +81,18 @@ def test_a_part_of_a_file_is_refused(length: int) -> None:
         unpack(PACKED[:length], "w.weights")
 
 
-@pytest.mark.parametrize("data", [b"", b"x" * 50, PACKED + b"\0", PACKED.replace(b"signs", b"halfs"), b"\x80\x04}."])
+@pytest.mark.parametrize(
+    "data",
+    [
+        packed_weights.FIRST_LINE + b"[" * 100_000,
+        packed_weights.FIRST_LINE + b'[["w",[0,1000000000000000000000000000000],"signs"]]\n',
+        b"",
+        b"x" * 50,
+        PACKED + b"\0",
+        PACKED.replace(b"signs", b"halfs"),
+        b"\x80\x04}.",
+    ],
+)
 def test_another_file_is_refused(data: bytes) -> None:
     with pytest.raises(RegistryError, match="is no whole file of weights"):
         unpack(data, "file")
