@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from record_factory import make_record
 
-from results import registry, weights
+from results import packed_weights, registry, weights
 from results.errors import RegistryError
 from results.packed_weights import Kind, pack, unpack
 from results.record import seal, to_bytes
