@@ -101,7 +101,8 @@ def run(case: cases.Case, seed: int, dtype: torch.dtype = torch.float32) -> Run:
     network = network_of(case).to(dtype)
     layers = layers_of(case.recipe.model, case.recipe.image_shape)
     tensors = tensors_of(network, layers)
-    for name, value in cases.initial({n: tuple(t.shape) for n, t in tensors.items()}, seed).items():
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    for name, value in cases.initial(shapes, case.gammas, seed).items():
         tensors[name].data.copy_(torch.from_numpy(value))
     nearest = _watched(network, layers, case)
     optimizer, criterion = torch.optim.Adam(network.parameters(), lr=cases.LR), SqrHingeLoss()
@@ -115,8 +116,9 @@ def run(case: cases.Case, seed: int, dtype: torch.dtype = torch.float32) -> Run:
         loss = criterion(network(torch.from_numpy(images[step]).to(dtype)), target)
         optimizer.zero_grad()
         loss.backward()
+        gradients = {name: tensor.grad.numpy().copy() for name, tensor in tensors.items() if tensor.grad is not None}
         if step == 0:
-            arrays |= {f"gradient/{n}": t.grad.numpy().copy() for n, t in tensors.items() if t.grad is not None}
+            arrays |= {f"gradient/{name}": g for name, g in gradients.items()}
         optimizer.step()
         network.clip_weights(-1, 1)
         losses.append(loss.item())

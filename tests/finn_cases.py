@@ -28,12 +28,15 @@ class Case(NamedTuple):
         bits: of weights, activations and inputs, as the .ini file of the benchmark has them.
         widths: of the hidden layers.
         architecture: the same network in our notation.
+        gammas: the range that they are drawn from. Large ones where a unit would be clipped by nothing in a batch: its
+            beta has no gradient then, and Adam makes steps of rounding errors.
     """
 
     benchmark: str
     bits: tuple[int, int, int]
     widths: tuple[int, ...]
     architecture: str
+    gammas: tuple[float, float] = (0.5, 1.5)
 
     @property
     def recipe(self) -> Recipe:
@@ -44,7 +47,16 @@ def _fc(name: str, *bits: int) -> Case:
     return Case(f"finn-tfc-mnist-{name}", (bits[0], bits[1], bits[2]), (8, 8, 8), "3x8FC-10FC")
 
 
-CASES = {"fc-1w1a": _fc("1w1a", 1, 1, 1), "fc-1w2a": _fc("1w2a", 1, 2, 2), "fc-2w2a": _fc("2w2a", 2, 2, 2)}
+def _cnv(name: str, *bits: int) -> Case:
+    gammas = (1.5, 2.5) if bits[1] == 2 else (0.5, 1.5)
+    architecture = "2x4C3v-MP2-2x6C3v-MP2-2x8C3v-2x12FC-10FC"
+    return Case(f"finn-cnv-cifar10-{name}", (bits[0], bits[1], 8), (4, 4, 6, 6, 8, 8, 12, 12), architecture, gammas)
+
+
+CASES = {
+    **{"fc-1w1a": _fc("1w1a", 1, 1, 1), "fc-1w2a": _fc("1w2a", 1, 2, 2), "fc-2w2a": _fc("2w2a", 2, 2, 2)},
+    **{"cnv-1w1a": _cnv("1w1a", 1, 1), "cnv-1w2a": _cnv("1w2a", 1, 2), "cnv-2w2a": _cnv("2w2a", 2, 2)},
+}
 
 
 class Batches(NamedTuple):
@@ -62,13 +74,13 @@ def batches(recipe: Recipe) -> Batches:
     return Batches(images, generator.randint(0, 10, shape[:2]))
 
 
-def initial(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, np.ndarray]:
+def initial(shapes: dict[str, tuple[int, ...]], gammas: tuple[float, float], seed: int) -> dict[str, np.ndarray]:
     """Parameters before the first step, by our names, float32.
 
     Gamma, beta and the running statistics are drawn: a mistake in them could not be seen at 1 and 0.
     """
     generator = np.random.RandomState(seed)
-    ranges = {"weight": (-1, 1), "gamma": (0.5, 1.5), "beta": (-0.3, 0.3), "running_mean": (-0.3, 0.3)}
+    ranges = {"weight": (-1, 1), "gamma": gammas, "beta": (-0.3, 0.3), "running_mean": (-0.3, 0.3)}
     drawn = {}
     for name, shape in shapes.items():
         low, high = ranges.get(name.split(".")[1], (0.5, 1.5))
@@ -81,7 +93,8 @@ class Reference:
 
     def __init__(self, name: str, opened: Opened, arrays: dict[str, np.ndarray] | None = None) -> None:
         """`arrays`: of a run of Brevitas, by default those of the golden file."""
-        self.recipe, self._opened = CASES[name].recipe, opened
+        self._case, self._opened = CASES[name], opened
+        self.recipe = self._case.recipe
         if arrays is None:
             with np.load(GOLDEN / f"{name}.npz") as file:
                 arrays = dict(file)
@@ -91,7 +104,8 @@ class Reference:
     def engine(self, parameters: str = "before"):
         """An engine with their parameters before the first step, or after the last."""
         engine = self._opened(self.recipe.model, self.recipe.image_shape, 0)
-        before = initial({name: value.shape for name, value in engine.parameters().items()}, int(self.arrays["seed"]))
+        shapes = {name: value.shape for name, value in engine.parameters().items()}
+        before = initial(shapes, self._case.gammas, int(self.arrays["seed"]))
         engine.load_parameters(before if parameters == "before" else self.group(parameters))
         return engine
 
