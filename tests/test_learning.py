@@ -71,8 +71,8 @@ BY_HEART = Budget(90, train_images=100, epochs=100, narrower=8, valid_images=50,
 # seeds 1 to 4 were measured, and it is half the way from the worst of them: another processor rounds otherwise, which
 # changes an error as another seed does. Not among them are akshaychawla's convolutions with binary weights, which err
 # like a guess at the rates 0.00001, 0.0001, 0.001 and 0.01 (their author: "the loss doesn't seem to go down"), or
-# stochastic ones, at 0.0001; variants of VGGNet7 whose parts others have; GluonCV's networks; loss-aware
-# binarization's convolutions, which are BinaryConnect's; and rwth-lenet5-mnist-xnor, whose loss grows from the start:
+# stochastic ones, at 0.0001; variants of VGGNet7 whose parts others have; GluonCV's networks; FINN's LFC
+# and CNV; loss-aware binarization's convolutions, which are BinaryConnect's; and rwth-lenet5-mnist-xnor, whose loss grows from the start:
 # sums of 512 products in front of a squared hinge, with no batch normalization between.
 BUDGETS = {
     "binaryconnect-mnist": Budget(44),  # measured: 21.7
@@ -97,6 +97,10 @@ BUDGETS = {
     "chawla-mlp-mnist-binary": Budget(82, epochs=10),  # measured: 64 to 75
     "chawla-mlp-mnist-stochastic": Budget(80, epochs=60),  # measured, seeds 1 to 3: 62 to 71
     "chawla-cnn-cifar10-float": Budget(81, epochs=4, settings=("train.lr_start=0.03",)),  # measured: 62 to 71
+    "finn-tfc-mnist-1w1a": Budget(51, narrower=1),  # measured, seeds 1 to 4: 30 to 32
+    "finn-tfc-mnist-1w2a": Budget(45, narrower=1),  # measured, seeds 1 to 4: 22 to 23
+    "finn-tfc-mnist-2w2a": Budget(45, narrower=1),  # measured, seeds 1 to 4: 21 to 23
+    "finn-sfc-mnist-1w1a": Budget(43, narrower=1),  # measured, seeds 1 to 4: 17 to 20
     "rwth-lenet5-mnist-float": Budget(32, narrower=2),  # measured: 3.3
     "rwth-lenet5-mnist-binary": Budget(39, narrower=2),  # measured: 13.6
     "rwth-lenet5-mnist-bireal": Budget(38, narrower=2),  # measured: 12.3
