@@ -56,19 +56,22 @@ from bnn_gluon.kernels.tables import (
 )
 
 _LEAST_KERNEL = 3  # a table of one pixel is used once for each tap
+_LEAST_CHANNELS = 64
 _LEAST_USED = 0.5  # part of lanes and threads
 _SIDE = 8  # of the squares that are transposed
 _SQUARE = ir.VectorType(ir.FloatType(), _SIDE)
 
 
 def applies_to(shape: LayerShape) -> bool:
-    """Whether a linear layer's products can be made here; whether that pays depends on the batch too."""
+    """Whether a linear layer's products are made here, if there are enough images.
+
+    Of 32 channels to 64 filters, 5 x 5, gradients below a pooling took 1.1 times as long as by `sparse_gradients`.
+    """
     layer = shape.layer
     return (
         isinstance(layer, Conv)
         and layer.kernel >= _LEAST_KERNEL
-        and shape.input_shape[0] % LANES == 0
-        and layer.filters % LANES == 0
+        and all(count >= _LEAST_CHANNELS and count % LANES == 0 for count in (shape.input_shape[0], layer.filters))
     )
 
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from benchmarks.engine import open_engine
 from benchmarks.recipe import load_recipe
+from benchmarks.recipe.architecture import Conv, Dense, LayerShape
 from bnn_gluon.kernels import table_convolutions as tables
 from bnn_gluon.kernels.convolution_codes import codes_of_input, codes_of_turned_weights, codes_of_weights
 
@@ -176,7 +177,7 @@ NETWORKS = {
 def test_a_networks_gradients_are_those_that_mxnet_makes(monkeypatch, name, overrides, by_layer):
     from bnn_gluon.linear import Linear
 
-    recipe = load_recipe(name, ["model.architecture=16C3-32C3-MP2-16C3-9FC-10FC", *overrides])
+    recipe = load_recipe(name, ["model.architecture=64C3-64C3-MP2-64C3-9FC-10FC", *overrides])
     rng = np.random.default_rng(1)
     images, labels = rng.uniform(-1, 1, (18, 1, 12, 12)).astype(np.float32), rng.integers(0, 10, 18)
     found: list[set[str]] = []
@@ -203,6 +204,27 @@ def test_a_networks_gradients_are_those_that_mxnet_makes(monkeypatch, name, over
         # Biases that a batch normalization takes off have gradients that are nothing but rounding errors.
         tolerance = 1e-6 + 1e-4 * np.abs(value).max()
         np.testing.assert_allclose(by_tables[key], value, rtol=0, atol=tolerance, err_msg=key)
+
+
+@pytest.mark.parametrize(
+    ("channels", "filters", "kernel", "applies"),
+    [(64, 128, 3, True), (64, 64, 5, True), (32, 64, 5, False), (64, 72, 3, False), (64, 64, 1, False)],
+)
+def test_what_they_are_made_for(channels, filters, kernel, applies):
+    shape = LayerShape(Conv(filters, kernel), (channels, 9, 9), (filters, 9, 9))
+    assert tables.applies_to(shape) == applies
+    assert not tables.applies_to(LayerShape(Dense(64), (64, 9, 9), (64,)))
+
+
+def test_few_images_and_many_threads_are_left_to_mxnet(monkeypatch):
+    monkeypatch.setattr(numba, "get_num_threads", lambda: 2)
+    assert tables.pays_for_product(50, 32, 3)
+    assert tables.pays_for_weights(50, 128)
+    assert not tables.pays_for_product(1, 8, 3)
+    assert not tables.pays_for_weights(2, 128)
+    monkeypatch.setattr(numba, "get_num_threads", lambda: 64)
+    assert not tables.pays_for_product(50, 32, 3)
+    assert not tables.pays_for_weights(50, 128)
 
 
 def products(n: int, channels: int, filters: int, side: int, kernel: int) -> list[np.ndarray]:
