@@ -166,7 +166,8 @@ def test_options_in_sentences_are_those_of_their_commands():
 def is_carried_out(words: tuple[str, ...]) -> bool:
     """Of those that are, not what writes, what is made by the page that it is in, and what is a part of another."""
     writes = {"--write", "--out", "--html", "--keep", "--onnx", "--safetensors"} & set(words)
-    is_of_a_workflow = "submission/results/runs" in words  # a folder that is there only where it runs
+    # Folders that are there only where a workflow or a cluster is.
+    is_of_a_workflow = {"submission/results/runs", "/shared/results/runs"} & set(words)
     left_out = writes or is_of_a_workflow or MADE in " ".join(words) or words == ("doctor",)
     return words == ("gpu-session", "--list") or (words[0] in CARRIED_OUT and not left_out)
 
