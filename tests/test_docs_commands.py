@@ -61,11 +61,16 @@ OTHER_PROGRAMS = {
     "export LD_LIBRARY_PATH": "for a machine with a GPU of CUDA 11",
     "python -m tests.data_prep.svhn_files": "minutes and 26 GB; tests/data_prep/test_svhn.py makes small ones",
     "python -m benchmarks.recipe.explain": "test_docs_walkthrough.py runs it",
+    "apt-get install": "for a machine that is to try Slurm",
+    "ray start": "tests/benchmarks/queue/test_ray.py starts one",
+    "python tests/benchmarks/queue/one_machine_slurm.py": "tests/benchmarks/queue/test_slurm.py starts it",
     "pytest": "are tests themselves; test_docs_walkthrough.py runs those of the page",
     "python -m pytest tests/benchmarks/recipe/test_catalog_versions.py": "test_docs_walkthrough.py runs it",
 }
 # (page, beginning of a block in another language) -> why it is not run.
 NOT_RUN = {
+    ("docs/clusters.md", "partition: gpu"): "settings of a site; tests/benchmarks/queue/test_slurm.py has its own",
+    ("docs/clusters.md", "resources:"): "not tried: the page says so",
     ("docs/architecture.md", "cli.py -> commands/ -> benchmarks/"): "a drawing",
     ("docs/verdicts.md", "chawla-mlp-mnist-float (gluon; "): "what `check` said of a registry that has grown since",
     ("docs/weights.md", "import json"): "test_docs_weights.py runs it",

@@ -1,6 +1,6 @@
 """A Slurm of a few nodes on this machine: munged, slurmctld and a slurmd a node, all of the user who starts it.
 
-    python tests/benchmarks/queue/one_machine_slurm.py FOLDER   # prints what to export; Ctrl-C ends it
+    python tests/benchmarks/queue/one_machine_slurm.py FOLDER   # prints what to export; Ctrl-C or SIGTERM ends it
 
 All of it lies in the folder, uses ports that are free, and ends with its process. It needs what Debian and Ubuntu have:
 `apt-get install slurmctld slurmd slurm-client munge`, whose own services need not run.
@@ -22,6 +22,7 @@ from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "srun", "squeue")
 KILL_WAIT = 5  # seconds from SIGTERM to SIGKILL
+ENDS = (signal.SIGINT, signal.SIGTERM)
 SECONDS = 60.0  # that daemons may take to start
 
 CONFIGURATION = """
@@ -191,5 +192,5 @@ if __name__ == "__main__":
         sys.exit(f"not installed: {', '.join(absent)}; apt-get install slurmctld slurmd slurm-client munge")
     with slurm(Path(sys.argv[1])) as exported:
         print(*(f"export {name}={value}" for name, value in exported.items()), sep="\n", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            signal.pause()
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)
+        signal.sigwait(ENDS)  # also where a shell has its background ignore Ctrl-C
