@@ -28,9 +28,13 @@ def read_whole(path: Path) -> bytes:
 def write_atomically(path: Path, data: bytes | memoryview, mode: int = 0o644) -> None:
     """Put `data` at `path`: temporary file beside it, fsync, rename, fsync of the folder; with these permissions.
 
-    Creates the folder if needed. Raises RegistryFileError, and leaves nothing behind, if the file cannot be written.
+    Creates the folder if needed. A device or a pipe, as /dev/null, takes the data and stays what it is, where a rename
+    would put a file in its place. Raises RegistryFileError, and leaves nothing behind, if the file cannot be written.
     """
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            path.write_bytes(data)
+            return
         _make_folder(path.parent)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         try:
