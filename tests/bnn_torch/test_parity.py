@@ -64,7 +64,7 @@ def test_both_engines_train_alike(benchmark_id, device):
         losses = [engine.train_step(images, labels, rate) for engine in (gluon, torch)]
         assert losses[1] == pytest.approx(losses[0], rel=1e-5)
         close(torch.gradients(), gluon.gradients(), left_out)
-        close(torch.parameters(), gluon.parameters(), left_out)
+        close(decided(torch.parameters(), gluon.gradients()), decided(gluon.parameters(), gluon.gradients()), left_out)
     torch.load_state(gluon.state())
     scores = [engine.scores(images, BATCH) for engine in (gluon, torch)]
     assert np.mean(scores[0].argmax(1) == scores[1].argmax(1)) > 0.95
@@ -79,6 +79,12 @@ def undecided(model: ModelSettings) -> tuple[str, ...]:
     if model.batch_norm == "none":
         return ()
     return (".bias", ".beta") if model.activation_gradient == "identity" else (".bias",)
+
+
+def decided(values: dict[str, np.ndarray], gradients: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Without those values whose gradient is rounding noise, a millionth of its tensor's: likewise."""
+    noise = {name: np.abs(gradient) <= 1e-6 * np.linalg.norm(gradient) for name, gradient in gradients.items()}
+    return {name: np.where(noise[name], 0, value) if name in noise else value for name, value in values.items()}
 
 
 def close(found: dict[str, np.ndarray], expected: dict[str, np.ndarray], left_out: tuple[str, ...]) -> None:

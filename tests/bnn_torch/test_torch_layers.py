@@ -204,7 +204,7 @@ def test_one_normalization_of_the_whole_tensor_is_that_of_one_channel():
     of_x = x.clone().requires_grad_()
     expected = gamma * (of_x - of_x.mean()) / (of_x.var(correction=0) + 1e-4).sqrt() + beta
     expected.backward(g)
-    given = Given(x, values)
+    given = Given(x, torch.ones(()), values)
     y, taped = part.forward(x, given)
     found, of_parameters = part.backward(g, given, taped)
     np.testing.assert_allclose(y, expected.detach(), atol=1e-12)

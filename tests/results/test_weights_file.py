@@ -61,7 +61,7 @@ def test_the_weights_in_it_are_the_published_bytes() -> None:
         np.testing.assert_array_equal(value, PARAMETERS[name])
 
 
-@given(st.integers(2, 8), st.lists(st.floats(0, 1)))
+@given(st.integers(2, 8), st.lists(st.floats(0, 1), min_size=1))
 def test_whole_numbers_of_k_bits(bits: int, shares: list[float]) -> None:
     values = [int(share * (2**bits - 1)) - 2 ** (bits - 1) for share in shares]
     kinds: dict[str, Kind] = {"w": f"int{bits}"}  # type: ignore[dict-item]
