@@ -70,7 +70,7 @@ def test_each_word_has_a_meaning_and_an_exit_code():
     words = set(GroupWord.__args__)
     assert words == set(MEANING) == set(EXIT_CODES)
     assert set(EXIT_CODES.values()) == {0, 3, 4, 6}
-    assert {"best_validation", "first_best_validation", "last"} == set(SELECTIONS)
+    assert {"best_validation", "first_best_validation", "last", "best_test"} == set(SELECTIONS)
 
 
 def verdict_of(word: str, **changes: object) -> GroupVerdict:
