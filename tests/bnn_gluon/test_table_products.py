@@ -122,6 +122,7 @@ print(hashlib.sha256(product.tobytes()).hexdigest())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("processor", "register"), [("haswell", 32), pytest.param("x86-64", 16, marks=pytest.mark.nightly)]
 )

@@ -70,6 +70,7 @@ def test_small_networks_evaluated_with_real_weights_have_them_as_numbers(units, 
         np.testing.assert_array_equal(value, values[name].astype(stored))
 
 
+@pytest.mark.slow
 def test_what_is_too_large_is_not_published():
     recipe = load_recipe("binarynet-mnist")
     shapes = {"dense1.weight": (4096, 784), "dense2.weight": (4096, 4096), "dense3.weight": (4096, 4096)}
@@ -99,6 +100,7 @@ def test_where_zero_is_minus():
     np.testing.assert_array_equal(signs_of(weights, np.float32(1), "minus"), [-1, -1, -1, -1, -1, 1, 1])
 
 
+@pytest.mark.slow
 # Those widened, up to 93 million weights, at night.
 @pytest.mark.parametrize(
     "benchmark_id",
