@@ -27,8 +27,12 @@ if TYPE_CHECKING:
 
 # What is averaged beside the mean by each batch normalization: its parameter is "running_<spread>".
 SPREADS = {
-    **{"binaryconnect": "std", "lasagne": "inv_std", "shift": "inv_std"},
-    **dict.fromkeys(("torch", "torch_no_affine", "tensor"), "var"),
+    "binaryconnect": "std",
+    "lasagne": "inv_std",
+    "shift": "inv_std",
+    "torch": "var",
+    "torch_no_affine": "var",
+    "tensor": "var",
 }
 _SCALED = {word.name for word in WORDS["model.weights"] if word.scaled}
 
