@@ -148,15 +148,22 @@ def _commands() -> str:
 
 
 def _command(name: str) -> str:
-    """The page of a command, from click's help."""
+    """The page of a command, from click's help; those of a group, as `queue add`, are parts of its page."""
     command = _loaded(name)
+    parts = command.commands if isinstance(command, click.Group) else {}
+    helps = [_help(part, f"{name} {of}", "##") for of, part in sorted(parts.items())]
+    return "\n".join([_help(command, name, "#"), *helps])
+
+
+def _help(command: click.Command, name: str, mark: str) -> str:
+    """What click says of a command; `mark`: of its heading."""
     context = click.Context(command, info_name=f"python cli.py {name}", **command.context_settings)
     options = [param for param in command.get_params(context) if isinstance(param, click.Option)]
     records = [record for option in options if (record := option.get_help_record(context))]
     rows = [f"| `{option}` | {_cell(said)} |" for option, said in records]
     usage = " ".join(command.collect_usage_pieces(context))
     paragraphs = inspect.cleandoc(command.help or "").replace("\b", "")
-    head = f"# {name}\n\n```sh\npython cli.py {name} {usage}\n```\n\n{paragraphs}\n\n"
+    head = f"{mark} {name}\n\n```sh\npython cli.py {name} {usage}\n```\n\n{paragraphs}\n\n"
     return head + "\n".join(["| option | |", "|---|---|", *rows, ""])
 
 
