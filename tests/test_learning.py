@@ -71,9 +71,10 @@ BY_HEART = Budget(90, train_images=100, epochs=100, narrower=8, valid_images=50,
 # seeds 1 to 4 were measured, and it is half the way from the worst of them: another processor rounds otherwise, which
 # changes an error as another seed does. Not among them are akshaychawla's convolutions with binary weights, which err
 # like a guess at the rates 0.00001, 0.0001, 0.001 and 0.01 (their author: "the loss doesn't seem to go down"), or
-# stochastic ones, at 0.0001; variants of VGGNet7 whose parts others have; GluonCV's networks; FINN's LFC and CNV;
-# loss-aware binarization's convolutions, which are BinaryConnect's; and rwth-lenet5-mnist-xnor, whose loss grows from
-# the start: sums of 512 products in front of a squared hinge, with no batch normalization between.
+# stochastic ones, at 0.0001; variants of VGGNet7 whose parts others have; GluonCV's networks; FINN's LFC, CNV and SFC
+# with activations of 2 bits; loss-aware binarization's convolutions, which are BinaryConnect's; and
+# rwth-lenet5-mnist-xnor, whose loss grows from the start: sums of 512 products in front of a squared hinge, with no
+# batch normalization between.
 BUDGETS = {
     "binaryconnect-mnist": Budget(44),  # measured: 21.7
     "binaryconnect-mnist-deterministic": Budget(36),  # measured: 8.6
