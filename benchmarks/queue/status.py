@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import statistics
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -154,12 +155,12 @@ class _Begun:
 
     def __init__(self, queue: QueueFolder) -> None:
         self._queue = queue
-        self._listed: dict[tuple[str, str], list[str]] = {}
+        self._listed: dict[tuple[str, str], dict[int, list[str]]] = {}
         self._speeds: dict[str, float | None] = {}
 
     def stored(self, run: QueuedRun) -> _Stored | None:
         """How far a run is; None if it was not begun."""
-        names = [name for name in self._names(run) if f"-s{run.seed}" in name]
+        names = self._names(run).get(run.seed, [])
         found = [one for name in names if (one := self._read(run, name, run.seed)) is not None]
         return max(found, default=None, key=lambda one: one.epoch)
 
@@ -169,19 +170,23 @@ class _Begun:
             left = (stored.epochs - stored.epoch) * stored.epoch_seconds
             return left, left
         if run.group not in self._speeds:
-            known = (self._read(run, name, None) for name in reversed(self._names(run)))
+            newest_first = sorted((name for names in self._names(run).values() for name in names), reverse=True)
+            known = (self._read(run, name, None) for name in newest_first)
             self._speeds[run.group] = next(
                 (one.epochs * one.epoch_seconds for one in known if one is not None and one.epoch_seconds), None
             )
         whole = self._speeds[run.group]
         return run.seconds if whole is None else (whole, whole)
 
-    def _names(self, run: QueuedRun) -> list[str]:
+    def _names(self, run: QueuedRun) -> dict[int, list[str]]:
+        """The folders of runs of the same commit and benchmark, by seed."""
         key = run.commit, run.benchmark
         if key not in self._listed:
-            self._listed[key] = []
+            self._listed[key] = defaultdict(list)
             with contextlib.suppress(FileNotFoundError):
-                self._listed[key] = sorted(os.listdir(self._queue.runs_of(run.commit) / run.benchmark))
+                for name in sorted(os.listdir(self._queue.runs_of(run.commit) / run.benchmark)):
+                    if found := re.match(r".*-s(\d+)", name):
+                        self._listed[key][int(found[1])].append(name)
         return self._listed[key]
 
     def _read(self, run: QueuedRun, name: str, seed: int | None) -> _Stored | None:
