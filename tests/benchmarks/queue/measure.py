@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[3]), str(Path(__file__).parent)]
@@ -21,9 +21,15 @@ from fake_queue import PLACE, fake_queue, fake_run, wanted  # noqa: E402
 from benchmarks.paths import CLI  # noqa: E402
 from benchmarks.queue.folder import QueueFolder  # noqa: E402
 from benchmarks.queue.local import Worker  # noqa: E402
+from benchmarks.queue.queued import QueuedRun  # noqa: E402
+from benchmarks.recipe import load_recipe  # noqa: E402
+from benchmarks.recipe.settings import named_settings  # noqa: E402
+from benchmarks.run.folder import RunFolder  # noqa: E402
+from benchmarks.run.state import Manifest  # noqa: E402
 from results.leases import Watch  # noqa: E402
 
 TIMES, WORKED = 5, 100
+BENCHMARK, EPOCHS = "chawla-mlp-mnist-binary", "train.epochs=1"
 HELD = b"000000000001 held 0123456789abcdef 15 another machine\n"
 
 
@@ -48,25 +54,26 @@ def main(runs: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         seeds = ",".join(map(str, range(runs)))
-        options = ("--seed", seeds, "--epochs", "1", "--engine", "gluon", "--device", "cpu", "--runs", f"{root}/runs")
-        command(root / "warm", "add", "chawla-mlp-mnist-binary", *options[2:], "--seed", "1")
+        options = ("--seed", seeds, "--set", EPOCHS, "--engine", "gluon", "--device", "cpu", "--runs", f"{root}/runs")
+        command(root / "warm", "add", BENCHMARK, *options[2:], "--seed", "1")
 
         def add(number: int) -> None:
             (root / f"{number}" / "code").parent.mkdir()
             (root / f"{number}" / "code").symlink_to(root / "warm" / "code")  # the code is copied once a commit
-            command(root / f"{number}", "add", "chawla-mlp-mnist-binary", *options)
+            command(root / f"{number}", "add", BENCHMARK, *options)
 
         measured(f"queue add, {runs:,} runs", add)
         measured(f"queue add, {runs:,} runs that are queued already", lambda _: command(
-            root / "0", "add", "chawla-mlp-mnist-binary", *options))  # fmt: skip
+            root / "0", "add", BENCHMARK, *options))  # fmt: skip
         measured(f"queue status, {runs:,} runs waiting", lambda _: command(root / "0", "status"))
         queue = QueueFolder(root / "0")
-        names = list(queue.runs())
+        known = list(queue.runs().values())
         measured("claim of a run, all waiting", lambda _: claim(root / "0"))
-        for name in names[: runs // 2]:
-            (queue.path / "over" / f"{name}.done").write_bytes(b"{}")
-        for name in names[runs // 2 : runs * 3 // 4]:
-            (queue.leases / f"{name}.1").write_bytes(HELD)
+        begin(queue, known[: runs * 3 // 4])
+        for run in known[: runs // 2]:
+            (queue.path / "over" / f"{run.name}.done").write_bytes(b"{}")
+        for run in known[runs // 2 : runs * 3 // 4]:
+            (queue.leases / f"{run.name}.1").write_bytes(HELD)
         measured(f"queue status, half done, {runs // 4:,} running", lambda _: command(root / "0", "status"))
         measured("claim of a run, the same, by a worker that has just begun", lambda _: claim(root / "0"))
         measured("queue cancel of all that is left", lambda _: command(root / "0", "cancel", "*"))
@@ -76,6 +83,17 @@ def main(runs: int) -> None:
         Worker(fakes, wanted(), lambda _: None).work([PLACE])
         seconds = (time.perf_counter() - began) / WORKED
         print(f"a worker's overhead a run: {seconds - plain:.3f} s; the command itself {plain:.3f} s")
+
+
+def begin(queue: QueueFolder, runs: Sequence[QueuedRun]) -> None:
+    """Make the folders of these runs, in which no epoch is stored yet."""
+    recipe = load_recipe(BENCHMARK, [EPOCHS])
+    settings = named_settings(recipe.settings, recipe.stated)
+    for run in runs:
+        RunFolder.create(queue.runs_of(run.commit), Manifest(
+            benchmark=BENCHMARK, settings=settings, overrides={}, seed=run.seed, engine="gluon", device="cpu",
+            threads=1, data={},
+        ))  # fmt: skip
 
 
 def claim(path: Path) -> None:
