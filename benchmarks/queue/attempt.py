@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -97,7 +97,7 @@ def find_begun(queue: QueueFolder, run: QueuedRun) -> Path | None:
             what = (manifest.seed, manifest.engine, manifest.precision, digest(manifest.settings))
             if what == (run.seed, run.engine, run.precision, run.digest):
                 found.append(path.parent)
-    return max(found, key=lambda folder: (_record_of(folder) is not None, _epoch_of(folder)), default=None)
+    return max(found, key=lambda folder: (_record_of(folder) is not None, epoch_of(folder)), default=None)
 
 
 # -- the command -------------------------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ def _judge(queue: QueueFolder, run: QueuedRun, lease: Lease, place: Place, code:
     for state, is_so in no_fault.items():
         if is_so:
             return Attempt(state, reason)
-    return _failed(queue, run, lease, place, code, reason, 0 if begun is None else _epoch_of(begun))
+    return _failed(queue, run, lease, place, code, reason, 0 if begun is None else epoch_of(begun))
 
 
 def is_full(reason: str) -> bool:
@@ -220,15 +220,11 @@ def _failed(
 def _last_line(log: Path) -> str:
     """The last error that a command printed, else its last line."""
     with contextlib.suppress(OSError), log.open("rb") as file:
-        file.seek(max(0, _size(file) - _TAIL))
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
         errors = [line for line in lines if line.startswith("error: ")]
         return (errors or lines or [""])[-1].removeprefix("error: ")
     return "its log cannot be read"
-
-
-def _size(file: IO[bytes]) -> int:
-    return os.fstat(file.fileno()).st_size
 
 
 def _record_of(folder: Path) -> _Record | None:
@@ -237,7 +233,8 @@ def _record_of(folder: Path) -> _Record | None:
     return None
 
 
-def _epoch_of(folder: Path) -> int:
+def epoch_of(folder: Path) -> int:
+    """The last epoch that a run has stored; 0 before the first."""
     with contextlib.suppress(Exception):  # whatever is wrong with it, `resume` says
         stored = stored_of(folder)
         return 0 if stored is None else len(stored.curve.epoch)
@@ -267,8 +264,9 @@ def _recorded_elsewhere(queue: QueueFolder, run: QueuedRun) -> _Record | None:
     root, group = found
     records = [entry for entry in entries(root, lambda _: None) if entry.benchmark == run.benchmark]
     member = next(seed for seed in members(group, records).seeds if seed.seed == run.seed)
-    is_there = member.run is not None and member.state in ("finished", "diverged")
-    return _Record(member.run.id, member.state) if is_there and member.run else None
+    if member.run is None or member.state not in ("finished", "diverged"):
+        return None
+    return _Record(member.run.id, member.state)
 
 
 def _note(queue: QueueFolder, run: QueuedRun, event: Callable[[Path, Registration, int], object]) -> None:

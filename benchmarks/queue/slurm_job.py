@@ -22,12 +22,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.queue.attempt import find_begun
+from benchmarks.queue.attempt import epoch_of, find_begun
 from benchmarks.queue.child import dying_with
 from benchmarks.queue.cluster import job_command
 from benchmarks.queue.folder import Over, QueueFolder
 from benchmarks.queue.slurm_nodes import Nodes
-from benchmarks.run.listing import stored_of
 from benchmarks.start import INTERRUPTED
 
 if TYPE_CHECKING:
@@ -124,8 +123,7 @@ class Job:
     def _stored(self) -> int:
         with contextlib.suppress(Exception):  # whatever is wrong with the run's folder, `queue work` says
             begun = find_begun(self._folder, self._folder.runs()[self.name])
-            stored = None if begun is None else stored_of(begun)
-            return 0 if stored is None else len(stored.curve.epoch)
+            return 0 if begun is None else epoch_of(begun)
         return 0
 
 
