@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from benchmarks.bench.measured import Machine, measured
-from benchmarks.queue.folder import End, QueueFolder
+from benchmarks.queue.folder import AGAIN, End, QueueFolder
 from benchmarks.queue.job import NewRun
 from benchmarks.queue.plan import Asked, PlannedSeed, seeds_of
 from benchmarks.queue.queued import QueuedRun, group_of
@@ -60,7 +60,7 @@ class Known:
         if not run.registered and _same(run) in self._recorded:
             return f"recorded: {self._recorded[_same(run)]}"
         known, end = self._known.get(_same(run), (None, None))
-        if known is None or end in ("failed", "cancelled"):
+        if known is None or end in AGAIN:
             return ""
         state: End | str = end or "queued already"
         return state if known.commit == run.commit else f"{state}, with commit {known.commit[:12]}"

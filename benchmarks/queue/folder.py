@@ -19,7 +19,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -30,7 +30,8 @@ from results.leases import BEAT, Lease, Watch, holders, take
 from results.record.utc import now
 
 End = Literal["done", "diverged", "failed", "cancelled"]
-ENDS: tuple[End, ...] = ("done", "diverged", "failed", "cancelled")  # of several, the first one counts
+ENDS: tuple[End, ...] = get_args(End)  # of several, the first one counts
+AGAIN: tuple[End, ...] = ("failed", "cancelled")  # after which a run may be queued once more
 
 
 class Over(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,16 +91,15 @@ class QueueFolder:
         """
         for folder in ("added", "leases", "tries", "over", "handles", "logs", "runs"):
             (self.path / folder).mkdir(parents=True, exist_ok=True)
-        stamp = now().translate(str.maketrans("", "", "-:"))
         lines = b"".join(msgspec.json.encode(run) + b"\n" for run in runs)
-        write_atomically(self.path / "added" / f"{stamp}-{secrets.token_hex(4)}.jsonl", lines)
+        write_atomically(self.path / "added" / f"{_new_name()}.jsonl", lines)
         over = self.over()
-        again = [run.name for run in runs if over.get(run.name) in ("failed", "cancelled")]
+        again = [run.name for run in runs if over.get(run.name) in AGAIN]
         for name in again:
             for path in (self.path / "tries").glob(f"{name}.*"):
                 path.unlink(missing_ok=True)
-            for end in ("failed", "cancelled"):
-                self._end_path(name, end).unlink(missing_ok=True)
+            for end in AGAIN:
+                self.end_path(name, end).unlink(missing_ok=True)
 
     def runs(self) -> dict[str, QueuedRun]:
         """All that was ever queued, in order, by name.
@@ -127,7 +127,7 @@ class QueueFolder:
 
     def end_of(self, name: str) -> End | None:
         """How a run ended; None if it is not over."""
-        return next((end for end in ENDS if self._end_path(name, end).exists()), None)
+        return next((end for end in ENDS if self.end_path(name, end).exists()), None)
 
     def read_over(self, name: str) -> Over | None:
         """How a run ended, with what is known of it."""
@@ -135,20 +135,21 @@ class QueueFolder:
         if end is None:
             return None
         with contextlib.suppress(OSError, msgspec.MsgspecError):
-            return msgspec.json.decode(self._end_path(name, end).read_bytes(), type=Over)
+            return msgspec.json.decode(self.end_path(name, end).read_bytes(), type=Over)
         return Over(end=end, reason="what was written down of it cannot be read")
 
     def write_over(self, name: str, over: Over) -> None:
         """Write down that a run is over."""
-        write_atomically(self._end_path(name, over.end), msgspec.json.encode(over))
+        write_atomically(self.end_path(name, over.end), msgspec.json.encode(over))
 
     def cancel(self, names: Iterable[str]) -> None:
         """Write down of many runs that they are cancelled, those that are at work included."""
         text = msgspec.json.encode(Over(end="cancelled"))
         for name in names:  # without fsync: after a crash of the machine it is asked for again
-            self._end_path(name, "cancelled").write_bytes(text)
+            self.end_path(name, "cancelled").write_bytes(text)
 
-    def _end_path(self, name: str, end: str) -> Path:
+    def end_path(self, name: str, end: End) -> Path:
+        """The file that is there once a run has ended so."""
         return self.path / "over" / f"{name}.{end}"
 
     def failed_tries(self, name: str) -> list[FailedTry]:
@@ -199,9 +200,7 @@ class QueueFolder:
         """Keep what an executor knows runs by."""
         if not handles:
             return
-        stamp = now().translate(str.maketrans("", "", "-:"))
-        path = self.path / "handles" / f"{executor}-{stamp}-{secrets.token_hex(4)}.json"
-        write_atomically(path, msgspec.json.encode(handles))
+        write_atomically(self.path / "handles" / f"{executor}-{_new_name()}.json", msgspec.json.encode(handles))
 
     def handles(self, executor: str, names: Iterable[str]) -> dict[str, str]:
         """The latest handle of each of these runs that has one."""
@@ -209,6 +208,11 @@ class QueueFolder:
         for path in sorted((self.path / "handles").glob(f"{executor}-*.json")):
             found |= msgspec.json.decode(path.read_bytes(), type=dict[str, str])
         return {name: found[name] for name in names if name in found}
+
+
+def _new_name() -> str:
+    """Of a file that nobody else makes; names are in the order of their times, to the second."""
+    return f"{now().translate(str.maketrans('', '', '-:'))}-{secrets.token_hex(4)}"
 
 
 def _read_runs(path: Path) -> list[QueuedRun]:
