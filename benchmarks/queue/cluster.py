@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import TypeVar
@@ -46,6 +47,11 @@ def read_settings(queue: QueueFolder, executor: str, kind: type[Kind]) -> Kind:
         return kind()
     except (OSError, ValueError, yaml.YAMLError, msgspec.ValidationError) as error:
         raise RunError(f"{path}: {' '.join(str(error).split())}; expected what docs/clusters.md says") from None
+
+
+def tag_of(queue: QueueFolder) -> str:
+    """What tells a queue from the others of a cluster, in names there."""
+    return hashlib.sha256(str(queue.path).encode()).hexdigest()[:8]
 
 
 def threads_of(run: QueuedRun, settings: Settings) -> int:

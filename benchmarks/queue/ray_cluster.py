@@ -8,7 +8,6 @@ Ray starts it again elsewhere, and it submits what is not over. A run whose task
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import socket
@@ -20,7 +19,7 @@ import msgspec
 
 from benchmarks.errors import RunError
 from benchmarks.queue import child, ray_tasks
-from benchmarks.queue.cluster import Settings, job_command, options_of, read_settings, threads_of
+from benchmarks.queue.cluster import Settings, job_command, options_of, read_settings, tag_of, threads_of
 from benchmarks.queue.executor import Seen
 from benchmarks.queue.folder import ENDS, QueueFolder
 from benchmarks.queue.queued import QueuedRun
@@ -51,7 +50,7 @@ class Ray:
 
     def __init__(self, queue: QueueFolder) -> None:
         self._queue, self._folder = queue, queue.path / "ray"
-        self._actor_name = f"queue-{hashlib.sha256(str(queue.path).encode()).hexdigest()[:8]}"
+        self._actor_name = f"queue-{tag_of(queue)}"
 
     def submit(self, runs: Sequence[QueuedRun]) -> dict[str, str]:
         settings = read_settings(self._queue, self.name, RaySettings)
@@ -94,7 +93,7 @@ class Ray:
         return {
             "command": job_command(self._queue, run.name, options_of(settings, threads))[1:],
             "log": str(self._log(run.name)),
-            "over": [str(self._queue.path / "over" / f"{run.name}.{end}") for end in ENDS],
+            "over": [str(self._queue.end_path(run.name, end)) for end in ENDS],
             "pause": settings.pause,
             "num_cpus": threads,
             "num_gpus": 1 if run.device == "gpu" else 0,

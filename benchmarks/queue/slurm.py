@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import shlex
 import shutil
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.errors import RunError
-from benchmarks.queue.cluster import Settings, options_of, read_settings, threads_of
+from benchmarks.queue.cluster import Settings, options_of, read_settings, tag_of, threads_of
 from benchmarks.queue.executor import Seen
 from benchmarks.queue.folder import QueueFolder
 from benchmarks.queue.queued import QueuedRun
@@ -76,7 +75,7 @@ class Slurm:
     def __init__(self, queue: QueueFolder) -> None:
         self._queue = queue
         # By which squeue is asked for the jobs of this queue alone, whoever has submitted them.
-        self._job_name = f"bnn-{hashlib.sha256(str(queue.path).encode()).hexdigest()[:8]}"
+        self._job_name = f"bnn-{tag_of(queue)}"
 
     def submit(self, runs: Sequence[QueuedRun]) -> dict[str, str]:
         _require("sbatch")
