@@ -12,9 +12,7 @@ from commands.output import echo
 from commands.runs import aligned
 
 if TYPE_CHECKING:
-    from benchmarks.queue.status import GroupStanding, Standing, State
-
-STATES: tuple[State, ...] = ("waiting", "running", "silent", "done", "diverged", "failed", "cancelled", "gone")
+    from benchmarks.queue.status import GroupStanding, Standing
 
 
 def print_runs(found: Sequence[Standing]) -> None:
@@ -36,7 +34,7 @@ def print_runs(found: Sequence[Standing]) -> None:
 
 def print_groups(groups: Sequence[GroupStanding], found: Sequence[Standing]) -> None:
     """A line a group, why runs failed, and the sum."""
-    from benchmarks.queue.status import total_left
+    from benchmarks.queue.status import STATES, total_left
 
     if not groups:
         click.echo("nothing is queued")

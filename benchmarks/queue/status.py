@@ -10,7 +10,7 @@ import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -24,6 +24,7 @@ from results.record.canonical import digest
 
 SCHEMA = 1  # of what `queue status --json` prints
 State = Literal["waiting", "running", "silent", "done", "diverged", "failed", "cancelled", "gone"]
+STATES: tuple[State, ...] = get_args(State)
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
