@@ -73,11 +73,12 @@ def places(wanted: Wanted, report: Report) -> Iterator[list[Place]]:
     """The places of this machine; its GPUs are given out in turn, and shared by the service if there are fewer."""
     gpus, threads = nvidia_gpus(), wanted.threads or max(1, usable_cores() // wanted.at_once)
     where = gpus[0].name if gpus else cpu_model()
-    with overlapping("gpu" if gpus and wanted.at_once > len(_visible(len(gpus))) else "cpu") as sharing:
+    visible = _visible(len(gpus))
+    with overlapping("gpu" if gpus and wanted.at_once > len(visible) else "cpu") as sharing:
         if sharing.complaint is not None:
             report(f"note: the runs take turns on a GPU: {sharing.complaint} (docs/gpu.md)")
         yield [
-            Place(where, wanted.data_root, threads, {**sharing.environment, **_gpu(place, _visible(len(gpus)))})
+            Place(where, wanted.data_root, threads, {**sharing.environment, **_gpu(place, visible)})
             for place in range(wanted.at_once)
         ]
 
