@@ -74,3 +74,12 @@ def trained_twice_at_a_time(queue: QueueFolder) -> list[str]:
 def folders_of(queue: QueueFolder) -> Counter[str]:
     """How many folders each seed has that hold an epoch."""
     return Counter(path.parent.name.rpartition("-s")[2] for path in queue.runs_of(COMMIT).glob(f"{BENCHMARK}/*/epoch"))
+
+
+def check_failed(queue: QueueFolder, seed: int, why: str) -> None:
+    """The run of this seed has failed, after two tries, and says why."""
+    name = fake_run(seed).name
+    over = queue.read_over(name)
+    assert over is not None
+    assert over.reason == why
+    assert len(queue.failed_tries(name)) == 2

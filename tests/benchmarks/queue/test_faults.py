@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from fake_queue import fake_queue, fake_run, folders_of, recorded, trained_twice_at_a_time
+from fake_queue import check_failed, fake_queue, folders_of, recorded, trained_twice_at_a_time
 
 from benchmarks.queue.folder import QueueFolder
 
@@ -33,10 +33,7 @@ def check(queue: QueueFolder, seeds: range) -> None:
     ends = Counter(queue.over().values())
     assert ends == {"done": len(good), "failed": len(seeds) - len(good)}
     for seed, why in POISONED.items():
-        over = queue.read_over(fake_run(seed).name)
-        assert over is not None
-        assert over.reason == why
-        assert len(queue.failed_tries(fake_run(seed).name)) == 2
+        check_failed(queue, seed, why)
 
 
 @pytest.mark.parametrize(

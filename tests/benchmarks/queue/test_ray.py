@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from cluster_queue import are_over, check, cluster_queue, parents_of_work, stored_epoch, submit, wait
-from fake_queue import fake_run, recorded
+from fake_queue import check_failed, fake_run, recorded
 
 from benchmarks.errors import RunError
 from benchmarks.queue.executors import open_executor
@@ -44,10 +44,7 @@ def test_runs_come_through_and_one_that_fails_has_two_tries(ray, tmp_path):
     assert {seen.state for seen in executor.poll(handles).values()} <= {"waiting", "gone"}
     wait(lambda: are_over(queue))
     assert recorded(queue) == {0: 1, 1: 1, 2: 1}
-    failed = queue.read_over(fake_run(3).name)
-    assert failed is not None
-    assert failed.reason == "no such word"
-    assert len(queue.failed_tries(fake_run(3).name)) == 2
+    check_failed(queue, 3, "no such word")
     wait(lambda: {seen.state for seen in executor.poll(handles).values()} == {"gone"})
     assert executor.logs(fake_run(3).name, handles[fake_run(3).name])
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import one_machine_slurm
 import pytest
 from cluster_queue import are_over, check, cluster_queue, parents_of_work, stored_epoch, submit, wait
-from fake_queue import fake_run, recorded
+from fake_queue import check_failed, fake_run, recorded
 
 from benchmarks.queue.executors import open_executor
 from benchmarks.queue.folder import QueueFolder
@@ -61,10 +61,7 @@ def test_an_array_comes_through_and_a_run_that_fails_has_two_tries(tmp_path):
     assert {seen.state for seen in executor.poll(handles).values()} <= {"waiting", "running"}
     wait(lambda: are_over(queue))
     assert recorded(queue) == {0: 1, 1: 1, 2: 1}
-    failed = queue.read_over(fake_run(3).name)
-    assert failed is not None
-    assert failed.reason == "no such word"
-    assert len(queue.failed_tries(fake_run(3).name)) == 2
+    check_failed(queue, 3, "no such word")
     wait(lambda: {seen.state for seen in executor.poll(handles).values()} == {"gone"})
     assert Nodes(queue.path / "slurm" / "nodes").excluded() == []  # a run that fails on both accuses none
     assert executor.logs(fake_run(3).name, handles[fake_run(3).name])
