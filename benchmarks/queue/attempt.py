@@ -30,7 +30,6 @@ from results.errors import RegistryError
 from results.index import entries
 from results.leases import Lease, LostError
 from results.members import members
-from results.record.canonical import digest
 from results.registered import Registration
 
 TRIES = 2  # that may fail with no epoch stored in between
@@ -94,8 +93,7 @@ def find_begun(queue: QueueFolder, run: QueuedRun) -> Path | None:
     for path in sorted((queue.runs_of(run.commit) / run.benchmark).glob(f"*-s{run.seed}*/run.json")):
         with contextlib.suppress(OSError, SealError, ValueError, msgspec.MsgspecError):  # damaged: it is begun anew
             manifest = manifest_of(path.parent)
-            what = (manifest.seed, manifest.engine, manifest.precision, digest(manifest.settings))
-            if what == (run.seed, run.engine, run.precision, run.digest):
+            if manifest.seed == run.seed and run.fits(manifest):
                 found.append(path.parent)
     return max(found, key=lambda folder: (_record_of(folder) is not None, epoch_of(folder)), default=None)
 

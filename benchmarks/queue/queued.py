@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from results.record.canonical import digest
+
+if TYPE_CHECKING:
+    from benchmarks.run.state import Manifest
 
 SCHEMA = 1
 
@@ -45,6 +50,11 @@ class QueuedRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     seconds: tuple[float, float] | None = None
     allow_change: bool = False
     executor: str = "local"
+
+    def fits(self, manifest: Manifest) -> bool:
+        """Whether a run that was begun is of the same recipe, engine and precision, with whichever seed."""
+        what = (manifest.engine, manifest.precision, digest(manifest.settings))
+        return what == (self.engine, self.precision, self.digest)
 
 
 def group_of(benchmark: str, recipe_digest: str, engine: str, precision: str, commit: str) -> str:

@@ -20,7 +20,6 @@ from benchmarks.queue.queued import QueuedRun
 from benchmarks.run.listing import RECENT, manifest_of, stored_of
 from results.leases import MISSED, holders
 from results.leases import read as read_lease
-from results.record.canonical import digest
 
 SCHEMA = 1  # of what `queue status --json` prints
 State = Literal["waiting", "running", "silent", "done", "diverged", "failed", "cancelled", "gone"]
@@ -195,8 +194,7 @@ class _Begun:
         folder = self._queue.runs_of(run.commit) / run.benchmark / name
         with contextlib.suppress(Exception):  # what is damaged, `resume` refuses
             manifest = manifest_of(folder)
-            what = (manifest.engine, manifest.precision, digest(manifest.settings))
-            if what != (run.engine, run.precision, run.digest) or seed not in (None, manifest.seed):
+            if seed not in (None, manifest.seed) or not run.fits(manifest):
                 return None
             stored = stored_of(folder)
             seconds = stored.curve.seconds if stored else []
