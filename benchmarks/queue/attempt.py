@@ -167,7 +167,7 @@ def _judge(queue: QueueFolder, run: QueuedRun, lease: Lease, place: Place, code:
     try:
         lease.check()
     except LostError:
-        return Attempt("lost", "another process has taken the lease over")
+        return Attempt("lost", "another process has taken the lease over, or may have")
     # A record of a run that counts is over once the registry has it, which exit code 1 may be about.
     if record is not None and (code == 0 or record.outcome != "finished" or not run.scoring):
         return _over(queue, run, record, place)
@@ -243,15 +243,19 @@ def epoch_of(folder: Path) -> int:
 
 
 def _registration(queue: QueueFolder, run: QueuedRun) -> tuple[Path, Registration] | None:
-    """The registry, and the registered group that the run is of."""
+    """The registry, and the registered group that the run is of: the latest that there was when it was queued.
+
+    Groups of other data have the same recipe, engine and precision.
+    """
     if not run.registered:
         return None
-    root = Path(os.path.normpath(queue.path / run.registry))
-    for group in registered.read(root, run.benchmark):
-        key = group.key
-        if (key.digest, key.engine, key.precision) == (run.digest, run.engine, run.precision):
-            return (root, group) if run.seed in group.seeds else None
-    return None
+    root, what = Path(os.path.normpath(queue.path / run.registry)), (run.digest, run.engine, run.precision)
+    fits = [
+        group
+        for group in registered.read(root, run.benchmark)
+        if (group.key.digest, group.key.engine, group.key.precision) == what and group.time <= run.registered
+    ]
+    return (root, fits[-1]) if fits and run.seed in fits[-1].seeds else None
 
 
 def _recorded_elsewhere(queue: QueueFolder, run: QueuedRun) -> _Record | None:

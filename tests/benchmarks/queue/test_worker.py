@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from fake_queue import COMMIT, PLACE, fake_queue, fake_run, folders_of, recorded, wanted
+from record_factory import make_record
 
 from benchmarks.errors import RunError
 from benchmarks.machine.facts import Gpu
@@ -23,6 +24,8 @@ from benchmarks.machine.mps import Sharing
 from benchmarks.queue import attempt, local
 from benchmarks.queue.folder import QueueFolder
 from benchmarks.queue.local import Worker
+from results import registered
+from results.groups import key_of
 from results.leases import Watch, take
 
 FULL = f"x.npz: cannot be written: {os.strerror(errno.ENOSPC)}; free or change that place"
@@ -165,6 +168,23 @@ def test_a_clock_behind_that_of_the_registration_makes_no_run_that_would_not_cou
     thread.join()
     assert sum("registered at 2999-01-01T00:00:00Z, and here it is" in line for line in said) == 1
     assert recorded(queue) == {1: 1}
+
+
+def test_of_groups_of_other_data_a_run_is_of_the_latest_when_it_was_queued(tmp_path):
+    queue = fake_queue(tmp_path, [])
+    root, key = queue.path / "registry", key_of(make_record())
+    run = fake_run(1, digest=key.digest, registered="2024-01-02T00:00:00Z")
+    groups = [
+        registered.register(root, key._replace(benchmark=run.benchmark, data=data), 1, None, time=time)
+        for data, time in (
+            (key.data, "2024-01-01T00:00:00Z"),
+            (("0" * 64, *key.data[1:]), "2024-01-02T00:00:00Z"),
+            (("1" * 64, *key.data[1:]), "2024-01-03T00:00:00Z"),
+        )
+    ]
+    found = attempt._registration(queue, run)
+    assert found is not None
+    assert found[1].key == groups[1].key
 
 
 def test_frozen_code_that_is_gone_is_said_in_one_line(tmp_path):
