@@ -25,8 +25,6 @@ What is added to what, and in which order, does not depend on the threads.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numba
 import numpy as np
 from llvmlite import ir
@@ -53,6 +51,7 @@ from bnn_gluon.kernels.tables import (
     build_table,
     first_of_line,
     groups_of,
+    transposed,
 )
 
 _LEAST_KERNEL = 3  # a table of one pixel is used once for each tap
@@ -202,7 +201,7 @@ def _take_square(typing_context, source, starts, lane, offset, target, to, pitch
         for number in range(_SIDE):
             start = builder.load(builder.gep(begins, [vectors.INDEX(number)]))
             lines.append(vectors.load(builder, builder.gep(first, [start]), _SQUARE, 0))
-        for number, line in enumerate(_transposed(builder, lines)):
+        for number, line in enumerate(transposed(builder, lines)):
             to_line = builder.gep(out, [builder.mul(arguments[6], vectors.INDEX(number))])
             vectors.store(builder, line, to_line, 0)
         return context.get_dummy_value()
@@ -224,30 +223,13 @@ def _give_square(typing_context, source, at, stride, scale, target, starts, lane
             line = builder.gep(first, [builder.mul(arguments[2], vectors.INDEX(number))])
             lines.append(vectors.load(builder, line, _SQUARE, 0))
         factor = vectors.everywhere(builder, arguments[3], _SQUARE)
-        for number, line in enumerate(_transposed(builder, lines)):
+        for number, line in enumerate(transposed(builder, lines)):
             start = builder.load(builder.gep(begins, [vectors.INDEX(number)]))
             vectors.store(builder, builder.fmul(factor, line), builder.gep(out, [start]), 0)
         return context.get_dummy_value()
 
     whole = types.int64
     return types.void(source, whole, whole, types.float32, target, starts, whole, whole), generate
-
-
-def _transposed(builder: Any, lines: list[Any]) -> list[Any]:
-    """Vectors whose elements are transposed: blocks of 1, 2, 4 elements change places in pairs of vectors."""
-    side, block = len(lines), 1
-    while block < side:
-        kept = [i if i & block == 0 else side + i - block for i in range(side)]
-        moved = [i + block if i & block == 0 else side + i for i in range(side)]
-        for i in range(side):
-            if i & block == 0:
-                pair = lines[i], lines[i + block]
-                lines[i], lines[i + block] = (
-                    builder.shuffle_vector(*pair, ir.Constant(ir.VectorType(ir.IntType(32), side), mask))
-                    for mask in (kept, moved)
-                )
-        block *= 2
-    return lines
 
 
 @numba.njit(error_model="numpy")

@@ -38,7 +38,7 @@ _UNROLLED = 2  # sums worked on side by side
 _FLOATS = ir.VectorType(ir.FloatType(), vectors.REGISTER // 4)
 _PARTS = LANES // _FLOATS.count  # registers of a line
 _WORD = ir.IntType(32)
-_CODE, _CODES, _CODES_OF_WORD = ir.IntType(16), ir.IntType(64), 4
+_CODE = ir.IntType(16)
 
 
 @numba.njit(error_model="numpy")
@@ -178,7 +178,7 @@ def transpose(typing_context, source, at, stride, target, to, pitch):
                     vectors.load(builder, _element(builder, first, top + i, arguments[2], left), _FLOATS, 0)
                     for i in range(side)
                 ]
-                for number, line in enumerate(_transposed(builder, lines)):
+                for number, line in enumerate(transposed(builder, lines)):
                     vectors.store(builder, line, _element(builder, out, left + number, arguments[5], top), 0)
         return context.get_dummy_value()
 
@@ -191,21 +191,20 @@ def _element(builder: Any, first: Any, row: int, stride: Any, column: int) -> An
     return builder.gep(first, [index])
 
 
-def _transposed(builder: Any, lines: list[Any]) -> list[Any]:
-    """Vectors whose elements are transposed: blocks of 1, 2, 4, ... elements change places in pairs of them."""
-    side = len(lines)
-    block = 1
+def transposed(builder: Any, lines: list[Any]) -> list[Any]:
+    """As many vectors as each has elements, transposed: blocks of 1, 2, 4, ... elements change places in pairs of
+    them."""
+    lines, side, block = list(lines), len(lines), 1
     while block < side:
-        upper = [i if i & block == 0 else side + i - block for i in range(side)]
-        lower = [i + block if i & block == 0 else side + i for i in range(side)]
-        swapped = list(lines)
+        kept = [i if i & block == 0 else side + i - block for i in range(side)]
+        moved = [i + block if i & block == 0 else side + i for i in range(side)]
         for i in range(side):
             if i & block == 0:
                 pair = lines[i], lines[i + block]
-                for number, mask in ((i, upper), (i + block, lower)):
-                    chosen = ir.Constant(ir.VectorType(_WORD, side), mask)
-                    swapped[number] = builder.shuffle_vector(*pair, chosen)
-        lines = swapped
+                lines[i], lines[i + block] = (
+                    builder.shuffle_vector(*pair, ir.Constant(ir.VectorType(_WORD, side), mask))
+                    for mask in (kept, moved)
+                )
         block *= 2
     return lines
 
