@@ -41,14 +41,12 @@ from bnn_gluon.kernels.convolution_codes import (
     may_be_signs,
 )
 from bnn_gluon.kernels.tables import (
-    FEW_GROUPS,
     GROUPS,
     LANES,
     ROWS,
-    TABLE,
     TABLES,
-    add_entries,
-    build_table,
+    add_chunk,
+    build_tables,
     first_of_line,
     groups_of,
     transposed,
@@ -267,12 +265,6 @@ def _give_lanes(source, at, stride, count, scale, target, starts, lanes, offset)
 
 
 @numba.njit(error_model="numpy")
-def _build_tables(tables, table, lines, start, together):
-    for group in range(together):
-        build_table(tables, table + group * TABLE, lines, start + group * LANES, together * LANES)
-
-
-@numba.njit(error_model="numpy")
 def _give_row(ring, first, done, block, bands, kernel, scale, target, starts, shape):
     """Write a finished row of a block's bands to the product, and make its place in the ring empty."""
     n, filters, height, width = shape
@@ -321,15 +313,12 @@ def _convolve(part, x, codes, scale, kernel, padding, bands, product):
                     count = (high - low) * filters
                     for begin in range(0, groups, GROUPS):
                         together = min(GROUPS, groups - begin)
-                        _build_tables(tables, table, lines, line + w * pixel + begin * ROWS * LANES, together)
+                        build_tables(tables, table, lines, line + w * pixel + begin * ROWS * LANES, together)
                         code = begin * kernel * kernel * filters + tap * filters * together
                         for dy in range(low_tap, high_tap):
                             at = first + (j - dy) % kernel * row_of_ring + low * pixel_of_ring
                             own = code + dy * kernel * filters * together
-                            if together == GROUPS:
-                                add_entries(ring, at, codes, own, tables, table, count, GROUPS, False)
-                            else:
-                                add_entries(ring, at, codes, own, tables, table, count, FEW_GROUPS, False)
+                            add_chunk(ring, at, codes, own, tables, table, count, together, False)
             done = j - kernel + 1
             if done >= 0:
                 _give_row(ring, first, done, block, bands, kernel, scale, target, starts, product.shape)
@@ -361,14 +350,11 @@ def _set_gradient_of_weights(part, gradient, codes, scale, padding, rows, column
                 count = (high - low) * channels
                 for begin in range(0, groups, GROUPS):
                     together = min(GROUPS, groups - begin)
-                    _build_tables(tables, table, lines, line + w * pixel + begin * ROWS * LANES, together)
+                    build_tables(tables, table, lines, line + w * pixel + begin * ROWS * LANES, together)
                     for dy in range(low_tap, high_tap):
                         place = begin * rows * columns + ((y + dy - padding) * columns + w + low - padding) * together
                         at, code = first + (dy * kernel + low) * channels * LANES, place * channels
-                        if together == GROUPS:
-                            add_entries(sums, at, codes, code, tables, table, count, GROUPS, False)
-                        else:
-                            add_entries(sums, at, codes, code, tables, table, count, FEW_GROUPS, False)
+                        add_chunk(sums, at, codes, code, tables, table, count, together, False)
         for lane in range(LANES):
             starts[lane] = (block * LANES + lane) * channels * taps
         for c in range(channels):

@@ -20,10 +20,9 @@ from bnn_gluon.kernels.tables import (
     GROUPS,
     LANES,
     ROWS,
-    TABLE,
     TABLES,
-    add_entries,
-    build_table,
+    add_chunk,
+    build_tables,
     first_of_line,
     groups_of,
     pack_columns,
@@ -274,11 +273,7 @@ def _multiply(part, real, by_row, codes, rows, pieces, product):
         for first in range(0, groups, GROUPS):
             together = min(GROUPS, groups - first)
             start = first_line + first * ROWS * LANES
-            for group in range(together):
-                build_table(tables, table + group * TABLE, lines, start + group * LANES, together * LANES)
+            build_tables(tables, table, lines, start, together)
             code = first * padded + column * together
-            if together == GROUPS:
-                add_entries(sums, first_sum, codes, code, tables, table, even, GROUPS, first == 0)
-            else:
-                add_entries(sums, first_sum, codes, code, tables, table, even, FEW_GROUPS, first == 0)
+            add_chunk(sums, first_sum, codes, code, tables, table, even, together, first == 0)
         _give_sums(sums, first_sum, count, product, line, column)

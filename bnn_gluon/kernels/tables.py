@@ -162,6 +162,22 @@ def _chosen_entries(builder: Any, codes: Any, table: Any, groups: int) -> list[A
     ]
 
 
+@numba.njit(error_model="numpy")
+def build_tables(tables, first, rows, start, groups):
+    """Set the tables of a chunk, from tables[first] on, to the sums of its rows, lines from rows[start] on."""
+    for group in range(groups):
+        build_table(tables, first + group * TABLE, rows, start + group * LANES, groups * LANES)
+
+
+@numba.njit(error_model="numpy")
+def add_chunk(sums, at, codes, start, tables, first, count, groups, begins):
+    """What `add_entries` does, for either number of groups that a chunk may have."""
+    if groups == GROUPS:
+        add_entries(sums, at, codes, start, tables, first, count, GROUPS, begins)
+    else:
+        add_entries(sums, at, codes, start, tables, first, count, FEW_GROUPS, begins)
+
+
 # -- arrangement -------------------------------------------------------------------------------------------------------
 
 
