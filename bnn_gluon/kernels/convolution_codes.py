@@ -18,11 +18,10 @@ import numba
 import numpy as np
 
 from bnn_gluon.kernels import parallel
-from bnn_gluon.kernels.tables import GROUPS, LANES, ROWS, groups_of
+from bnn_gluon.kernels.tables import GROUPS, LANES, MAGNITUDE, ROWS, groups_of, scale_of
 
 _PIXELS = 256  # whose signs are packed at a time
 _LINE_BYTES = 4 * LANES
-_MAGNITUDE = np.int32(0x7FFFFFFF)
 
 
 class Codes(NamedTuple):
@@ -35,12 +34,6 @@ class Codes(NamedTuple):
 
     values: np.ndarray
     scale: np.float32
-
-
-def may_be_signs(values: np.ndarray) -> bool:
-    """Whether the first values are -H and +H."""
-    first = np.abs(values.reshape(-1)[:64])
-    return bool(0 < first[0] < np.inf and (first == first[0]).all())
 
 
 def codes_of_weights(weights: np.ndarray) -> Codes | None:
@@ -63,9 +56,9 @@ def codes_of_input(x: np.ndarray) -> Codes | None:
 
 
 def _packed(values: np.ndarray, size: int, parts: int, pack: Any) -> Codes | None:
-    if not may_be_signs(values):  # so real values cost nothing
+    scale = scale_of(values)
+    if scale is None:
         return None
-    scale = np.abs(values.reshape(-1)[0])
     codes, others = np.empty(size, np.uint16), np.empty(parts, np.int32)
     pack(values.view(np.int32), scale.view(np.int32), codes, others)
     return None if others.any() else Codes(codes, scale)
@@ -89,7 +82,7 @@ def _set_some(patterns, at, stride, present, first, last, magnitude, some):
             start = at + i * stride
             for e in range(first, last):
                 pattern = patterns[start + e]
-                other |= (pattern & _MAGNITUDE) ^ magnitude
+                other |= (pattern & MAGNITUDE) ^ magnitude
                 some[e] |= bit if pattern >= 0 else np.uint16(0)
     return other != 0
 

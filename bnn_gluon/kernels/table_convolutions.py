@@ -33,13 +33,7 @@ from numba.extending import intrinsic
 
 from benchmarks.recipe.architecture import Conv, LayerShape
 from bnn_gluon.kernels import parallel, vectors
-from bnn_gluon.kernels.convolution_codes import (
-    Codes,
-    codes_of_input,
-    codes_of_turned_weights,
-    codes_of_weights,
-    may_be_signs,
-)
+from bnn_gluon.kernels.convolution_codes import Codes, codes_of_input, codes_of_turned_weights, codes_of_weights
 from bnn_gluon.kernels.tables import (
     GROUPS,
     LANES,
@@ -49,6 +43,7 @@ from bnn_gluon.kernels.tables import (
     build_tables,
     first_of_line,
     groups_of,
+    scale_of,
     transposed,
 )
 
@@ -109,10 +104,10 @@ class ConvolutionTables:
         return True
 
     def gradients_to_expect(self, x: np.ndarray, weights: np.ndarray) -> set[str]:
-        """Which gradients will be set, as far as the first values tell: of "x" and "weight"."""
+        """Which gradients will be set, as far as a sample of the values tells: of "x" and "weight"."""
         pays = {
-            "x": pays_for_product(len(x), x.shape[2], weights.shape[-1]) and may_be_signs(weights),
-            "weight": pays_for_weights(len(x), len(weights)) and may_be_signs(x),
+            "x": pays_for_product(len(x), x.shape[2], weights.shape[-1]) and scale_of(weights) is not None,
+            "weight": pays_for_weights(len(x), len(weights)) and scale_of(x) is not None,
         }
         return {name for name, found in pays.items() if found}
 

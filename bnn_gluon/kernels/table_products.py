@@ -19,6 +19,7 @@ from bnn_gluon.kernels.tables import (
     FEW_GROUPS,
     GROUPS,
     LANES,
+    MAGNITUDE,
     ROWS,
     TABLES,
     add_chunk,
@@ -28,11 +29,11 @@ from bnn_gluon.kernels.tables import (
     pack_columns,
     pack_row,
     pack_some,
+    scale_of,
     transpose,
 )
 
 _NO_CODES = np.empty(0, np.uint16)
-_MAGNITUDE = np.int32(0x7FFFFFFF)  # of a float32: all bits but the sign
 # What a cost model needs to know, in units of one look-up, an addition of one line of a table; measured with AVX-512
 # (0.3 ns), and with AVX2, where all but packing takes twice as long, the ratios are about the same.
 _BUILDING = 60  # a table
@@ -85,9 +86,8 @@ class TableProduct:
 def pack(matrix: np.ndarray, *, straight: TableProduct | None = None, transposed: TableProduct | None = None) -> bool:
     """Have products take a matrix, float32, or its transpose, or both at once, in one pass over its memory: see
     `TableProduct.pack`."""
-    flat = matrix.reshape(-1)
-    scale, some = abs(flat[0]), flat[:: -(-flat.size // 64)]
-    if not 0 < scale < np.inf or (np.abs(some) != scale).any():  # so real values cost nothing
+    scale = scale_of(matrix)
+    if scale is None:
         return False
     height, width = matrix.shape
     by_rows = _NO_CODES if transposed is None else transposed.room(width, height, scale)
@@ -166,7 +166,7 @@ def _differ(patterns, one):
     """Not 0 if one of the floats, seen as int32, has another magnitude."""
     other = np.int32(0)
     for i in range(patterns.size):
-        other |= (patterns[i] & _MAGNITUDE) ^ one
+        other |= (patterns[i] & MAGNITUDE) ^ one
     return other
 
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 from typing import Any
 
 import numba
+import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
@@ -34,6 +35,7 @@ GROUPS, FEW_GROUPS = 6, 3  # of a chunk
 TABLE = 2**ROWS * LANES  # floats of a table
 TABLES = GROUPS * TABLE + LANES  # floats to allocate for those of a chunk, from `first_of_line` on
 _LINE = 4 * LANES  # bytes
+MAGNITUDE = np.int32(0x7FFFFFFF)  # of a float32: all bits but the sign
 _UNROLLED = 2  # sums worked on side by side
 _FLOATS = ir.VectorType(ir.FloatType(), vectors.REGISTER // 4)
 _PARTS = LANES // _FLOATS.count  # registers of a line
@@ -45,6 +47,13 @@ _CODE = ir.IntType(16)
 def groups_of(rows: int) -> int:
     """How many groups the chunks of so many rows have, all together: a multiple of FEW_GROUPS."""
     return -(-rows // (ROWS * FEW_GROUPS)) * FEW_GROUPS
+
+
+def scale_of(values: np.ndarray) -> np.float32 | None:
+    """H if a sample of float32 values is -H and +H, else None: so real values cost nothing."""
+    flat = values.reshape(-1)
+    some = np.abs(flat[:: -(-flat.size // 64)])
+    return some[0] if 0 < some[0] < np.inf and (some == some[0]).all() else None
 
 
 @intrinsic
