@@ -64,6 +64,7 @@ class Linear:
             self._block = gluon.nn.Dense(shape.layer.units, in_units=shape.fan_in, use_bias=add_bias)
         self._block.hybridize(static_alloc=True, static_shape=True)
         self.weight, self._added_bias = self._block.weight, self._block.bias
+        self._parameters = [self.weight] if self._added_bias is None else [self.weight, self._added_bias]
         self._moved_bias = gluon.Parameter("bias", shape=shape.output_shape[:1]) if moved_bias else None
         self.bias = self._moved_bias if moved_bias else self._added_bias
         self._differentiates_input = differentiates_input
@@ -114,7 +115,7 @@ class Linear:
         if self._tables.gradient_of_weights(x, values, _values(self.weight.grad())):
             done.add(self.weight.name)
             if self._added_bias is not None:
-                view(self._added_bias.grad())[:] = self._fused.channel_sums(values.reshape(*values.shape[:2], -1))
+                self._set_gradient_of_bias(self._added_bias, gradient)
                 done.add(self._added_bias.name)
         return done
 
@@ -124,8 +125,11 @@ class Linear:
 
     def _set_moved_bias(self, gradient: Any) -> None:
         if self._moved_bias is not None:
-            values = _values(gradient)
-            view(self._moved_bias.grad())[:] = self._fused.channel_sums(values.reshape(*values.shape[:2], -1))
+            self._set_gradient_of_bias(self._moved_bias, gradient)
+
+    def _set_gradient_of_bias(self, bias: gluon.Parameter, gradient: Any) -> None:
+        values = _values(gradient)
+        view(bias.grad())[:] = self._fused.channel_sums(values.reshape(*values.shape[:2], -1))
 
     def _set_sparse_gradients(self, gradient: Any, wanted: Set[str]) -> None:
         assert self._sparse_gradients is not None
@@ -173,7 +177,7 @@ class Linear:
             expected = self._tables.gradients_to_expect(_values(x), _values(self.weight.data()))
             ours = {"x"} if "x" in expected else set()
             if "weight" in expected:
-                ours |= {parameter.name for parameter in (self.weight, self._added_bias) if parameter is not None}
+                ours |= {parameter.name for parameter in self._parameters}
             gradients = gradients - ours
         return self._with_gradients(gradients)
 
@@ -188,9 +192,8 @@ class Linear:
 
     def _arguments(self, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """Input and parameters, and the gradients that are wanted, by MXNet's names."""
-        parameters = [parameter for parameter in (self.weight, self._added_bias) if parameter is not None]
-        values = {"x": x} | {parameter.name: parameter.data() for parameter in parameters}
-        gradients = {parameter.name: parameter.grad() for parameter in parameters}
+        values = {"x": x} | {parameter.name: parameter.data() for parameter in self._parameters}
+        gradients = {parameter.name: parameter.grad() for parameter in self._parameters}
         return values, gradients if x.grad is None else gradients | {"x": x.grad}
 
     def _set_product(self, x: Any, product: Any, *, training: bool) -> bool:
@@ -212,7 +215,7 @@ class Linear:
             one_channel.convolution(values, weights, self._padding, target)
             found = True
         if found and self._added_bias is not None:
-            target += view(self._added_bias.data()).reshape(-1, *(1,) * (target.ndim - 2))
+            _add_bias(target, self._added_bias)
         return found
 
     def _pad(self, x: Any) -> Any:
@@ -257,7 +260,7 @@ class ScaledLinear:
     def _scaled(self, sums: Any) -> Any:
         values = _values(self._multiplied(sums))
         if self._added_bias is not None:
-            values += view(self._added_bias.data()).reshape(-1, *(1,) * (values.ndim - 2))
+            _add_bias(values, self._added_bias)
         return sums
 
     def _multiplied(self, array: Any) -> Any:
@@ -270,6 +273,10 @@ class ScaledLinear:
 def _multiply(part: Any, values: np.ndarray, factor: np.float32) -> None:
     for i in parallel.share(part, values.size):
         values[i] *= factor
+
+
+def _add_bias(sums: np.ndarray, bias: gluon.Parameter) -> None:
+    sums += view(bias.data()).reshape(-1, *(1,) * (sums.ndim - 2))
 
 
 def _values(array: nd.NDArray) -> np.ndarray:
