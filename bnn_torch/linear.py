@@ -64,11 +64,10 @@ class Linear:
     def evaluate(self, x: Tensor, given: Given) -> Tensor:
         if self._is_conv:
             sums = functional.conv2d(self._padded(x), given.weight, padding=self._padding).to(torch.float32)
-            sums = sums * given.scale if self._scaled else sums
-            return sums if self._bias is None else sums + given.values[self._bias].reshape(1, -1, 1, 1)
-        sums = (x.reshape(x.shape[0], -1) @ given.weight.t()).to(torch.float32)
+        else:
+            sums = (x.reshape(x.shape[0], -1) @ given.weight.t()).to(torch.float32)
         sums = sums * given.scale if self._scaled else sums
-        return sums if self._bias is None else sums + given.values[self._bias]
+        return sums if self._bias is None else sums + given.values[self._bias].reshape(-1, *[1] * (sums.ndim - 2))
 
     def _padded(self, x: Tensor) -> Tensor:
         return pad_edge(x, self._edge) if self._edge else x
