@@ -97,9 +97,8 @@ class Network:
             W, b = weights[name], self.values[f"{name}.bias"]
             x = x if W.ndim == 4 else x.reshape(len(x), -1)
             if W.ndim == 4:
-                size = self.scale(
-                    name
-                )  # sums of signs are whole numbers if activations are: they tie whatever the scale
+                # Sums of signs are whole numbers if activations are: they tie whatever the scale.
+                size = self.scale(name)
                 z = unpooled = size * correlate(x, W / size) + b[:, None, None]
                 self.nearest = min(self.nearest, gap_of_maxima(z / size))
                 z = windows(z).max(axis=-1)
