@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-
 import pytest
 import reference_cases as cases
-
-from benchmarks.engine import open_engine
 
 pytestmark = pytest.mark.torch
 # What lies below a pooling of which one window is decided by less than a float32 holds, differently on some devices:
@@ -17,12 +13,6 @@ PARAMETERS_AFTER_THE_LAST_STEP = {
     "C det": {f"conv{layer}.weight": 5e-4 for layer in (1, 2, 3, 4)}
     | {f"bn{layer}.{parameter}": 2e-5 for layer in (1, 2, 3) for parameter in ("gamma", "beta")}
 }
-DEVICES = [pytest.param("cpu", id="cpu"), pytest.param("gpu", id="gpu", marks=pytest.mark.gpu)]
-
-
-@pytest.fixture(params=DEVICES)
-def opened(request) -> cases.Opened:
-    return functools.partial(open_engine, "torch", device=request.param, compile="off")
 
 
 @pytest.fixture(params=cases.CASES)
