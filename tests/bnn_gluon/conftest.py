@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +23,23 @@ def mx():
     import mxnet
 
     return mxnet
+
+
+REGISTERS = "from bnn_gluon.kernels import vectors; vectors.REGISTER = {}\n"
+
+
+@pytest.fixture
+def printed_by(tmp_path) -> Callable[[str, int, str], str]:
+    """printed_by(processor, register, code): what Python code prints with kernels for registers of so many bytes."""
+
+    def printed(processor: str, register: int, code: str) -> str:
+        changed = {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": "", "XDG_CACHE_HOME": str(tmp_path / processor)}
+        command = [sys.executable, "-c", REGISTERS.format(register) + code]
+        root = Path(__file__).parents[2]
+        done = subprocess.run(command, env=os.environ | changed, cwd=root, check=True, capture_output=True, text=True)
+        return done.stdout
+
+    return printed
 
 
 class OnlyNormalized:

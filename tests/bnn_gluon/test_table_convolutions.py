@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numba
@@ -21,7 +17,6 @@ from benchmarks.recipe.architecture import Conv, Dense, LayerShape
 from bnn_gluon.kernels import table_convolutions as tables
 from bnn_gluon.kernels.convolution_codes import codes_of_input, codes_of_turned_weights, codes_of_weights
 
-ROOT = Path(__file__).parents[2]
 # Images, channels, filters, rows, columns, kernel, padding: channels and filters in units of 16, as layers have them.
 CASES = st.tuples(
     st.integers(1, 40), st.integers(1, 5), st.integers(1, 3), st.integers(1, 9), st.integers(1, 17),
@@ -262,22 +257,14 @@ def test_no_bit_depends_on_the_other_images():
 
 
 DIGEST = """
-import hashlib, sys
-from bnn_gluon.kernels import vectors
-vectors.REGISTER = int(sys.argv[1])
+import hashlib
 from tests.bnn_gluon.test_table_convolutions import products
 print(hashlib.sha256(b"".join(found.tobytes() for found in products(9, 32, 32, 8, 3))).hexdigest())
 """
 
 
 @pytest.mark.slow
-def test_no_bit_depends_on_the_width_of_registers(tmp_path):
-    def digest(register: int, processor: str) -> str:
-        settings = {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": "", "XDG_CACHE_HOME": str(tmp_path / processor)}
-        command = [sys.executable, "-c", DIGEST, str(register)]
-        done = subprocess.run(command, env=os.environ | settings, cwd=ROOT, check=True, capture_output=True, text=True)
-        return done.stdout
-
+def test_no_bit_depends_on_the_width_of_registers(printed_by):
     ours = hashlib.sha256(b"".join(found.tobytes() for found in products(9, 32, 32, 8, 3))).hexdigest()
-    assert digest(32, "haswell").strip() == ours  # AVX2
-    assert digest(16, "x86-64").strip() == ours  # SSE2 alone
+    assert printed_by("haswell", 32, DIGEST).strip() == ours  # AVX2
+    assert printed_by("x86-64", 16, DIGEST).strip() == ours  # SSE2 alone
