@@ -71,6 +71,12 @@ def _as_stored(shape: tuple[int, ...], kind: str) -> tuple[str, list[int]]:
     return (_DTYPES[kind], list(shape)) if kind in _DTYPES else ("U8", [bytes_of(shape, kind)])
 
 
+def metadata_of(content: bytes) -> dict[str, str]:
+    """The metadata of a `.safetensors` file that is whole."""
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return header.get("__metadata__") or {}
+
+
 def packed_in(data: bytes, name: str) -> bytes:
     """The weights in a `.safetensors` file, as `packed_weights.pack` gave them.
 
@@ -88,7 +94,7 @@ def packed_in(data: bytes, name: str) -> bytes:
         raise RegistryFileError(f"{name}: to read it the package safetensors is needed: {install}") from None
     try:
         tensors = dict(deserialize(data))
-        metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__") or {}
+        metadata = metadata_of(data)
     except (SafetensorError, ValueError, RecursionError) as error:
         raise RegistryError(f"{name}: is no whole .safetensors file: {error}", "content") from None
     if metadata.get("binary_network_weights") != VERSION:

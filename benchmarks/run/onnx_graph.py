@@ -14,6 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from results.packed_weights import decode
+from results.weights_file import metadata_of
+
 INPUT, OUTPUT = "images", "scores"
 OPSET, IR_VERSION = 18, 9  # the first opset with BitwiseAnd, and the format of its time
 QONNX = "qonnx.custom_op.general"
@@ -21,12 +24,6 @@ QONNX = "qonnx.custom_op.general"
 
 class NoGraphError(ValueError):
     """The network has no such graph; the message is the reason."""
-
-
-def metadata_of(content: bytes) -> dict[str, str]:
-    """The metadata of a `.safetensors` file that is whole."""
-    found: dict[str, str] = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
-    return found
 
 
 def to_onnx(content: bytes, *, qonnx: bool = False, batch: int | None = None) -> Any:
@@ -231,8 +228,6 @@ class _Graph:
 
     def _quantized(self, name: str, scale: np.ndarray) -> str:
         """QONNX's node on the values themselves, which it leaves as they are."""
-        from results.packed_weights import decode
-
         shape, kind = self._forms[name]
         values = self.constant(name, decode(self._tensors[name].tobytes(), shape, kind) * scale)
         scaled = self.constant(f"{name}.scale", scale)

@@ -17,7 +17,7 @@ from results import registry, weights
 from results.errors import RegistryError
 from results.packed_weights import Kind, levels_of, pack, unpack
 from results.record import Record
-from results.weights_file import packed_in, to_safetensors
+from results.weights_file import metadata_of, packed_in, to_safetensors
 
 PARAMETERS = {
     "conv1.weight": np.where(np.arange(2 * 3 * 5 * 5) % 3, np.float32(1), np.float32(-1)).reshape(2, 3, 5, 5),
@@ -89,7 +89,7 @@ def changed(name: str, **values: object) -> bytes:
     return with_header(lambda header: header | {name: header[name] | values})
 
 
-TENSORS = json.loads(json.loads(FILE[8 : 8 + int.from_bytes(FILE[:8], "little")])["__metadata__"]["tensors"])
+TENSORS = json.loads(metadata_of(FILE)["tensors"])
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,12 @@ from benchmarks.errors import EngineError, RunError
 from benchmarks.recipe import load_recipe
 from benchmarks.run import onnx_export
 from benchmarks.run.data import load_data
-from benchmarks.run.onnx_graph import NoGraphError, metadata_of, to_onnx
+from benchmarks.run.onnx_graph import NoGraphError, to_onnx
 from data_prep import Split
 from results import registry
 from results.packed_weights import Kind, pack
 from results.record import Record, pack_bits, unpack_bits
-from results.weights_file import to_safetensors
+from results.weights_file import metadata_of, to_safetensors
 
 RESULTS = Path(__file__).parents[3] / "results"
 PUBLISHED = sorted((RESULTS / "weights").glob("*/*.safetensors"))

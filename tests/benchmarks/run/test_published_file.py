@@ -20,6 +20,7 @@ from results import registry, weights
 from results.errors import RegistryError
 from results.packed_weights import pack, unpack
 from results.record import Record
+from results.weights_file import metadata_of
 
 RESULTS = Path(__file__).parents[3] / "results"
 PUBLISHED = sorted((RESULTS / "weights").glob("*/*.safetensors"))
@@ -52,7 +53,7 @@ def test_the_registrys_files_follow_from_its_records() -> None:
 def test_what_they_say() -> None:
     (path,) = (path for path in PUBLISHED if path.stem == "237fe4a5f6da1e2c")
     data = path.read_bytes()
-    about = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+    about = metadata_of(data)
     assert {name: about[name] for name in ("record", "benchmark", "architecture", "dataset", "image_shape")} == {
         "record": "237fe4a5f6da1e2c", "benchmark": "rwth-lenet5-mnist-binary", "dataset": "mnist",
         "architecture": "32C5-MP2-64C5v-MP2-512FC-10FC", "image_shape": "[1,28,28]",
