@@ -73,6 +73,11 @@ def locked(folder: Path) -> Iterator[None]:
             lease.give_back()
 
 
+def files_in(folder: Path) -> list[Path]:
+    """The files of benchmarks in a folder, sorted, without unfinished writes, which begin with a dot."""
+    return sorted(folder.glob(f"[!.]*{SUFFIX}"))
+
+
 def problems(folder: Path, read: Callable[[Path], object]) -> list[tuple[Path, str, str]]:
     """(file, line, what is wrong with it) of every file of a folder; `read` raises RegistryError of one's lines."""
     found = []

@@ -92,8 +92,9 @@ def _registry(root: Path) -> Source:
     records, problems = record_files(root)
     wrong = [Problem(*problem) for problem in registered.problems(root)]
     wrong += [Problem(*problem) for problem in lines.problems(reevaluations.folder_of(root), reevaluations.read_file)]
+    unreadable = {problem.path for problem in wrong}
     groups, measured = (
-        sorted({*folder.glob(f"[!.]*{SUFFIX}")} - {problem.path for problem in wrong})
+        [path for path in lines.files_in(folder) if path not in unreadable]
         for folder in (registered.folder_of(root), reevaluations.folder_of(root))
     )
     return Source(records, groups, [*problems, *wrong, *stray_weights(root)], measured, root)
@@ -209,10 +210,8 @@ def _merge_groups(paths: Iterable[Path], root: Path, dry_run: bool) -> tuple[dic
 
     So the bytes of a registry depend on what was merged alone, not on what was here before.
     """
-    here = registered.folder_of(root).glob(f"*{SUFFIX}")
-    found: dict[str, dict[Path, list[Event]]] = {
-        path.name.removesuffix(SUFFIX): {} for path in here if not path.name.startswith(".")
-    }
+    here = lines.files_in(registered.folder_of(root))
+    found: dict[str, dict[Path, list[Event]]] = {path.name.removesuffix(SUFFIX): {} for path in here}
     problems = []
     for path in paths:
         if not checks.BENCHMARK.fullmatch(path.name.removesuffix(SUFFIX)):
@@ -252,7 +251,7 @@ def _merge_reevaluations(
     All files here get their normal form, as those of groups. added: records that came in, or would.
     """
     known = {entry.id: entry for entry in (*entries(root, lambda _: None), *added)} if paths else {}
-    here = reevaluations.folder_of(root).glob(f"[!.]*{SUFFIX}")
+    here = lines.files_in(reevaluations.folder_of(root))
     new: dict[str, set[Reevaluation]] = {path.name.removesuffix(SUFFIX): set() for path in here}
     problems = []
     for path in paths:

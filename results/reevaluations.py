@@ -82,8 +82,9 @@ def problems(root: Path, entries: Iterable[Entry]) -> list[tuple[Path, str, str]
     folder, known = folder_of(root), {entry.id: entry for entry in entries}
     found = lines.problems(folder, read_file)
     unreadable = {path for path, *_ in found}
-    for path in sorted({*folder.glob(f"[!.]*{SUFFIX}")} - unreadable):
-        found += contradictions(path, known)
+    for path in lines.files_in(folder):
+        if path not in unreadable:
+            found += contradictions(path, known)
     return found
 
 

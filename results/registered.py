@@ -71,12 +71,11 @@ def read(root: Path, benchmark: str) -> list[Registration]:
 def read_all(root: Path, warn: Callable[[str], None]) -> list[Registration]:
     """All groups of a registry, by benchmark and number; `warn` is told of each file that is passed over."""
     found = []
-    for path in sorted(folder_of(root).glob(f"*{SUFFIX}")):
-        if not path.name.startswith("."):
-            try:
-                found += read(root, path.name.removesuffix(SUFFIX))
-            except RegistryError as error:
-                warn(f"passed over: {error}")
+    for path in lines.files_in(folder_of(root)):
+        try:
+            found += read(root, path.name.removesuffix(SUFFIX))
+        except RegistryError as error:
+            warn(f"passed over: {error}")
     return found
 
 
