@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
-from results.errors import RegistryError, RegistryFileError
+from results.errors import RegistryError, RegistryFileError, field_and_message
 from results.files import read_whole, write_atomically
 from results.packed_weights import unpack
 from results.record import PublishedWeights, Record
@@ -74,11 +74,16 @@ def store(record: Record, registry: Path, packed: bytes, file_of: FileOf | None 
         path = path.with_suffix(OLD_SUFFIX)
         write_atomically(path, packed)
     else:
-        content = file_of(record, packed)
-        if packed_in(content, str(path)) != packed:
-            raise RegistryError(f"{path}: content: the weights have another form than they are published in")
-        write_atomically(path, content)
+        write_atomically(path, checked_content(record, packed, file_of, path))
     return path
+
+
+def checked_content(record: Record, packed: bytes, file_of: FileOf, path: Path) -> bytes:
+    """What `file_of` makes of a record's weights. Raises RegistryError, naming `path`, if that is not these."""
+    content = file_of(record, packed)
+    if packed_in(content, str(path)) != packed:
+        raise RegistryError(f"{path}: content: the weights have another form than they are published in")
+    return content
 
 
 def read(record: Record, registry: Path) -> dict[str, np.ndarray]:
@@ -142,7 +147,7 @@ def _checked(path: Path, expected: PublishedWeights) -> bytes | str:
     except RegistryFileError:
         raise
     except RegistryError as error:
-        return str(error).removeprefix(f"{path}: ").removeprefix("content: ")
+        return field_and_message(error, path)[1]
     if data is None:
         return "is missing"
     found = described(data)

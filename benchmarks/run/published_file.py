@@ -26,7 +26,7 @@ from results.files import write_atomically
 from results.packed_weights import entries_in, levels_of, unpack
 from results.record import Record
 from results.record.canonical import canonical_json
-from results.weights_file import packed_in, to_safetensors
+from results.weights_file import to_safetensors
 
 LICENSE = (
     "MIT, as the code of bnn-reproducibility that trained it; the images that it was trained on keep a license of their"
@@ -112,10 +112,8 @@ def write_anew(registry: Path, ids: Iterable[tuple[str, str]]) -> Iterator[Path]
         RegistryError: the weights are not those of the record.
     """
     for record, found in _published(registry, ids):
-        content = content_of(record, packed := weights.read_packed(record, registry))
+        content = weights.checked_content(record, weights.read_packed(record, registry), content_of, found)
         path = found.with_suffix(weights.SUFFIX)
-        if packed_in(content, str(path)) != packed:
-            raise RegistryError(f"{found}: content: the weights have another form than they are published in")
         if not path.exists() or path.read_bytes() != content:
             write_atomically(path, content)
             yield path
