@@ -12,7 +12,7 @@ from commands.output import echo
 if TYPE_CHECKING:
     from benchmarks.run.reporting import Outcome
     from benchmarks.verdict import Verdict
-    from results.record import Record
+    from results.record import Point, Record
 
 
 def with_derived(record: Record, verdict: Verdict) -> dict[str, Any]:
@@ -32,10 +32,7 @@ def print_outcome(outcome: Outcome, verdict: Verdict) -> None:
     echo(f"{record.benchmark}: {record.outcome} after {len(record.curve.epoch)} epochs")
     if record.results is not None:
         point, counted, places = record.results.declared, record.results.counted, record.target.decimals + 1
-        chosen = {
-            "last": "the last",
-            "best_test": "the best on the test images, as the claim was chosen",
-        }.get(record.recipe.selection, f"the best on validation ({point.valid_error or 0:.2f} %)")
+        chosen = _chosen(record, point)
         binomial = (
             f"{verdict.standard_error or 0:.{places}f} (binomial standard error on {counted.test_images:,} images)"
         )
@@ -67,6 +64,15 @@ def print_outcome(outcome: Outcome, verdict: Verdict) -> None:
     elif outcome.registered and record.outcome == "finished":
         why = record.unpublished_reason or f"results/README.md says which are, of at most {LARGEST:,} bytes"
         echo(f"  weights: not published; {why}")
+
+
+def _chosen(record: Record, declared: Point) -> str:
+    """How the declared epoch was chosen."""
+    if record.recipe.selection == "last":
+        return "the last"
+    if record.recipe.selection == "best_test":
+        return "the best on the test images, as the claim was chosen"
+    return f"the best on validation ({declared.valid_error:.2f} %)"
 
 
 def _beside_the_result(record: Record, places: int) -> str:
