@@ -161,7 +161,7 @@ def _write_onnx(text: str, out: Path | None, registry: Path, data_root: Path, *,
 def _write_weights(registry: Path) -> None:
     from benchmarks.run.published_file import write_anew
 
-    published = [(run.benchmark, run.id) for run in records_of(registry)]
+    published = [(run.benchmark, run.id) for run in records_of(registry) if run.published_weights]
     for path in write_anew(registry, published):
         echo(f"wrote {path}")
 
