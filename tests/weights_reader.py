@@ -56,8 +56,7 @@ def parameters_of(recipe: Recipe) -> dict[str, np.ndarray]:
     for layer in layers_of(recipe.model, recipe.image_shape):
         for name, shape in layer.parameters.items():
             drawn = generator.standard_normal(shape)
-            positive = name.endswith(("_std", "_var", "_inv_std"))
-            positive = positive or name.endswith(".scale")
+            positive = name.endswith(("_std", "_var", ".scale"))
             values[name] = (np.abs(drawn) + 0.5 if positive else drawn).astype(np.float32)
     return values
 

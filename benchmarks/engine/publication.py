@@ -25,9 +25,9 @@ def publishable(recipe: Recipe, parameters: Mapping[str, np.ndarray]) -> bytes |
     """The recipe's weights as bytes, see results/packed_weights.py; None if its network has none that are published.
 
     Networks evaluated with binary weights have them as signs, or as whole numbers of two bits, and the rest, a layer's
-    scale included, as float32. Those evaluated with real-valued
-    weights in all layers have all of it as float32, or, if that is larger than LARGEST bytes, the weights as float16.
-    None if it is larger still, or if evaluation quantizes the weights otherwise.
+    scale included, as float32. Those evaluated with real-valued weights in all layers have all of it as float32, or, if
+    that is larger than LARGEST bytes, the weights as float16. None if it is larger still, or if evaluation quantizes
+    the weights otherwise.
 
     Args:
         parameters: of the declared network, as an engine gives them.

@@ -56,11 +56,8 @@ def brief(verdict: GroupVerdict) -> Iterator[str]:
 def short(verdict: GroupVerdict) -> str:
     """What it counts as, for a table; of a group that is not complete, with how many of its seeds are there."""
     there = sum(seed.state in ("finished", "diverged") for seed in verdict.seeds)
-    return (
-        verdict.counts_as
-        if there == len(verdict.seeds)
-        else f"{verdict.counts_as}, {there} of {len(verdict.seeds)} seeds"
-    )
+    word = verdict.counts_as
+    return word if there == len(verdict.seeds) else f"{word}, {there} of {len(verdict.seeds)} seeds"
 
 
 def summary(verdict: GroupVerdict) -> str:

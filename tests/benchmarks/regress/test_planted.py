@@ -53,9 +53,8 @@ def found() -> dict[str, Figure]:
 def test_a_defect_is_an_alarm(defect, found):
     figure = found[defect]
     assert (figure.benchmark, figure.kind, figure.word) == (*EXPECTED[defect], "alarm")
-    if (
-        figure.kind == "accuracy" and defect != "half of the errors counted"
-    ):  # which needs no band; also among all benchmarks, where Holm's limit is wider
+    if figure.kind == "accuracy" and defect != "half of the errors counted":  # which needs no band
+        # Also among all benchmarks, where Holm's limit is wider.
         alone, among = (
             student_t_quantile(1 - rules.ALPHA / (2 * count), rules.REFERENCE_SEEDS - 1)
             for count in (1, len(benchmark_ids()))
