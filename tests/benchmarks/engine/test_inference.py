@@ -16,7 +16,7 @@ def test_the_steps_are_the_engines_network(name, tmp_path):
     content, parameters = file_of(recipe)
     (tmp_path / "w.safetensors").write_bytes(content)
     images = np.random.default_rng(1).uniform(-1, 1, (60, *recipe.image_shape)).astype(np.float32)
-    engine = open_engine("gluon", recipe.model, recipe.image_shape, 1, "cpu", 1, "float32", "auto")
+    engine = open_engine("gluon", recipe.model, recipe.image_shape, 1)
     engine.load_parameters(parameters)
     expected = engine.scores(images, 60)
     code = reader()
