@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.engine.layers import SPREADS, Layer, evaluation_kinds, layers_of
+from benchmarks.engine.updates import ap2
 from benchmarks.recipe.architecture import Conv
 from benchmarks.recipe.networks import NETWORKS
 
@@ -113,17 +114,9 @@ def _scale(kind: str, gamma: np.ndarray, spread: np.ndarray, epsilon: np.float32
     if kind == "binaryconnect":
         scale: np.ndarray = gamma / (spread + epsilon)
     elif kind == "shift":
-        scale = _ap2(gamma) * _ap2(spread)
+        scale = ap2(gamma) * ap2(spread)
     elif kind == "lasagne":
         scale = gamma * spread
     else:
         scale = gamma / np.sqrt(spread + epsilon)
     return scale
-
-
-def _ap2(x: np.ndarray) -> np.ndarray:
-    """The power of two nearest to x on a logarithmic scale, 0 for 0: that of the engines' `kernels/ap2.py`."""
-    scaled = x * np.float32(1.5 / np.sqrt(2))
-    wide = scaled * np.float32(2**23 + 1)
-    rounded: np.ndarray = wide - (wide - scaled)
-    return rounded

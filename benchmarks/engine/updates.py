@@ -27,14 +27,15 @@ REST1, REST2 = 1 - BETA1, 1 - BETA2
 SHIFT_EPSILON = 2.0**-27  # adaMax_binary_clip_shift.lua
 
 
-def ap2(x: np.float32) -> np.float32:
-    """AP2(x) = sign(x) * 2^round(log2|x|): the power of two nearest to a positive x on a logarithmic scale.
+def ap2(x: Any) -> Any:
+    """AP2(x) = sign(x) * 2^round(log2|x|), and 0 for 0, of float32, a number or an array.
 
-    As arrays are rounded by the engines: between 2^k and 2^(k+1) the power changes at 2^(k + 1/2).
+    As the engines' `kernels/ap2.py`, which says why: between 2^k and 2^(k+1) the power changes at 2^(k + 1/2).
     Source: arXiv 1602.02830, section 1.4.
     """
-    mantissa, exponent = math.frexp(float(np.float32(x) * np.float32(1.5 / math.sqrt(2))))
-    return np.float32(math.ldexp(1.0, exponent if mantissa >= 0.75 else exponent - 1))
+    scaled = x * np.float32(1.5 / math.sqrt(2))
+    wide = scaled * np.float32(2**23 + 1)
+    return wide - (wide - scaled)
 
 
 class Rule(NamedTuple):
