@@ -74,6 +74,8 @@ def note_launch(recipe: Recipe, registry: Path, seed: int, engine: str, precisio
 def registered_group(run: GroupRun, size: int) -> Registration:
     """The group, as it is registered now.
 
+    size: 3 or 5 seeds to register; 5 or 10 to extend a group of 3 or 5 to; no smaller one takes anything away.
+
     Raises:
         RecipeError: it may not be extended.
     """
@@ -84,9 +86,13 @@ def registered_group(run: GroupRun, size: int) -> Registration:
     known = {group.key: group for group in registered.read(run.registry, run.recipe.id)}
     group = known.get(key)
     if group is None:
-        group = registered.register(run.registry, key, run.recipe.version, commit)
+        seeds = registered.SEEDS[: min(size, registered.USUAL_SIZE)]
+        group = registered.register(run.registry, key, run.recipe.version, commit, seeds)
         note(f"registered: {run.recipe.id}, seeds {', '.join(map(str, group.seeds))}; commit {_path(run)}")
+    if size < len(group.first_seeds):
+        note(f"{run.recipe.id}: {len(group.first_seeds)} seeds are registered, and all count")
     if size > len(group.seeds):
+        _refuse_other_extension(group, size)
         verdict = judged(run, group)
         if verdict.word not in ("inconclusive", "interim", "not measured", "no published target"):
             raise RecipeError(f"{run.recipe.id}: the verdict on its {len(group.seeds)} seeds is {verdict.word!r}: no"
@@ -94,6 +100,17 @@ def registered_group(run: GroupRun, size: int) -> Registration:
         group = registered.extend(run.registry, group, commit)
         note(f"extended, once: {run.recipe.id} to {len(group.seeds)} seeds; commit {_path(run)}")
     return group
+
+
+def _refuse_other_extension(group: Registration, size: int) -> None:
+    """A group is extended once, to a size known before: who looks again and again gets the wanted answer in the end."""
+    benchmark, was, may = group.key.benchmark, len(group.first_seeds), group.extended_size
+    if group.is_extended:
+        raise RecipeError(f"{benchmark}: its group was extended from {was} to {len(group.seeds)} seeds: there is one"
+                          f" extension; `python cli.py check {benchmark}` shows it")  # fmt: skip
+    if size != may:
+        mend = f"--seeds {may}" if may else "no other seeds"
+        raise RecipeError(f"{benchmark}: its group was registered with {was} seeds: expected {mend}")
 
 
 def _path(run: GroupRun) -> Path:
@@ -107,9 +124,9 @@ def _key(run: GroupRun) -> Key:
     from benchmarks.run.data import load_data
     from results.groups import Key, data_key
     from results.record import Split, seeds_of
-    from results.registered import FIRST_SEEDS
+    from results.registered import SEEDS
 
-    recipe, seed = run.recipe, FIRST_SEEDS[0]
+    recipe, seed = run.recipe, SEEDS[0]
     data = load_data(recipe, run.data_root, seed)
     splits = [
         Split(dataset=data.name, preprocessing=data.preprocessing, images=len(split.labels), digest=split.digest)

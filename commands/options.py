@@ -103,10 +103,11 @@ def seed_option(command: Command) -> Command:
 
 
 def group_option(command: Command) -> Command:
-    """--seeds 5|10."""
+    """--seeds 3|5|10."""
     return click.option(
-        "--seeds", "size", type=click.Choice(["5", "10"]),
-        help="Register a group of five seeds (1234, 1 to 4), or extend it to ten, once; run what is missing; judge it.",
+        "--seeds", "size", type=click.Choice(["3", "5", "10"]),
+        help="Register a group of 5 seeds (1234, 1 to 4), or of 3; extend it once, to 10, or to 5; run what is missing;"
+        " judge it.",
     )(command)  # fmt: skip
 
 

@@ -38,7 +38,9 @@ REPEATED = {
 
 @click.command("plan")
 @click.argument("benchmark", metavar="ID")
-@click.option("--seeds", "size", type=click.Choice(["5", "10"]), help="Of a group.  [default: as registered, else 5]")
+@click.option(
+    "--seeds", "size", type=click.Choice(["3", "5", "10"]), help="Of a group.  [default: as registered, else 5]"
+)
 @recipe_options
 @engine_options
 @data_option

@@ -46,8 +46,10 @@ def command() -> None:
 
 @command.command("add")
 @click.argument("patterns", metavar="ID...", nargs=-1, required=True)
-@click.option("--seeds", "size", type=click.Choice(["5", "10"]),
-              help="Register groups of five seeds, or extend them to ten, once; queue what is missing.")  # fmt: skip
+@click.option(
+    "--seeds", "size", type=click.Choice(["3", "5", "10"]),
+    help="Register groups of 5 seeds, or of 3; extend them, once, to 10, or to 5; queue what is missing.",
+)  # fmt: skip
 @seed_option
 @click.option("--dry-run", is_flag=True, help="Say what it would take, as `plan` does, and change nothing.")
 @click.option("--executor", type=click.Choice(list(EXECUTORS)), default="local", show_default=True,

@@ -61,7 +61,9 @@ def _size(ctx: click.Context, given: dict[str, Any]) -> int | None:
     named = ctx.get_parameter_source("seeds") is click.core.ParameterSource.COMMANDLINE
     size = given["size"]
     if (size is None) != named:
-        raise RecipeError("expected --seeds 5 (or 10), registered groups, or --seed N[,N...], runs of these seeds")
+        raise RecipeError(
+            "expected --seeds 5 (or 3, or 10), registered groups, or --seed N[,N...], runs of these seeds"
+        )
     if size is not None and (given["overrides"] or given["epochs"] or given["limit_train"]):
         raise RecipeError("--seeds is of registered groups, at the published settings: with others, expected --seed N")
     return None if size is None else int(size)

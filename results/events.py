@@ -16,8 +16,10 @@ from results.record.canonical import digest
 from results.record.utc import is_time
 
 SCHEMA = 2
-FIRST_SEEDS = (1234, 1, 2, 3, 4)  # the authors' seed, then four more: nobody chooses them
-MORE_SEEDS = (5, 6, 7, 8, 9)  # of the one extension
+SEEDS = (1234, *range(1, 10))  # the authors' seed, then others: nobody chooses them; a group has the first ones
+EXTENDED_SIZE = {3: 5, 5: 10}  # of a group of so many seeds: what its one extension makes of it
+USUAL_SIZE = 5
+SIZES = (3, 5, 10)
 
 
 class _Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="event"):
@@ -81,6 +83,11 @@ class Registration(NamedTuple):
     first_seeds: tuple[int, ...]
     seeds: tuple[int, ...]
     last_event: dict[int, Launched | Stopped]
+
+    @property
+    def extended_size(self) -> int | None:
+        """Of how many seeds the one extension makes, or has made, the group; None if there is none for its size."""
+        return EXTENDED_SIZE.get(len(self.first_seeds))
 
     @property
     def is_extended(self) -> bool:

@@ -24,10 +24,10 @@ import msgspec
 from results import lines
 from results.errors import NewerSchemaError, RegistryError
 from results.events import (
-    FIRST_SEEDS,
-    MORE_SEEDS,
     ONE_EXTENSION,
     SCHEMA,
+    SEEDS,
+    USUAL_SIZE,
     Event,
     Extended,
     Launched,
@@ -46,7 +46,7 @@ from results.lines import SUFFIX, line_of, refused
 from results.record.private import private
 from results.record.utc import now
 
-__all__ = ["FIRST_SEEDS", "MORE_SEEDS", "SUFFIX", "Registration"]  # and what is below
+__all__ = ["SEEDS", "SUFFIX", "USUAL_SIZE", "Registration"]  # and what is below
 
 
 def folder_of(root: Path) -> Path:
@@ -80,7 +80,7 @@ def read_all(root: Path, warn: Callable[[str], None]) -> list[Registration]:
 
 
 def register(
-    root: Path, key: Key, version: int, commit: str | None, seeds: tuple[int, ...] = FIRST_SEEDS, time: str = ""
+    root: Path, key: Key, version: int, commit: str | None, seeds: tuple[int, ...] = SEEDS[:USUAL_SIZE], time: str = ""
 ) -> Registration:
     """Write down a new group.
 
@@ -94,12 +94,13 @@ def register(
 
 
 def extend(
-    root: Path, group: Registration, commit: str | None, seeds: tuple[int, ...] = MORE_SEEDS, time: str = ""
+    root: Path, group: Registration, commit: str | None, seeds: tuple[int, ...] = (), time: str = ""
 ) -> Registration:
-    """Write down that a group is to have more seeds: once.
+    """Write down that a group is to have more seeds, by default those of its size's extension: once.
 
     Raises RegistryError if it has.
     """
+    seeds = seeds or SEEDS[len(group.first_seeds) : group.extended_size]
     event = Extended(group=name_of(group.key), time=time or now(), seeds=seeds, commit=commit)
     return _add(root, group.key, event)
 

@@ -158,7 +158,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_group_is_registered_interrupted_completed_and_judged(checkout, small_data_root, tmp_path):
     variables = os.environ | folders(small_data_root, tmp_path)
     registry = Path(variables["BNN_REGISTRY"])
-    reproduce = ["reproduce", "tiny", "--engine", "gluon", "--threads", "1", "--seeds", "5"]
+    reproduce = ["reproduce", "tiny", "--engine", "gluon", "--threads", "1", "--seeds", "3"]
 
     def start(*arguments: str) -> subprocess.Popen[str]:
         command, pipe = [sys.executable, str(checkout / "cli.py"), *arguments], subprocess.PIPE
@@ -186,12 +186,16 @@ def test_a_group_is_registered_interrupted_completed_and_judged(checkout, small_
     with start(*reproduce) as done:
         said, errors = done.communicate()
     assert done.returncode == 0, errors
-    assert seeds("launched") == [1234, 1, 1, 2, 3, 4]
-    assert said.count(": interim\n") == 3  # where the group stands, after each run but the last
-    assert len(list(registry.glob("tiny/*.json"))) == 5
+    assert seeds("launched") == [1234, 1, 1, 2]
+    assert said.count(": interim\n") == 1  # where the group stands, after each run but the last
+    assert len(list(registry.glob("tiny/*.json"))) == 3
     assert registered.problems(registry) == []
 
     with start(*reproduce, "--json") as again:
         (verdict,) = json.loads(again.communicate()[0])["verdicts"]
-    assert [seed["state"] for seed in verdict["seeds"]] == ["finished"] * 5
-    assert seeds("launched") == [1234, 1, 1, 2, 3, 4]  # nothing was missing
+    assert [seed["state"] for seed in verdict["seeds"]] == ["finished"] * 3
+    assert seeds("launched") == [1234, 1, 1, 2]  # nothing was missing
+    with start(*reproduce[:-1], "10") as refused:
+        errors = refused.communicate()[1]
+    assert (refused.returncode, seeds("extended")) == (2, [])
+    assert "error: tiny: its group was registered with 3 seeds: expected --seeds 5\n" in errors

@@ -27,7 +27,7 @@ from benchmarks.run.listing import LocalRun, local_run, manifest_of, run_folders
 from results import registered, registry
 from results.members import members
 from results.record import Record
-from results.registered import FIRST_SEEDS, MORE_SEEDS, Registration
+from results.registered import SEEDS, USUAL_SIZE, Registration
 
 SCHEMA = 1  # of what `plan --json` prints
 # Engine -> the module whose `find_kept` says where machine code of its loops is kept.
@@ -166,18 +166,18 @@ def seeds_of(asked: Asked) -> tuple[Registration | None, list[PlannedSeed], list
     recipe = asked.recipe
     begun = _begun(asked)
     if not recipe.scoring:
-        return None, [_planned(FIRST_SEEDS[0], "new", None, begun)], []
+        return None, [_planned(SEEDS[0], "new", None, begun)], []
     found = registry.read_all(asked.registry, lambda _: None, recipe.id)  # what is wrong with others, `verify` says
     records = [record for _, record in found]
     group = _group(asked)
     if group is None:
         elsewhere = [record.id for record in records if _is_of(record, asked)]
-        seeds = FIRST_SEEDS + (MORE_SEEDS if asked.size == 10 else ())
+        seeds = SEEDS[: asked.size or USUAL_SIZE]
         return None, [_planned(seed, "new", None, begun) for seed in seeds], elsewhere
     seeds_there = members(group, records).seeds
     planned = [_planned(seed.seed, seed.state, seed.run.id if seed.run else None, begun) for seed in seeds_there]
-    if asked.size == 10 and not group.is_extended:
-        planned += [_planned(seed, "new", None, begun) for seed in MORE_SEEDS]
+    if asked.size == group.extended_size and not group.is_extended:
+        planned += [_planned(seed, "new", None, begun) for seed in SEEDS[len(planned) : asked.size]]
     own = {seed.record for seed in planned}
     return group, planned, [record.id for record in records if _is_of(record, asked) and record.id not in own]
 
@@ -290,10 +290,9 @@ def _commands(asked: Asked, seeds: Sequence[PlannedSeed], data: Sequence[StoredD
     if not recipe.scoring:
         return [*found, (reproduce, "one run, which does not score")] if new else found
     if new:
-        of_seed = "" if new[0].seed == FIRST_SEEDS[0] else f" --seed {new[0].seed}"
+        of_seed = "" if new[0].seed == SEEDS[0] else f" --seed {new[0].seed}"
         found.append((f"{reproduce}{of_seed}", "one run"))
     if missing:
-        size = 10 if len(seeds) > len(FIRST_SEEDS) else 5
         what = "all of the group" if len(new) == len(seeds) else "all that is missing"
-        found.append((f"{reproduce} --seeds {size}", f"{what}, one run after the other, and the verdict"))
+        found.append((f"{reproduce} --seeds {len(seeds)}", f"{what}, one run after the other, and the verdict"))
     return [*found, (f"python cli.py check {recipe.id}", "the verdict, with every number")]

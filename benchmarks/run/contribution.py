@@ -28,7 +28,7 @@ from results import registered, registry, weights
 from results.entries import Run
 from results.errors import RegistryError
 from results.escape import for_markdown
-from results.events import FIRST_SEEDS, Event, name_of, order_of
+from results.events import SEEDS, SIZES, Event, name_of, order_of
 from results.groups import key_of
 from results.lines import line_of
 from results.members import members
@@ -242,5 +242,6 @@ def _command(records: Sequence[Record], lines: Sequence[Event]) -> str:
     words = ["python", "cli.py", "reproduce", records[0].benchmark, "--engine", engine.name, "--device", engine.device]
     words += [] if engine.precision == "float32" else ["--precision", engine.precision]
     words += ["--threads", str(engine.threads)] if engine.device == "cpu" else []
-    words += ["--seeds", "5"] if lines and seeds == set(FIRST_SEEDS) else ["--seed", ",".join(map(str, sorted(seeds)))]
+    is_group = lines and len(seeds) in SIZES and seeds == set(SEEDS[: len(seeds)])
+    words += ["--seeds", str(len(seeds))] if is_group else ["--seed", ",".join(map(str, sorted(seeds)))]
     return f"```sh\ngit checkout {records[-1].sittings[-1].commit}\n{shlex.join(words)}\n```"

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from benchmarks.verdict.group import Estimate, GroupVerdict
+from results.events import EXTENDED_SIZE
 from results.statistics import ONE_SIDED
 
 # What a word means for somebody who knows no statistics.
@@ -151,10 +152,11 @@ def _further(verdict: GroupVerdict, here: str) -> Iterator[str]:
         where = f"on a machine as that of the runs ({verdict.machine})" if verdict.machine else "on such machines"
         where = "on this machine" if here and here == verdict.machine else where
         yield f"about {verdict.more_seeds} more seeds would decide, about {verdict.more_hours:.1f} hours {where}"
-        if verdict.looks == 1 and verdict.more_seeds > len(verdict.seeds):
-            yield "the one extension that is allowed, by five seeds, will probably decide nothing"
+        seeds, extended = len(verdict.seeds), EXTENDED_SIZE.get(len(verdict.seeds), 0)
+        if verdict.looks == 1 and verdict.more_seeds > extended - seeds:
+            yield f"the one extension that is allowed, to {extended} seeds, will probably decide nothing"
         elif verdict.looks == 1:
-            yield f"`python cli.py reproduce {verdict.benchmark} --seeds 10` runs five more, once"
+            yield f"`python cli.py reproduce {verdict.benchmark} --seeds {extended}` runs {extended - seeds} more, once"
     elif verdict.word == "inconclusive" and not verdict.reason:
         yield "more seeds would not decide it soon: the mean lies at the edge of the margin or beyond it"
     elif verdict.word in ("interim", "not measured") and verdict.registered:

@@ -52,6 +52,15 @@ def test_it_is_registered_and_extended_once(root: Path) -> None:
     assert registered.read(root, KEY.benchmark) == [group]
 
 
+def test_a_group_of_three_is_extended_to_five(root: Path) -> None:
+    group = registered.register(root, KEY, 1, None, (1234, 1, 2), time=BEFORE)
+    assert (group.extended_size, group.is_extended) == (5, False)
+    group = registered.extend(root, group, None)
+    assert (group.seeds, group.first_seeds, group.is_extended) == ((1234, 1, 2, 3, 4), (1234, 1, 2), True)
+    with pytest.raises(RegistryError, match="there is one extension"):
+        registered.extend(root, group, None)
+
+
 def test_what_became_of_a_run_is_added_and_nothing_is_changed(root: Path) -> None:
     group = registered.register(root, KEY, 1, None, time=BEFORE)
     path = registered.folder_of(root) / f"{KEY.benchmark}.jsonl"

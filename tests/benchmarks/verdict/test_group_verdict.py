@@ -30,15 +30,15 @@ from results.groups import groups, key_of
 from results.members import members
 from results.record import Curve, Record, error_percent, from_bytes, pack_bits, seal
 from results.record.canonical import to_builtins
-from results.registered import FIRST_SEEDS, MORE_SEEDS, Registration
+from results.registered import SEEDS, Registration
 
 from test_verdict import OURS  # isort: skip
 
 RECORD = from_bytes(OURS, "a record of binaryconnect-mnist")
 IMAGES = 10_000
 BEFORE = "2020-01-01T00:00:00Z"
-GROUP = Registration(1, key_of(RECORD), 1, BEFORE, None, FIRST_SEEDS, FIRST_SEEDS, {})
-EXTENDED = GROUP._replace(seeds=FIRST_SEEDS + MORE_SEEDS)
+GROUP = Registration(1, key_of(RECORD), 1, BEFORE, None, SEEDS[:5], SEEDS[:5], {})
+EXTENDED = GROUP._replace(seeds=SEEDS)
 TARGET = Target(test_error="8.27", source="the paper", provenance="read")
 MARGIN = statistics.margin(8.27, IMAGES)
 SIGMA = 100 * math.sqrt(0.0827 / (2 * IMAGES))
@@ -147,10 +147,26 @@ def test_an_extended_group_is_looked_at_twice() -> None:
     undecided = runs(around(8.75))
     assert judged([*undecided, run(5, 8.7)], EXTENDED).word == "interim"
     assert "the first look decided nothing" in judged(undecided, EXTENDED).reason
-    both = judged([*undecided, *runs([8.3] * 5, MORE_SEEDS)], EXTENDED)
+    both = judged([*undecided, *runs([8.3] * 5, SEEDS[5:])], EXTENDED)
     assert (both.word, both.look) == ("reproduced", 2)
     wide = judged(runs(around(8.3, spread=0.9, count=10), EXTENDED.seeds), EXTENDED)
     assert (wide.one_sided, wide.look) == (0.029, 2)
+
+
+def test_a_group_of_three_is_judged_and_may_become_one_of_five() -> None:
+    three = GROUP._replace(seeds=SEEDS[:3], first_seeds=SEEDS[:3])
+    assert judged(runs([8.2, 8.3, 8.4]), three).word == "reproduced"
+    undecided = runs([8.7, 8.75, 8.8])
+    verdict = judged(undecided, three)
+    assert verdict.word == "inconclusive"
+    more = "`python cli.py reproduce binaryconnect-mnist --seeds 5` runs 2 more, once"
+    at_most_two = msgspec.structs.replace(verdict, more_seeds=2, more_hours=1.0)
+    assert more in "\n".join(report.lines(at_most_two))
+    assert "to 5 seeds, will probably decide nothing" in "\n".join(
+        report.lines(msgspec.structs.replace(at_most_two, more_seeds=3))
+    )
+    five = three._replace(seeds=SEEDS[:5])
+    assert judged([*undecided, *runs([8.3, 8.4], (3, 4))], five).look == 2
 
 
 # -- divergence --------------------------------------------------------------------------------------------------------
