@@ -65,12 +65,21 @@ def locked(folder: Path) -> Iterator[None]:
         except OSError as error:
             if not leases.without_locks(error):
                 raise
-            lease = leases.acquire(folder.parent / ".locks", folder.name, wait=True)
+            lease = _lease(folder.parent / ".locks", folder.name)
         yield
     finally:
         os.close(handle)
         if lease is not None:
             lease.give_back()
+
+
+def _lease(folder: Path, name: str) -> leases.Lease | None:
+    try:
+        return leases.acquire(folder, name, wait=True)
+    except OSError as error:
+        raise RegistryFileError(
+            f"{folder}: cannot be written to: {error.strerror}; free or change that place"
+        ) from None
 
 
 def files_in(folder: Path) -> list[Path]:

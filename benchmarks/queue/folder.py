@@ -18,6 +18,7 @@ import contextlib
 import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -27,7 +28,6 @@ from benchmarks.errors import RunError
 from benchmarks.queue.queued import SCHEMA, QueuedRun
 from results.files import write_atomically
 from results.leases import BEAT, Lease, Watch, holders, take
-from results.record.utc import now
 
 End = Literal["done", "diverged", "failed", "cancelled"]
 ENDS: tuple[End, ...] = get_args(End)  # of several, the first one counts
@@ -211,8 +211,8 @@ class QueueFolder:
 
 
 def _new_name() -> str:
-    """Of a file that nobody else makes; names are in the order of their times, to the second."""
-    return f"{now().translate(str.maketrans('', '', '-:'))}-{secrets.token_hex(4)}"
+    """Of a file that nobody else makes; names are in the order of their times, to the microsecond."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(4)}"
 
 
 def _read_runs(path: Path) -> list[QueuedRun]:

@@ -57,6 +57,15 @@ def test_all_is_carried_out_in_order_and_nothing_twice(tmp_path):
     assert work(queue) == ([], [])
 
 
+def test_what_is_queued_within_one_second_keeps_its_order(tmp_path):
+    queue, seeds = fake_queue(tmp_path, []), list(range(8, 0, -1))
+    for seed in seeds:
+        queue.add([fake_run(seed)])
+        queue.keep_handles("slurm", {fake_run(1).name: str(seed)})
+    assert [run.seed for run in queue.runs().values()] == seeds
+    assert queue.handles("slurm", [fake_run(1).name]) == {fake_run(1).name: "1"}  # the latest one
+
+
 def test_one_that_fails_at_once_gets_two_tries_says_why_and_the_others_go_on(tmp_path):
     queue = fake_queue(tmp_path, [1, 2], fails={1: "no such word"})
     states, _ = work(queue)

@@ -14,6 +14,7 @@ import pytest
 from benchmarks.errors import RunError
 from benchmarks.run.lock import RunLock, is_held
 from results import leases, lines
+from results.errors import RegistryFileError
 
 
 @pytest.fixture(autouse=True)
@@ -69,3 +70,9 @@ def test_lines_of_several_threads_are_all_there(tmp_path):
     for thread in threads:
         thread.join()
     assert sorted(path.read_text().split()) == list("012345")
+
+
+def test_no_place_for_the_lease_is_one_line(tmp_path):
+    (tmp_path / ".locks").write_text("a file where the folder would be")
+    with pytest.raises(RegistryFileError, match=r"\.locks: cannot be written to: .*; free or change that place"):
+        lines.locked(tmp_path / "registered").__enter__()
