@@ -139,7 +139,9 @@ def _check_options(
     if html is not None and (of_a_table or out):
         raise click.UsageError("--html goes with --registry and --data alone: the site holds everything")
     if style is None and not (onnx is not None or safetensors or html is not None):
-        raise click.UsageError(f"expected --html DIR, --onnx ID, or --format and one of {', '.join(FORMATS)}")
+        raise click.UsageError(
+            f"expected --html DIR, --onnx ID, --safetensors, or --format and one of {', '.join(FORMATS)}"
+        )
     if style == "parquet" and out is None:
         raise click.UsageError("Parquet is binary: expected --out FILE")
     if out is not None and out.exists() and not out.is_file():

@@ -34,7 +34,9 @@ from results.verification import (
     stray_weights,
 )
 
-EXPECTED = "a registry (runs/, weights/, registered/), a folder of records, <id>.json, or <benchmark>.jsonl"
+EXPECTED = (
+    "a registry (runs/, weights/, registered/, reevaluated/), a folder of records, <id>.json, or <benchmark>.jsonl"
+)
 
 
 class Source(NamedTuple):

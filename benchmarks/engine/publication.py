@@ -84,9 +84,9 @@ def rounds(recipe: Recipe) -> bool:
     return "float16" in (kinds_of(recipe) or {}).values()
 
 
-def publishes_signs(recipe: Recipe) -> bool:
-    """Whether the network is evaluated with binary weights: such were published from the first version on."""
-    return "signs" in (kinds_of(recipe) or {}).values()
+def publishes_quantized(recipe: Recipe) -> bool:
+    """Whether the network is evaluated with weights of one or two bits, which every version that has such publishes."""
+    return not {"signs", "int2"}.isdisjoint((kinds_of(recipe) or {}).values())
 
 
 def _shapes(layers: list[Layer]) -> dict[str, tuple[int, ...]]:

@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import UNSET
 
 from benchmarks.engine import ENGINES, PRECISIONS
-from benchmarks.engine.publication import packed_bytes, publishes_signs
+from benchmarks.engine.publication import packed_bytes, publishes_quantized
 from benchmarks.recipe import DATASETS, Recipe, recipe_from_settings
 from benchmarks.recipe.schedule import learning_rates
 from benchmarks.recipe.settings import full_settings
@@ -133,7 +133,7 @@ def _published_weights(record: Record, recipe: Recipe) -> Iterator[FieldProblem]
         yield from _expect("published_weights.bytes", published.bytes, size)
         if reason is not UNSET:
             yield "unpublished_reason", "is there beside published weights"
-    elif size is not None and reason is UNSET and publishes_signs(recipe):
+    elif size is not None and reason is UNSET and publishes_quantized(recipe):
         yield "published_weights", "are missing, and there is no unpublished_reason"
     if reason is not UNSET and (size is None or not reason):
         yield "unpublished_reason", "is there, but the recipe has no weights to publish" if reason else "is empty"

@@ -10,7 +10,7 @@ import pytest
 from published import first
 
 import data_prep
-from benchmarks.engine.publication import packed_bytes
+from benchmarks.engine.publication import packed_bytes, publishes_quantized
 from benchmarks.recipe import load_recipe
 from benchmarks.verdict import check_record, data_digests, expectations
 from results import registry
@@ -75,6 +75,14 @@ def test_weights_are_published_or_there_is_a_reason() -> None:
     assert fields(changed(record, "published_weights.bytes", 1)) == ["published_weights.bytes"]
     other = real("binaryconnect-mnist")
     assert fields(msgspec.structs.replace(other, unpublished_reason="none")) == ["unpublished_reason"]
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "is_expected"),
+    [("binaryconnect-mnist-deterministic", True), ("finn-tfc-mnist-2w2a", True), ("binaryconnect-mnist", False)],
+)
+def test_weights_of_one_or_two_bits_are_published_or_it_is_said_why_not(benchmark: str, is_expected: bool) -> None:
+    assert publishes_quantized(load_recipe(benchmark)) == is_expected
 
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.parent.name)
