@@ -8,20 +8,22 @@ MXNet was given, its products are wrong. A run is defined by its recipe and its 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 
 from benchmarks.errors import EngineError
 from benchmarks.machine.facts import instruction_sets
 
-# Settings of the libraries that compute. Each prefix is of one of them: OpenMP (GNU's and LLVM's), oneDNN, MKL, MXNet,
-# OpenBLAS, numba, NumPy, PyTorch and its compiler, CUDA's libraries.
+# Settings of the libraries that compute. Each prefix is of one of them: OpenMP (GNU's and LLVM's), oneDNN, MKL, MXNet
+# and its parts, OpenBLAS, numba, NumPy, PyTorch and its compiler, CUDA's libraries.
 _PREFIXES = (
-    *("OMP_", "GOMP_", "KMP_", "LIBOMP_", "DNNL_", "ONEDNN_", "MKLDNN_", "MKL_", "MXNET_", "OPENBLAS_", "GOTO_"),
-    *("BLIS_", "NUMBA_", "NPY_", "NUMPY_", "TORCH_", "PYTORCH_", "TORCHINDUCTOR_", "TORCHDYNAMO_", "ATEN_", "TRITON_"),
+    *("OMP_", "GOMP_", "KMP_", "LIBOMP_", "DNNL_", "ONEDNN_", "MKLDNN_", "MKL_", "MXNET_", "NNVM_", "DMLC_"),
+    *("OPENBLAS_", "GOTO_", "BLIS_", "NUMBA_", "NPY_", "NUMPY_"),
+    *("TORCH_", "PYTORCH_", "TORCHINDUCTOR_", "TORCHDYNAMO_", "ATEN_", "TRITON_"),
     *("CUBLAS_", "CUBLASLT_", "CUDNN_", "NVIDIA_TF32_", "CUDA_LAUNCH_", "CUDA_FORCE_"),
 )
 # Among those, what only says where files are kept, how a thread waits for another, or that a process may load two
@@ -36,22 +38,23 @@ _SET_BY_LIBRARIES = {"TRITON_PTXAS_PATH"}
 # What can change bits and cannot be taken out: read when the process starts, or, as the first two, what makes old
 # OpenBLAS builds compute rightly on processors that are younger than they are.
 _RECORDED = {
-    *("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "GLIBC_TUNABLES", "LD_PRELOAD", "LD_AUDIT", "DYLD_INSERT_LIBRARIES"),
-    *("PYTHONPATH", "PYTHONOPTIMIZE"),
+    *("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "GLIBC_TUNABLES", "PYTHONPATH", "LD_PRELOAD", "LD_AUDIT"),
+    *("LD_LIBRARY_PATH", "DYLD_INSERT_LIBRARIES", "DYLD_LIBRARY_PATH"),
 }
 # Lists of paths name folders of users: that they are set is what a record tells.
-_PATHS = {"LD_PRELOAD", "LD_AUDIT", "DYLD_INSERT_LIBRARIES", "PYTHONPATH"}
+_PATHS = {name for name in _RECORDED if name.startswith(("LD_", "DYLD_", "PYTHON"))}
 
-# What this program has set itself, in this process or in the one that started it.
+# What this program has set itself: in this process, and, as JSON in the environment, in the one that started it.
 _OWN_SETTINGS = "BNN_OWN_SETTINGS"
-_ours: dict[str, str] = json.loads(os.environ.get(_OWN_SETTINGS, "{}"))
+_ours: dict[str, str] = {}
 _taken: dict[str, str] = {}  # what `clear` has taken out, with the values that it had
 
 
 def clear(environment: MutableMapping[str, str] | None = None) -> dict[str, str]:
     """Take out of the process's environment what could change a number; what was taken out, now.
 
-    To be called before a library that computes is loaded. What this program has set by `put` stays.
+    To be called before a library that computes is loaded. What this program has set by `put` stays. What it has set in
+    the process that started this one goes too, but `taken_out` does not tell it: an engine sets it anew.
     """
     environment = os.environ if environment is None else environment
     found = {
@@ -61,8 +64,16 @@ def clear(environment: MutableMapping[str, str] | None = None) -> dict[str, str]
     }
     for name in found:
         del environment[name]
-    _taken.update(found)
+    inherited = _set_by_parent(environment)
+    _taken.update((name, value) for name, value in found.items() if inherited.get(name) != value)
     return found
+
+
+def _set_by_parent(environment: Mapping[str, str]) -> dict[str, str]:
+    """What the environment says that the program has set in the process that started this one."""
+    with contextlib.suppress(ValueError, TypeError):
+        return dict(json.loads(environment.get(_OWN_SETTINGS, "{}")))
+    return {}
 
 
 def clear_before(package: str) -> None:
@@ -84,7 +95,7 @@ def clear_before(package: str) -> None:
 
 
 def put(name: str, value: str) -> None:
-    """Set a variable for the libraries of this process and of those that it starts; `clear` leaves it."""
+    """Set a variable for the libraries of this process: `clear` leaves it."""
     os.environ[name] = _ours[name] = value
     os.environ[_OWN_SETTINGS] = json.dumps(_ours)
 
@@ -97,6 +108,7 @@ def taken_out() -> list[str]:
 def bit_factors() -> dict[str, bool | str]:
     """What, besides versions and threads, the last bits of a result depend on, as an engine's description has it."""
     there = {name: os.environ[name] for name in sorted(_RECORDED) if os.environ.get(name)}
+    there |= {"PYTHONOPTIMIZE": str(sys.flags.optimize)} if sys.flags.optimize else {}  # also by `python -O`
     variables = {f"environment {name}": "set" if name in _PATHS else value for name, value in there.items()}
     # The C library brings exp, log and tanh, in a version for each set of instructions.
     return {"instructions": instruction_sets(), "libc": " ".join(platform.libc_ver()).strip(), **variables}

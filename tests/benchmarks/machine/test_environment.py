@@ -15,6 +15,7 @@ REPOSITORY = Path(__file__).parents[3]
 CHANGES_NUMBERS = (
     *("OMP_THREAD_LIMIT", "OMP_DYNAMIC", "OMP_NUM_THREADS", "GOMP_CPU_AFFINITY", "KMP_BLOCKTIME", "DNNL_MAX_CPU_ISA"),
     *("ONEDNN_DEFAULT_FPMATH_MODE", "MKL_CBWR", "MXNET_MKLDNN_ENABLED", "OPENBLAS_NUM_THREADS", "NUMBA_CPU_NAME"),
+    *("DMLC_ROLE", "NNVM_EXEC_MATCH_RANGE"),
     *("NPY_DISABLE_CPU_FEATURES", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "ATEN_CPU_CAPABILITY", "CUBLAS_WORKSPACE_CONFIG"),
 )
 STAYS = (
@@ -43,14 +44,30 @@ def test_what_could_change_a_number_is_taken_out_and_nothing_else():
     assert environment.taken_out() == sorted(f"{name}=1" for name in CHANGES_NUMBERS)
 
 
-def test_what_the_program_sets_itself_stays_in_its_children_too():
+def in_a_process(code: str) -> str:
+    code = f"import os, sys; from benchmarks.machine import environment; {code}"
+    command = [sys.executable, "-c", code]
+    return subprocess.run(
+        command, cwd=REPOSITORY, env=os.environ, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.strip()
+
+
+def test_what_the_program_sets_itself_stays():
     environment.put("OMP_NUM_THREADS", "2")
     assert environment.clear(os.environ) == {}
-    code = "from benchmarks.machine import environment; print(environment.clear())"
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, env=os.environ, capture_output=True, text=True, check=True
-    )
-    assert result.stdout == "{}\n"
+
+
+def test_what_it_has_set_in_the_process_that_started_this_one_is_taken_out_and_not_told():
+    """As a user may say that of any setting, none is believed."""
+    environment.put("DNNL_MAX_CPU_ISA", "SSE41")
+    assert in_a_process("print(environment.clear(), environment.taken_out())") == "{'DNNL_MAX_CPU_ISA': 'SSE41'} []"
+
+
+@pytest.mark.parametrize("text", ["x", "[]", "[1]", "7", '{"DNNL_MAX_CPU_ISA": 1}'])
+def test_what_is_no_such_text_tells_nothing(text):
+    variables = {"BNN_OWN_SETTINGS": text, "DNNL_MAX_CPU_ISA": "SSE41"}
+    assert environment.clear(variables) == {"DNNL_MAX_CPU_ISA": "SSE41"}
+    assert environment.taken_out() == ["DNNL_MAX_CPU_ISA=SSE41"]
 
 
 def test_a_value_that_the_program_did_not_set_is_taken_out():
@@ -73,8 +90,16 @@ def test_what_a_loaded_framework_has_set_itself_stays():
 
 
 def test_what_cannot_be_taken_out_is_recorded_without_paths():
-    os.environ |= {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2", "LD_PRELOAD": "/home/somebody/lib.so"}
+    paths = dict.fromkeys(("LD_PRELOAD", "LD_LIBRARY_PATH", "PYTHONPATH"), "/home/somebody")
+    os.environ |= {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2"} | paths
     factors = environment.bit_factors()
     assert factors["environment GLIBC_TUNABLES"] == "glibc.cpu.hwcaps=-AVX2"
-    assert factors["environment LD_PRELOAD"] == "set"
+    assert [factors[f"environment {name}"] for name in paths] == ["set"] * 3
     assert factors["instructions"]
+
+
+@pytest.mark.parametrize("variable", [{}, {"PYTHONOPTIMIZE": "1"}])
+def test_that_python_leaves_assertions_out_is_recorded(variable):
+    os.environ |= variable
+    code = "print(environment.bit_factors().get('environment PYTHONOPTIMIZE'))"
+    assert in_a_process(code) == variable.get("PYTHONOPTIMIZE", "None")
