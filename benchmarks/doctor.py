@@ -216,6 +216,7 @@ def examine_threads() -> Finding:
 def examine_environment() -> Finding:
     """Whether variables are set that would change numbers, were they not taken out."""
     ignored, factors = environment.taken_out(), environment.bit_factors()
+    factors.pop("environment LD_LIBRARY_PATH", None)  # CUDA's libraries may be found through it: docs/gpu.md
     still_there = [f"{name.partition(' ')[2]}={value}" for name, value in factors.items() if " " in name]
     if not ignored + still_there:
         return Finding("environment", "ok", "no variable is set that could change a number")

@@ -36,13 +36,15 @@ _HARMLESS = {
 # What a library that is loaded sets itself: torch's compiler says so where the assembler is that Triton is to use.
 _SET_BY_LIBRARIES = {"TRITON_PTXAS_PATH"}
 # What can change bits and cannot be taken out: read when the process starts, or, as the first two, what makes old
-# OpenBLAS builds compute rightly on processors that are younger than they are.
+# OpenBLAS builds compute rightly on processors that are younger than they are. Recorded as it was at the start: OpenCV,
+# which MXNet loads, adds to LD_LIBRARY_PATH.
 _RECORDED = {
     *("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "GLIBC_TUNABLES", "PYTHONPATH", "LD_PRELOAD", "LD_AUDIT"),
     *("LD_LIBRARY_PATH", "DYLD_INSERT_LIBRARIES", "DYLD_LIBRARY_PATH"),
 }
 # Lists of paths name folders of users: that they are set is what a record tells.
 _PATHS = {name for name in _RECORDED if name.startswith(("LD_", "DYLD_", "PYTHON"))}
+_at_start = {name: os.environ[name] for name in sorted(_RECORDED) if os.environ.get(name)}
 
 # What this program has set itself: in this process, and, as JSON in the environment, in the one that started it.
 _OWN_SETTINGS = "BNN_OWN_SETTINGS"
@@ -107,8 +109,8 @@ def taken_out() -> list[str]:
 
 def bit_factors() -> dict[str, bool | str]:
     """What, besides versions and threads, the last bits of a result depend on, as an engine's description has it."""
-    there = {name: os.environ[name] for name in sorted(_RECORDED) if os.environ.get(name)}
-    there |= {"PYTHONOPTIMIZE": str(sys.flags.optimize)} if sys.flags.optimize else {}  # also by `python -O`
+    optimized = {"PYTHONOPTIMIZE": str(sys.flags.optimize)} if sys.flags.optimize else {}  # also by `python -O`
+    there = _at_start | optimized
     variables = {f"environment {name}": "set" if name in _PATHS else value for name, value in there.items()}
     # The C library brings exp, log and tanh, in a version for each set of instructions.
     return {"instructions": instruction_sets(), "libc": " ".join(platform.libc_ver()).strip(), **variables}

@@ -217,7 +217,7 @@ def test_a_machine_that_is_busy_is_told(monkeypatch, load, status):
 
 def test_variables_that_could_change_numbers_are_told(monkeypatch):
     monkeypatch.setattr(environment, "_taken", {"OMP_THREAD_LIMIT": "1"})
-    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.cpu.hwcaps=-AVX2")
+    monkeypatch.setattr(environment, "_at_start", {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2", "LD_LIBRARY_PATH": "/"})
     finding = doctor.examine_environment()
     assert (finding.status, finding.mend) == ("warn", "unset OMP_THREAD_LIMIT GLIBC_TUNABLES")
     assert "not used by runs: OMP_THREAD_LIMIT=1; may change the last bits" in finding.detail

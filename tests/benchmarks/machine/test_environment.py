@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -91,11 +92,16 @@ def test_what_a_loaded_framework_has_set_itself_stays():
 
 def test_what_cannot_be_taken_out_is_recorded_without_paths():
     paths = dict.fromkeys(("LD_PRELOAD", "LD_LIBRARY_PATH", "PYTHONPATH"), "/home/somebody")
-    os.environ |= {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2"} | paths
-    factors = environment.bit_factors()
-    assert factors["environment GLIBC_TUNABLES"] == "glibc.cpu.hwcaps=-AVX2"
+    os.environ |= {"GLIBC_TUNABLES": "glibc.malloc.check=0"} | paths
+    factors = ast.literal_eval(in_a_process("os.environ.clear(); print(environment.bit_factors())"))
+    assert factors["environment GLIBC_TUNABLES"] == "glibc.malloc.check=0"
     assert [factors[f"environment {name}"] for name in paths] == ["set"] * 3
     assert factors["instructions"]
+
+
+def test_what_a_library_sets_later_is_not_recorded():
+    os.environ["LD_LIBRARY_PATH"] = "/opencv"
+    assert "environment LD_LIBRARY_PATH" not in environment.bit_factors()
 
 
 @pytest.mark.parametrize("variable", [{}, {"PYTHONOPTIMIZE": "1"}])
