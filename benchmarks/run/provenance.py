@@ -38,6 +38,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.errors import CodeError
+from benchmarks.machine.bytecode import check_bytecode
 from benchmarks.paths import REPOSITORY
 from results.escape import for_terminal
 
@@ -112,9 +113,11 @@ def code_at_start(repository: Path = REPOSITORY) -> Code:
     """The code with which this command began: it is asked for before anything is computed, and is taken once.
 
     Raises:
-        CodeError: as `code_version`; or another command has started this one, and had other code.
+        CodeError: as `code_version`; another command has started this one, and had other code; or Python runs kept
+            bytecode that is not of a file.
     """
     code = code_version(repository)
+    check_bytecode(repository / name for name in code.files if name.endswith(".py"))
     if (text := os.environ.get(HANDED_ON)) is not None:
         expected: object = None
         with contextlib.suppress(ValueError):

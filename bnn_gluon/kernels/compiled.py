@@ -24,9 +24,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import llvmlite
 import numba
+import numpy as np
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
+
+from benchmarks.machine.bytecode import check_bytecode
 
 PACKAGE = Path(__file__).parents[1]
 # The one file outside of the package that it takes constants from.
@@ -100,7 +104,11 @@ def kept_in() -> Path:
 
     In the user's cache folder; where that cannot be written, in one of the user's own among the temporary files; where
     that fails too, in a new one that ends with the process.
+
+    Raises:
+        CodeError: Python runs kept bytecode that is not of these sources: what is compiled of it must not be kept.
     """
+    check_bytecode((*PACKAGE.rglob("*.py"), CONSTANTS))
     name = _folder_name()
     for parent in _parents():
         with contextlib.suppress(OSError):
@@ -125,7 +133,9 @@ def find_kept() -> Path | None:
 
 
 def _folder_name() -> str:
-    versions = f"{sys.version_info[:3]} {numba.__version__} {numba.core.config.MACHINE_BITS}"
+    parts = (sys.version_info[:3], numba.__version__, llvmlite.__version__, np.__version__)
+    # Whether Intel's vector math stands for exp, log and tanh: numba takes it where the package icc_rt is.
+    versions = repr((*parts, numba.core.config.USING_SVML, numba.core.config.MACHINE_BITS))
     return f"{sources_digest(PACKAGE, CONSTANTS)[:16]}-{hashlib.sha256(versions.encode()).hexdigest()[:8]}"
 
 
