@@ -7,6 +7,7 @@ import functools
 import os
 import sys
 from builtins import open as open_file
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.engine import Engine
@@ -32,6 +33,7 @@ def open(
     choice.chosen()
     threads = threads or usable_cores()
     environment.clear_before("mxnet")
+    _refuse_settings_of_numba()
     try:
         _set_threads(threads)
         _import_mxnet()
@@ -68,6 +70,16 @@ def _gpu() -> Any:
             f" {', '.join(GPU_CAPABILITIES)} and later minor versions (Maxwell to Ada); use --engine torch or use"
             " --device cpu"
         ) from None
+
+
+def _refuse_settings_of_numba() -> None:
+    """numba takes them from a file of the present folder too, whenever it compiles. With `cpu_name` bits are others."""
+    file = Path(".numba_config.yaml")
+    if file.exists():
+        raise EngineError(
+            f"{file.absolute()} says how numba is to compile, which can change the numbers: expected none, a run is"
+            f" defined by its options alone: `mv {file} numba_config.yaml`, or start in another folder"
+        )
 
 
 def _set_threads(threads: int) -> None:

@@ -217,3 +217,11 @@ def test_a_variable_that_mxnet_may_have_read_already_is_refused(mx, monkeypatch)
     monkeypatch.setenv("DNNL_MAX_CPU_ISA", "AVX2")
     with pytest.raises(EngineError, match="mxnet was loaded while DNNL_MAX_CPU_ISA was set"):
         open_engine("gluon", load_recipe("binaryconnect-mnist", ["model.architecture=10FC"]).model, (1, 28, 28), 0)
+
+
+def test_a_file_with_settings_of_numba_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path(".numba_config.yaml").write_text("cpu_name: generic\n")
+    model = load_recipe("binaryconnect-mnist", ["model.architecture=10FC"]).model
+    with pytest.raises(EngineError, match=r"says how numba is to compile, .*`mv .numba_config.yaml numba_config.yaml`"):
+        open_engine("gluon", model, (1, 28, 28), 0)
