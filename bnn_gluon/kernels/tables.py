@@ -25,7 +25,7 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 
 from bnn_gluon.kernels import vectors
 
@@ -43,7 +43,7 @@ _WORD = ir.IntType(32)
 _CODE = ir.IntType(16)
 
 
-@numba.njit(error_model="numpy")
+@register_jitable(error_model="numpy")
 def groups_of(rows: int) -> int:
     """How many groups the chunks of so many rows have, all together: a multiple of FEW_GROUPS."""
     return -(-rows // (ROWS * FEW_GROUPS)) * FEW_GROUPS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -128,3 +129,34 @@ def test_what_older_versions_left_is_deleted_after_a_while(tmp_path):
     os.utime(old, (long_ago, long_ago))
     compiled._delete_unused(current)
     assert set(tmp_path.iterdir()) == {current, recent}
+
+
+# What numba compiles a function for; only the first two keep the machine code, so that Python may call it.
+KEEPING = ("keep_compiled", "parallel.loop")
+COMPILING = (*KEEPING, "njit", "intrinsic", "register_jitable")
+FOR_TESTS = {"compare_with_uniforms"}  # which alone give a step its uniforms
+
+
+def decorated(function: ast.FunctionDef, words: tuple[str, ...]) -> bool:
+    return any(word in ast.unparse(one) for one in function.decorator_list for word in words)
+
+
+def test_python_calls_no_compiled_function_that_is_not_kept():
+    """Each process would compile it anew, and say so. Other compiled functions may call it: it is kept in theirs."""
+    trees = {path: ast.parse(path.read_text()) for path in sorted((REPOSITORY / "bnn_gluon").rglob("*.py"))}
+    functions = [node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    not_kept = {one.name for one in functions if decorated(one, ("njit",)) and not decorated(one, KEEPING)} - FOR_TESTS
+    assert "build_tables" in not_kept
+    found = []
+
+    def look(node: ast.AST, place: str) -> None:
+        if isinstance(node, ast.FunctionDef) and decorated(node, COMPILING):
+            return
+        if isinstance(node, ast.Name | ast.Attribute) and getattr(node, "id", getattr(node, "attr", "")) in not_kept:
+            found.append(f"{place}:{node.lineno}: {ast.unparse(node)}")
+        for child in ast.iter_child_nodes(node):
+            look(child, place)
+
+    for path, tree in trees.items():
+        look(tree, path.name)
+    assert found == []
