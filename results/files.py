@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import stat
 import tempfile
 from pathlib import Path
@@ -23,6 +24,12 @@ def read_whole(path: Path) -> bytes:
     if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_BYTES:
         raise RegistryError(f"{path}: content: is no file of at most {LARGEST_BYTES:,} bytes, as all of a registry are")
     return path.read_bytes()
+
+
+def restoring(path: Path) -> str:
+    """The end of an error message: what brings back a file, or a folder, as it was; in whatever folder it is typed."""
+    folder, name = shlex.quote(str(path.parent.absolute())), shlex.quote(path.name)
+    return f"restore it: where it is under version control `git -C {folder} checkout -- {name}` does"
 
 
 def write_atomically(path: Path, data: bytes | memoryview, mode: int = 0o644) -> None:

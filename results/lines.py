@@ -15,7 +15,7 @@ import msgspec
 
 from results import leases
 from results.errors import RegistryError, RegistryFileError, field_and_message
-from results.files import read_whole
+from results.files import read_whole, restoring
 from results.record.canonical import canonical_json
 
 SUFFIX = ".jsonl"
@@ -39,7 +39,7 @@ def content(path: Path) -> bytes:
 
 def refused(path: Path, where: str, what: str) -> RegistryError:
     """The error of a line that may not be there."""
-    return RegistryError(f"{path}: {where}: {what}; `git checkout {path}` restores it", where)
+    return RegistryError(f"{path}: {where}: {what}; {restoring(path)}", where)
 
 
 def check_length(path: Path, where: str, line: bytes) -> None:

@@ -14,7 +14,7 @@ from msgspec import UNSET
 from results import weights
 from results.errors import RegistryError, RegistryFileError
 from results.escape import for_terminal
-from results.files import read_whole, write_atomically
+from results.files import read_whole, restoring, write_atomically
 from results.record import Record, checks, content_of, from_bytes, seal, seal_problems, to_bytes
 from results.record.migrations import dropped_problems
 
@@ -79,7 +79,7 @@ def _write_once(path: Path, data: bytes) -> None:
     if not path.exists():
         write_atomically(path, data)
     elif file_content(path) != data:
-        raise RegistryError(f"{path}: content: is not what was recorded under this name; restore it (git checkout)")
+        raise RegistryError(f"{path}: content: is not what was recorded under this name; {restoring(path)}")
 
 
 def read(path: Path) -> Record:

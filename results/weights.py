@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET
 
 from results.errors import RegistryError, RegistryFileError, field_and_message
-from results.files import read_whole, write_atomically
+from results.files import read_whole, restoring, write_atomically
 from results.packed_weights import unpack
 from results.record import PublishedWeights, Record
 from results.weights_file import packed_in
@@ -68,7 +68,7 @@ def store(record: Record, registry: Path, packed: bytes, file_of: FileOf | None 
     path = path_of(registry, record.benchmark, record.id)
     if path.exists():
         if packed_at(path, len(packed)) != packed:
-            raise RegistryError(f"{path}: content: is not what was recorded under this name; restore it (git checkout)")
+            raise RegistryError(f"{path}: content: is not what was recorded under this name; {restoring(path)}")
         return path
     if file_of is None:
         path = path.with_suffix(OLD_SUFFIX)
@@ -107,7 +107,7 @@ def read_packed(record: Record, registry: Path) -> bytes:
     path = path_of(registry, record.benchmark, record.id)
     found = _checked(path, record.published_weights)
     if isinstance(found, str):
-        raise RegistryError(f"{path}: {found}; restore it (git checkout)", "content")
+        raise RegistryError(f"{path}: {found}; {restoring(path)}", "content")
     return found
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from benchmarks.errors import RecipeError
 from benchmarks.paths import CATALOG
 from benchmarks.recipe.loading import Recipe
+from results.files import restoring
 
 VERSIONS = CATALOG / "versions.csv"
 COLUMNS = ("id", "version", "digest", "test_error")
@@ -43,8 +44,7 @@ def versions() -> dict[tuple[str, int], Version]:
             lines = list(reader)
         rows = [Version(line["id"], int(line["version"]), line["digest"], line["test_error"]) for line in lines]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        mend = "`git checkout benchmarks/catalog` restores it"
-        raise RecipeError(f"catalog file {VERSIONS.name}: {error!r}; {mend}") from error
+        raise RecipeError(f"catalog file {VERSIONS.name}: {error!r}; {restoring(VERSIONS)}") from error
     return {(row.benchmark, row.version): row for row in rows}
 
 

@@ -13,7 +13,7 @@ import msgspec
 from benchmarks.errors import OneLineError
 from benchmarks.regress.budgets import Budget, budget_of
 from benchmarks.regress.measure import Measured, Scored
-from results.files import write_atomically
+from results.files import restoring, write_atomically
 
 SCHEMA = 1
 FOLDER = Path(__file__).parent / "references"
@@ -134,7 +134,7 @@ def read(engine: str, folder: Path = FOLDER) -> Reference | None:
 
 
 def _mend(path: Path) -> str:
-    return f"expected the file as it was committed: `git checkout {path}`"
+    return f"expected the file as it was committed; {restoring(path)}"
 
 
 def _is_whole(one: Benchmark, origins: int) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import shlex
 import shutil
 import subprocess
 import tarfile
@@ -210,10 +211,12 @@ def shipped(artifact: Artifact) -> io.BytesIO:
     Raises:
         DataError: it is missing or holds other bytes.
     """
+    package = Path(__file__).parents[1]
     try:
-        return io.BytesIO(from_file(artifact, Path(__file__).parents[1] / "fixtures" / artifact.name))
+        return io.BytesIO(from_file(artifact, package / "fixtures" / artifact.name))
     except SourceError as error:
-        raise DataError(f"{error}: restore it with `git checkout -- data_prep/fixtures`") from error
+        mend = f"`git -C {shlex.quote(str(package))} checkout -- fixtures`"
+        raise DataError(f"{error}: restore it with {mend}") from error
 
 
 def verified(data: bytes, artifact: Artifact, name: str) -> bytes:

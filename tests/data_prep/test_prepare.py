@@ -226,7 +226,7 @@ def test_a_read_only_folder_is_told_but_good_data_in_it_is_enough(tmp_path):
 def test_the_shipped_file_is_verified(tmp_path, monkeypatch):
     monkeypatch.setattr(mnist, "SMALL_FILE", mnist.Artifact("mnist_small.npz", 398975, "0" * 64))
     with pytest.raises(
-        DataError, match=r"expected sha256 0000.*: restore it with `git checkout -- data_prep/fixtures`$"
+        DataError, match=r"expected sha256 0000.*: restore it with `git -C \S+/data_prep checkout -- fixtures`$"
     ):
         data_prep.prepare("mnist-small", tmp_path)
     assert not store.path_of("mnist-small", tmp_path).exists()

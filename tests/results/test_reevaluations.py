@@ -79,7 +79,7 @@ def test_a_line_that_is_none_is_refused_and_kept(root, entry, line):
     add(root, entry.benchmark, measured(entry))
     path.write_bytes(path.read_bytes() + line)
     before = path.read_bytes()
-    with pytest.raises(RegistryError, match=r"line 2: .*git checkout"):
+    with pytest.raises(RegistryError, match=r"line 2: .*`git -C "):
         add(root, entry.benchmark, measured(entry, device="another"))
     assert path.read_bytes() == before
 

@@ -102,7 +102,7 @@ def test_verify_names_what_a_line_may_not_be(root: Path, change: dict[str, objec
     (problem,) = verification.verify(root).problems
     assert problem.path == path
     assert expected in str(problem)
-    assert "git checkout" in str(problem)
+    assert f"`git -C {path.parent} checkout -- {path.name}`" in str(problem)
 
 
 def test_a_line_is_as_it_was_written_or_refused(root: Path) -> None:

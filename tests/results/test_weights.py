@@ -131,7 +131,7 @@ def test_every_change_is_noticed(tmp_path: Path, change: str) -> None:
         file.write_bytes(PACKED[:-1] if change == "shorter" else PACKED[:-1] + bytes([PACKED[-1] ^ 1]))
     (problem,) = registry.verify(root)
     assert (problem.path, problem.field) == (path, "published_weights")
-    with pytest.raises(RegistryError, match=r"restore it \(git checkout\)"):
+    with pytest.raises(RegistryError, match=r"restore it: .*`git -C \S+ checkout -- \S+` does"):
         weights.read(registry.read(path), root)
 
 

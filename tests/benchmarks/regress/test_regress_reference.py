@@ -83,7 +83,7 @@ def test_a_reference_that_nothing_could_be_compared_with_is_damaged(changes, tmp
     edited = of(NAME)
     edited.benchmarks[NAME] = msgspec.structs.replace(edited.benchmarks[NAME], **changes)
     replace(edited, tmp_path)
-    with pytest.raises(ReferenceFileError, match=f"{NAME}: is no reference that .*`git checkout"):
+    with pytest.raises(ReferenceFileError, match=f"{NAME}: is no reference that .*`git -C "):
         read("gluon", tmp_path)
 
 
