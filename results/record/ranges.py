@@ -15,7 +15,7 @@ from msgspec import UNSET
 
 from results.record import Curve, Record, Sitting
 from results.record.canonical import join
-from results.record.utc import is_time
+from results.record.utc import is_time, now
 
 LARGEST_SEED = 2**63 - 1
 MOST_IMAGES = 10**8
@@ -132,7 +132,9 @@ def _sitting(sitting: Sitting, field: str) -> Iterator[FieldProblem]:
     if started is None:
         yield f"{field}.started", f"{_short(sitting.started)} is not a UTC date and time like 2024-05-01T12:00:00Z"
     elif not EARLIEST <= started <= datetime.now(UTC) + CLOCK:
-        yield f"{field}.started", f"is {sitting.started}, expected a time since {EARLIEST.year} that is not to come"
+        by_clock = f"by this machine's clock, which says {now()}"
+        expected = f"expected a time since {EARLIEST.year} that is not to come, {by_clock}"
+        yield f"{field}.started", f"is {sitting.started}, {expected}"
 
 
 def date_of(text: str) -> datetime | None:
