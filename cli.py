@@ -104,6 +104,10 @@ def _one_line_errors() -> Iterator[None]:
         yield
     except (RecipeError, DataError, EngineError, RunError, RegistryError) as error:
         fail(str(error), error.exit_code)
+    except click.UsageError as error:
+        if type(error) is not click.UsageError:  # click's own, which name no command
+            raise
+        raise click.UsageError(hints.as_typed(error.message), error.ctx) from None
     except KeyboardInterrupt:
         click.echo("interrupted", err=True)
         sys.exit(INTERRUPTED)

@@ -52,13 +52,16 @@ def program() -> str:
     return f"{python()} {_from_here('cli.py')}"
 
 
-def python() -> str:
-    """What to type for the Python that runs: `python` where the shell finds the same one by that name."""
+def python(*, anywhere: bool = False) -> str:
+    """What to type for the Python that runs: `python` where the shell finds the same one by that name.
+
+    Else its path, from the current folder, or one that does `anywhere`.
+    """
     found = shutil.which("python")
     # tox has put its environment in front of PATH; the user's shell has not.
     if found is not None and "TOX_ENV_DIR" not in os.environ and _same_program(found, sys.executable):
         return "python"
-    path = relative(sys.executable or "python3")
+    path = sys.executable if anywhere else relative(sys.executable or "python3")
     return _quoted(path if os.path.dirname(path) else os.path.join(os.curdir, path))
 
 
@@ -83,7 +86,9 @@ def _arguments(name: str | None) -> list[str]:
     command: click.Command | None = root.command if root else None
     for word in name.split():
         command = command.get_command(root, word) if root and isinstance(command, click.Group) else None
-    known = {option for parameter in command.params for option in parameter.opts} if command else set()
+    # By its callback: `table` and `list` have a --data, too, which names a data set.
+    parameters = [p for p in command.params if p.callback is remember_folder] if command else []
+    known = {option for parameter in parameters for option in parameter.opts}
     return [name, *(f"{option} {_quoted(str(folder))}" for option, folder in folders.items() if option in known)]
 
 

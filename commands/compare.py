@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from benchmarks.errors import RunError
-from commands.options import check_png, data_option, json_option, registry_option, runs_option
+from commands.options import check_png, data_option, json_option, registry_option, remember_runs_of, runs_option
 from commands.output import announced, echo, print_json
 from commands.registry import check_registry, records_of
 
@@ -51,7 +51,10 @@ def command(
     check_registry(ctx, registry)
     recorded = records_of(registry)
     with announced("reading and comparing the runs"):
-        sides = [select(text, recorded, registry, runs_root) for text in (first, second)]
+        sides = []
+        for text in (first, second):
+            remember_runs_of(runs_root, text)
+            sides.append(select(text, recorded, registry, runs_root))
         comparison = compare((first, second), *sides)
     if plot is not None:
         from results.views.plots import learning_curves

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from benchmarks.engine import DEVICES, ENGINES
-from commands.options import data_option, json_option, registry_option, runs_option
+from commands.options import data_option, json_option, registry_option, remember_runs_of, runs_option
 from commands.output import announced, echo, note, print_json
 
 EVALUATING = "loading the data, opening the engine and evaluating the images"
@@ -70,6 +70,7 @@ def command(
     else:
         from benchmarks.run.selection import find_run
 
+        remember_runs_of(runs_root, str(run))
         folder = find_run(runs_root, str(run))
         folder.notify = note
         with announced(EVALUATING):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from benchmarks.hints import as_typed
 from commands.options import json_option, registry_option
 from commands.output import echo, note, print_json
 from results.errors import RegistryError
@@ -41,7 +42,7 @@ def command(places: tuple[Path, ...], dry_run: bool, registry: Path, as_json: bo
         print_json(_as_json(merged, dry_run))
     else:
         for line in _lines(merged, dry_run):
-            echo(line)
+            echo(as_typed(line))
         if (merged.added or merged.lines or merged.in_order) and not dry_run:
             note("`python cli.py table --write` brings results/table.csv and the README up to date")
     sys.exit(RegistryError.exit_code if merged.refused else 0)
@@ -86,5 +87,5 @@ def _as_json(merged: Merged, dry_run: bool) -> dict[str, Any]:
         "registered_lines": merged.lines,
         "put_in_order": merged.in_order,
         "reevaluations": merged.reevaluations,
-        "refused": [{"path": str(p.path), "field": p.field, "message": p.message} for p in merged.refused],
+        "refused": [{"path": str(p.path), "field": p.field, "message": as_typed(p.message)} for p in merged.refused],
     }

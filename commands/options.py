@@ -135,6 +135,13 @@ def folders(ctx: click.Context) -> dict[str, Path]:
     return {name: ctx.params[name] for name in parameters if ctx.get_parameter_source(name) is named}
 
 
+def remember_runs_of(runs_root: Path, run: str) -> None:
+    """Have commands in messages find a run that was named by its path, where that is not in the folder of runs."""
+    path = Path(run).resolve()
+    if (path / "run.json").exists() and path.parents[1] != runs_root.resolve():
+        hints.use_folder(click.get_current_context(), "--runs", path.parents[1])
+
+
 def check_png(path: Path) -> None:
     """Refuse the name of a picture that is no PNG, before anything is computed."""
     if path.suffix.lower() != ".png":

@@ -52,8 +52,9 @@ def print_outcome(outcome: Outcome, verdict: Verdict) -> None:
     mixed = "".join(f"; mixed {kind}: its sittings had different ones" for kind in record.mixtures)
     echo(f"  verdict: {verdict.word}{provisional}: {verdict.explanation}{mixed}")
     click.echo(f"  record: {outcome.registered or outcome.folder.record_path}")
-    folder = outcome.folder.path
-    click.echo(f"  learning curve: {folder / 'learning-curve.png'}; TensorBoard log: {folder / 'tensorboard'}")
+    curve, log = (outcome.folder.path / name for name in ("learning-curve.png", "tensorboard"))
+    drawn = f"learning curve: {curve}; " if record.curve.epoch else ""
+    click.echo(f"  {drawn}TensorBoard log: {log}")
     if outcome.registered:
         click.echo(as_typed("  to have it in results/table.csv and the README: python cli.py table --write"))
     if record.published_weights and outcome.registered:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from benchmarks.engine import ENGINES
+from benchmarks.hints import as_typed
 from benchmarks.recipe import benchmark_ids
 from benchmarks.regress.figures import KINDS
 from commands.options import json_option, registry_option
@@ -91,7 +92,7 @@ def command(
         check_registry(ctx, registry, environment_too=True)
     chosen = [name for name in chosen if name not in untouched]
     report = _report(engine, chosen, kinds, seed, registry if "registry" in kinds else None, untouched)
-    for line in [outputs.to_json(report)] if as_json else outputs.lines(report):
+    for line in [outputs.to_json(report)] if as_json else map(as_typed, outputs.lines(report)):
         click.echo(line)
     try:
         _write(report, junit, github)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from benchmarks import hints
 from benchmarks.queue.job import BegunRun
 from commands.options import (
     at_once_option,
@@ -16,6 +15,7 @@ from commands.options import (
     folders,
     json_option,
     registry_option,
+    remember_runs_of,
     runs_option,
 )
 from commands.running import carry_out, carry_out_all, settle_code
@@ -45,6 +45,8 @@ def command(
     from benchmarks.run import runner
     from benchmarks.run.selection import find_run
 
+    for run in runs:
+        remember_runs_of(runs_root, run)
     found = {folder.name: folder for folder in (find_run(runs_root, run) for run in runs)}
     if len(found) > 1:
         device = "gpu" if any(folder.manifest().device == "gpu" for folder in found.values()) else "cpu"
@@ -56,8 +58,6 @@ def command(
         }  # fmt: skip
         sys.exit(carry_out_all(jobs, at_once, device, as_json))
     (folder,) = found.values()
-    if folder.path.parents[1] != runs_root.resolve():
-        hints.use_folder(ctx, "--runs", folder.path.parents[1])  # it was named by its path
     carry_out(
         lambda reporter: runner.resume(
             folder, data_root=data_root, registry=registry, reporter=reporter, allow_change=allow_change

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 import click
 
 from benchmarks.errors import RunError
-from commands.options import json_option, registry_option, runs_option
+from benchmarks.hints import python
+from commands.options import json_option, registry_option, remember_runs_of, runs_option
 from commands.output import echo, print_json
 from commands.registry import check_registry, records_of
 
 if TYPE_CHECKING:
     from benchmarks.run.contribution import Contribution
+    from results.record import Record
 
 SCHEMA = 1  # of what --json prints: docs/contributing-results.md
 
@@ -47,7 +49,10 @@ def command(
     if out.exists() and any(out.iterdir()):
         raise RunError(f"{out}: is not empty: expected a new or empty folder")
     recorded = records_of(registry)
-    found = {record.id: record for run in runs for record in select_all(run, recorded, registry, runs_root)}
+    found: dict[str, Record] = {}
+    for run in runs:
+        remember_runs_of(runs_root, run)
+        found |= {record.id: record for record in select_all(run, recorded, registry, runs_root)}
     made = contribution(list(found.values()), recorded, registry)
     _write(made, out)
     if as_json:
@@ -78,8 +83,7 @@ def _lines(made: Contribution, out: Path) -> Iterator[str]:
     yield f"body: {out / 'body.md'}"
     yield "next, on a branch of a clone of the project:"
     place = shlex.quote(str(out))
-    yield f"  python cli.py merge {place}"
-    yield "  python cli.py table --write"
-    yield "  python cli.py verify --recompute"
+    for command in (f"merge {place}", "table --write", "verify --recompute"):
+        yield f"  {python(anywhere=True)} cli.py {command}"
     yield f'  git add results README.md && git commit --message "$(cat {place}/title.txt)"'
     yield f"then push it, and open a pull request with the text of {out / 'body.md'}"

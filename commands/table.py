@@ -60,11 +60,11 @@ def command(
     if write:
         check_registry(ctx, registry, environment_too=True)
     records = records_of(registry)
-    if write:
-        _write_table(table_rows(records, registry, all_benchmarks=False), registry)
     rows = table_rows(records, registry, all_benchmarks=all_benchmarks)
     if filters.given:
         rows = filters.narrow(rows, {entry.id: entry for entry in summaries()})
+    if write:
+        _write_table(table_rows(records, registry, all_benchmarks=False), registry)
     if as_json:
         style = "json"
     if style == "text":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from benchmarks.hints import as_typed
 from benchmarks.recipe import benchmark_ids
 from commands.options import data_option, json_option, registry_option
 from commands.output import counted, echo, note, print_json
@@ -104,11 +105,11 @@ def command(
             elif keep and found.measured is not None:
                 reevaluations.add(registry, found.entry.benchmark, found.measured)
     if as_json:
-        listed = [{"path": str(p.path), "field": p.field, "message": p.message} for p in problems]
+        listed = [{"path": str(p.path), "field": p.field, "message": as_typed(p.message)} for p in problems]
         print_json({"records": verified.records, "problems": listed} | ({"reevaluated": lines} if recompute else {}))
     else:
         for problem in problems:
-            click.echo(str(problem))
+            click.echo(as_typed(str(problem)))
         count = verified.records
         click.echo(f"{count} records, {len(problems)} problems" if problems else f"{count} records, all valid")
     sys.exit(RegistryError.exit_code if problems else 0)

@@ -394,6 +394,11 @@ def test_a_run_that_diverges_ends_as_diverged(cli, tmp_path):
     folder = run_folder(tmp_path)
     record = (folder / "record.json").read_bytes()
     assert read_record(folder).outcome == "diverged"
+    assert "learning curve" not in result.stdout  # there is none of no epoch
+    assert not (folder / "learning-curve.png").exists()
+    line = one_line_error(cli("evaluate", folder.name), 1)
+    assert "--seed N --set " in line
+    assert "--set train.lr_start=1e+38 --set train.lr_final=1e+38`" in line
     again = cli("resume", folder.name)
     assert (again.returncode, again.stdout) == (result.returncode, result.stdout)
     assert (folder / "record.json").read_bytes() == record

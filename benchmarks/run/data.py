@@ -40,10 +40,15 @@ def is_computed_on_the_machine(recipe: Recipe) -> bool:
     return recipe.data.preprocessing.partition(",")[0] in variants(recipe.data.dataset)
 
 
+def begin_anew(recipe: Recipe, seed: str) -> str:
+    """The command that begins a run of this recipe."""
+    changes = "".join(f" --set {shlex.quote(f'{d.key}={setting_text(d.value)}')}" for d in recipe.differences)
+    return f"`python cli.py reproduce {recipe.id} --seed {seed}{changes}`"
+
+
 def other_data(recipe: Recipe, seed: int, expected: Mapping[str, str], found: Mapping[str, str]) -> str:
     """A message: the data have other digests than expected, why that may be, and what mends it."""
-    changes = "".join(f" --set {shlex.quote(f'{d.key}={setting_text(d.value)}')}" for d in recipe.differences)
-    anew = f"`python cli.py reproduce {recipe.id} --seed {seed}{changes}`"
+    anew = begin_anew(recipe, str(seed))
     splits = [name for name in expected if expected[name] != found[name]]
     differing = ", ".join(f"{name} {found[name][:16]}, not {expected[name][:16]}" for name in splits)
     dataset, preprocessing = recipe.data.dataset, recipe.data.preprocessing

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from benchmarks.hints import as_typed
 from benchmarks.recipe.cost import steps_per_epoch
 from benchmarks.recipe.settings import setting_text
 from data_prep.progress import Overdue
@@ -134,7 +135,7 @@ class LiveReporter:
         self._say(f"[red]diverged:[/red] {escape(message)}")
 
     def note(self, message: str) -> None:
-        self._console.print(message, style="yellow", highlight=False, markup=False, soft_wrap=True)
+        self._console.print(as_typed(message), style="yellow", highlight=False, markup=False, soft_wrap=True)
 
     def _start_epoch(self) -> None:
         assert self._task is not None

@@ -24,7 +24,7 @@ from benchmarks.engine import Engine, choose, installed_engines, open_engine
 from benchmarks.errors import EngineError, RunError
 from benchmarks.machine.facts import nvidia_gpus, usable_cores
 from benchmarks.recipe import Recipe, apply_overrides, benchmark_ids, recipe_from_settings
-from benchmarks.run.data import digests, is_computed_on_the_machine, load_data, other_data
+from benchmarks.run.data import begin_anew, digests, is_computed_on_the_machine, load_data, other_data
 from benchmarks.run.evaluated import Evaluated, Recorded, differences
 from benchmarks.run.folder import RunFolder
 from benchmarks.run.protocol import Evaluation, evaluate
@@ -316,9 +316,11 @@ def _declared_now(folder: RunFolder, recipe: Recipe) -> tuple[Recorded, dict[str
     record = folder.record()
     if record is not None:
         if record.results is None:
+            manifest = folder.manifest()
+            began = recipe_from_settings(manifest.benchmark, manifest.settings, manifest.overrides)
             raise RunError(
                 f"run {folder.name} diverged in its first epoch: it has no weights to evaluate; another seed may do"
-                f" better: `python cli.py reproduce {record.benchmark} --seed N`"
+                f" better: {begin_anew(began, 'N')}"
             )
         recorded = _of_record(record)
         if record.outcome == "diverged":

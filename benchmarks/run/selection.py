@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -113,7 +114,8 @@ def _single(text: str, registry: Path, runs_root: Path) -> Record:
     if (Path(text) / "run.json").exists() or (runs_root / text / "run.json").exists():
         record = find_run(runs_root, text).record()
         if record is None:
-            raise RunError(f"{text}: the run is not over: `python cli.py resume {text}` goes on with it")
+            mend = f"`python cli.py resume {shlex.quote(text)}` goes on with it"
+            raise RunError(f"{text}: the run is not over: {mend}")
         return record
     return registries.read(registries.find(registry, text))
 
