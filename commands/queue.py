@@ -24,6 +24,7 @@ from commands.options import (
     seed_option,
 )
 from commands.output import echo, note, print_json
+from results.leases import BEAT, LONGEST_BEAT
 
 if TYPE_CHECKING:
     from benchmarks.queue.folder import QueueFolder
@@ -135,10 +136,11 @@ def logs(name: str, queue_root: Path) -> None:
     own = open_executor(run.executor, queue).logs(name, queue.handles(run.executor, [name]).get(name, ""))
     found = [*own, *queue.logs_of(name)[-1:]]
     if not found:
-        click.echo(f"{name} was not begun")
+        echo(f"{name} was not begun")
     for path in found:
         note(f"{path}:")
-        echo(path.read_text(errors="replace").rstrip("\n"))
+        for line in path.read_text(errors="replace").rstrip("\n").split("\n"):
+            echo(line)
 
 
 @command.command("work")
@@ -147,7 +149,7 @@ def logs(name: str, queue_root: Path) -> None:
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of each run.  [default: its share of all cores]")
 @click.option("--only", metavar="RUN", help="One try of this run alone, wherever else it may be tried.")
 @click.option("--stay", is_flag=True, help="Wait for what is queued later, too.")
-@click.option("--beat", type=click.FloatRange(0.05), default=15.0, show_default=True, metavar="SECONDS",
+@click.option("--beat", type=click.FloatRange(0.05, LONGEST_BEAT), default=BEAT, show_default=True, metavar="SECONDS",
               help="Between signs of life; after eight that do not come another worker takes over.")  # fmt: skip
 @queue_option
 @data_option

@@ -29,7 +29,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from results.errors import RegistryError
+from results.files import read_whole
+
 BEAT = 15.0  # seconds
+LONGEST_BEAT = 3600.0  # nobody waits longer for the next holder: what says more is taken for damaged
 MISSED = 8  # beats, after which a holder is taken for dead; half of them, and it takes itself for dead
 # What flock says where there are no locks. EBADF: of a folder on NFS, which locks only what is open for writing.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF}
@@ -126,15 +130,16 @@ def take(folder: Path, name: str, after: int, where: str, beat: float = BEAT) ->
 
 
 def read(path: Path, beat: float = BEAT) -> Seen:
-    """What the file of a lease says; of a holder that has written nothing yet, the count is -1 and `beat` counts."""
-    try:
-        found = _LINE.fullmatch(path.read_bytes())
-    except OSError:
-        found = None
-    if found is None:
-        return Seen(-1, False, "", beat, "")
-    counted, state, token, seconds, where = found.groups()
-    return Seen(int(counted), state == b"free", token.decode(), float(seconds), where.decode(errors="replace"))
+    """What the file of a lease says; of a holder that has written nothing yet, the count is -1 and `beat` counts.
+
+    So it is of a file that is damaged, or is none.
+    """
+    with contextlib.suppress(OSError, RegistryError, ValueError):
+        if (found := _LINE.fullmatch(read_whole(path))) is not None:
+            counted, state, token, text, where = found.groups()
+            if 0 < (seconds := float(text)) <= LONGEST_BEAT:
+                return Seen(int(counted), state == b"free", token.decode(), seconds, where.decode(errors="replace"))
+    return Seen(-1, False, "", beat, "")
 
 
 def without_locks(error: OSError) -> bool:
@@ -191,7 +196,12 @@ def holders(folder: Path) -> dict[str, int]:
     found: dict[str, int] = {}
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
-            name, _, number = entry.name.rpartition(".")
-            if number.isdecimal():
-                found[name] = max(found.get(name, 0), int(number))
+            name, _, text = entry.name.rpartition(".")
+            if (number := number_of(text)) is not None:
+                found[name] = max(found.get(name, 0), number)
     return found
+
+
+def number_of(text: str) -> int | None:
+    """The number of a holder or a try, as names of files end with it; None if it is none."""
+    return int(text) if re.fullmatch(r"[1-9][0-9]{0,8}", text) else None

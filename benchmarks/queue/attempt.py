@@ -23,7 +23,7 @@ from benchmarks.queue.folder import FailedTry, Over, QueueFolder
 from benchmarks.queue.frozen import environment_of
 from benchmarks.queue.queued import QueuedRun
 from benchmarks.run.listing import manifest_of, stored_of
-from benchmarks.run.seals import SealError
+from benchmarks.run.seals import SealError, read_file
 from benchmarks.start import INTERRUPTED
 from results import registered
 from results.errors import RegistryError
@@ -226,8 +226,8 @@ def _last_line(log: Path) -> str:
 
 
 def _record_of(folder: Path) -> _Record | None:
-    with contextlib.suppress(OSError, msgspec.MsgspecError):
-        return msgspec.json.decode((folder / "record.json").read_bytes(), type=_Record)
+    with contextlib.suppress(OSError, SealError, msgspec.MsgspecError):
+        return msgspec.json.decode(read_file(folder / "record.json"), type=_Record)
     return None
 
 

@@ -26,12 +26,17 @@ import msgspec
 
 from benchmarks.errors import RunError
 from benchmarks.queue.queued import SCHEMA, QueuedRun
-from results.files import write_atomically
-from results.leases import BEAT, Lease, Watch, holders, take
+from results.errors import RegistryError
+from results.files import read_whole, write_atomically
+from results.leases import BEAT, Lease, Watch, holders, number_of, take
 
 End = Literal["done", "diverged", "failed", "cancelled"]
 ENDS: tuple[End, ...] = get_args(End)  # of several, the first one counts
 AGAIN: tuple[End, ...] = ("failed", "cancelled")  # after which a run may be queued once more
+
+
+# What comes of a file that is damaged, or is none: a pipe, a folder.
+_UNREADABLE = OSError, ValueError, RecursionError, RegistryError, msgspec.MsgspecError
 
 
 class Over(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,8 +78,9 @@ class QueueFolder:
 
     def logs_of(self, name: str) -> list[Path]:
         """What the tries of a run printed, oldest first."""
-        found = [p for p in (self.path / "logs").glob(f"{name}.*.txt") if p.name.split(".")[-2].isdecimal()]
-        return sorted(found, key=lambda path: int(path.name.split(".")[-2]))
+        logs = [path for path in (self.path / "logs").glob(f"{name}.*.txt") if path.is_file()]
+        numbered = {number: path for path in logs if (number := _number_in(path.stem)) is not None}
+        return [numbered[number] for number in sorted(numbered)]
 
     def check(self) -> None:
         """Raises RunError if nothing was ever queued here."""
@@ -134,8 +140,8 @@ class QueueFolder:
         end = self.end_of(name)
         if end is None:
             return None
-        with contextlib.suppress(OSError, msgspec.MsgspecError):
-            return msgspec.json.decode(self.end_path(name, end).read_bytes(), type=Over)
+        with contextlib.suppress(*_UNREADABLE):
+            return msgspec.json.decode(read_whole(self.end_path(name, end)), type=Over)
         return Over(end=end, reason="what was written down of it cannot be read")
 
     def write_over(self, name: str, over: Over) -> None:
@@ -156,9 +162,9 @@ class QueueFolder:
         """The tries of a run that failed, oldest first."""
         found = []
         for path in (self.path / "tries").glob(f"{name}.*"):
-            if path.name.rpartition(".")[2].isdecimal():
-                with contextlib.suppress(OSError, msgspec.MsgspecError):
-                    found.append(msgspec.json.decode(path.read_bytes(), type=FailedTry))
+            if _number_in(path.name) is not None:
+                with contextlib.suppress(*_UNREADABLE):
+                    found.append(msgspec.json.decode(read_whole(path), type=FailedTry))
         return sorted(found, key=lambda one: one.number)
 
     def write_failed_try(self, name: str, failed: FailedTry) -> None:
@@ -203,10 +209,11 @@ class QueueFolder:
         write_atomically(self.path / "handles" / f"{executor}-{_new_name()}.json", msgspec.json.encode(handles))
 
     def handles(self, executor: str, names: Iterable[str]) -> dict[str, str]:
-        """The latest handle of each of these runs that has one."""
+        """The latest handle of each of these runs that has one; what cannot be read holds none."""
         found: dict[str, str] = {}
         for path in sorted((self.path / "handles").glob(f"{executor}-*.json")):
-            found |= msgspec.json.decode(path.read_bytes(), type=dict[str, str])
+            with contextlib.suppress(*_UNREADABLE):
+                found |= msgspec.json.decode(read_whole(path), type=dict[str, str])
         return {name: found[name] for name in names if name in found}
 
 
@@ -215,15 +222,21 @@ def _new_name() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(4)}"
 
 
+def _number_in(name: str) -> int | None:
+    """The number that a file's name ends with, after a dot."""
+    return number_of(name.rpartition(".")[2])
+
+
 def _read_runs(path: Path) -> list[QueuedRun]:
     """Raises RunError naming the file."""
     try:
-        lines = path.read_bytes().splitlines()
-        if any(msgspec.json.decode(line, type=_Schema).schema > SCHEMA for line in lines[:1]):
+        lines = read_whole(path).splitlines()
+        if any(msgspec.json.decode(line, type=_Schema).schema > SCHEMA for line in lines):
             raise RunError(f"{path}: is of a newer version: work on this queue with the checkout that wrote it")
         return [msgspec.json.decode(line, type=QueuedRun) for line in lines]
-    except (OSError, msgspec.MsgspecError) as error:
-        raise RunError(f"{path}: cannot be read ({error}): restore it, or remove it and add its runs again") from None
+    except _UNREADABLE as error:
+        why = str(error).removeprefix(f"{path}: ")
+        raise RunError(f"{path}: cannot be read ({why}): restore it, or remove it and add its runs again") from None
 
 
 class _Schema(msgspec.Struct):

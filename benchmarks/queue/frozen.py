@@ -16,8 +16,8 @@ from pathlib import Path
 from benchmarks.errors import RunError
 from benchmarks.paths import REPOSITORY
 from benchmarks.run.provenance import HANDED_ON, code_at_start, handed_on, name_files
-from results.errors import RegistryFileError
-from results.files import write_atomically
+from results.errors import RegistryError, RegistryFileError
+from results.files import read_whole, write_atomically
 
 
 def present_commit() -> str:
@@ -75,9 +75,9 @@ def environment_of(folder: Path) -> dict[str, str]:
         RunError: the code is not there.
     """
     try:
-        text = folder.with_suffix(".json").read_text()
+        text = read_whole(folder.with_suffix(".json")).decode()
         json.loads(text)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError, RegistryError) as error:
         raise RunError(f"{folder}: the code of that commit is not there ({error}): `queue add` brings it") from None
     return {HANDED_ON: text}
 

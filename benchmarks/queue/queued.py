@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
+from msgspec import Meta
 
 from results.record.canonical import digest
 
@@ -12,6 +13,15 @@ if TYPE_CHECKING:
     from benchmarks.run.state import Manifest
 
 SCHEMA = 1
+
+# What files of a queue may say, which other machines and people wrote: names are parts of paths and of command lines.
+_Name = Annotated[str, Meta(pattern=r"\A[a-z0-9]+([._-]+[a-z0-9]+)*\Z", max_length=200)]
+_Text = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f-\x9f]*\Z", max_length=4000)]
+_Digest = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+_Commit = Annotated[str, Meta(pattern=r"\A[0-9a-f]{40}([0-9a-f]{24})?\Z")]
+_Time = Annotated[str, Meta(pattern=r"\A(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)?\Z")]
+_Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+_Seconds = Annotated[float, Meta(ge=0, le=1e12)]
 
 
 class QueuedRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -34,22 +44,22 @@ class QueuedRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """
 
     schema: int = SCHEMA
-    name: str
-    group: str
-    benchmark: str
-    seed: int
-    digest: str
-    engine: str
-    device: str
-    precision: str
-    commit: str
-    arguments: tuple[str, ...]
+    name: _Name
+    group: _Name
+    benchmark: _Name
+    seed: _Seed
+    digest: _Digest
+    engine: _Name
+    device: _Name
+    precision: _Name
+    commit: _Commit
+    arguments: Annotated[tuple[_Text, ...], Meta(max_length=1000)]
     scoring: bool
-    registry: str
-    registered: str = ""
-    seconds: tuple[float, float] | None = None
+    registry: _Text
+    registered: _Time = ""
+    seconds: tuple[_Seconds, _Seconds] | None = None
     allow_change: bool = False
-    executor: str = "local"
+    executor: _Name = "local"
 
     def fits(self, manifest: Manifest) -> bool:
         """Whether a run that was begun is of the same recipe, engine and precision, with whichever seed."""

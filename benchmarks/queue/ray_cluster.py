@@ -85,7 +85,7 @@ class Ray:
                 ray.get(actor.cancel.remote(list(handles)))
 
     def logs(self, name: str, handle: str) -> list[Path]:
-        return [path for path in [self._log(name)] if path.exists()]
+        return [path for path in [self._log(name)] if path.is_file()]
 
     def _task(self, run: QueuedRun, settings: RaySettings) -> dict[str, Any]:
         """All that a run's task needs. command: after the Python of its node; over: files of which one says so."""

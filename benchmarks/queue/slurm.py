@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import shlex
 import shutil
@@ -102,14 +103,14 @@ class Slurm:
         return {name: _seen(*jobs.get(_job_of(handle), ("", ""))) for name, handle in handles.items()}
 
     def cancel(self, handles: Mapping[str, str]) -> None:
-        jobs = [_job_of(handle) for handle in handles.values() if handle]
+        jobs = [job for handle in handles.values() if (job := _job_of(handle))]
         if jobs:
             _require("scancel")
         for start in range(0, len(jobs), AT_A_TIME):
             _said("scancel", "--quiet", *jobs[start : start + AT_A_TIME], may_fail=True)
 
     def logs(self, name: str, handle: str) -> list[Path]:
-        folder, _, job = handle.partition(" ")
+        folder, job = handle.partition(" ")[0], _job_of(handle)
         found = [self._queue.path / "slurm" / folder / f"{job}_0_log.{kind}" for kind in ("out", "err")]
         return [path for path in found if job and path.exists() and path.stat().st_size]
 
@@ -156,7 +157,9 @@ class Slurm:
 
 
 def _job_of(handle: str) -> str:
-    return handle.partition(" ")[2]
+    """Its number, "" if it has none: a handle comes from a file, and is put into paths and command lines."""
+    found = re.fullmatch(r"[0-9a-f]{8} (\d+(?:_\d+)?)", handle, re.ASCII)
+    return found[1] if found else ""
 
 
 def _seen(state: str, reason: str) -> Seen:

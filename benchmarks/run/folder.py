@@ -36,7 +36,16 @@ import numpy as np
 from benchmarks.errors import RunError
 from benchmarks.run.lock import RunLock
 from benchmarks.run.protocol import TrainingState
-from benchmarks.run.seals import SealError, check_archive, open_arrays, open_json, seal_arrays, seal_json, sha256
+from benchmarks.run.seals import (
+    SealError,
+    check_archive,
+    open_arrays,
+    open_json,
+    read_file,
+    seal_arrays,
+    seal_json,
+    sha256,
+)
 from benchmarks.run.state import FORMAT, UNSEALED, Checkpoint, Manifest, SittingLog, Sittings
 from results.errors import RegistryError, RegistryFileError
 from results.files import write_atomically
@@ -109,7 +118,7 @@ class RunFolder:
         """The manifest, and the digest by which the run's other files name the run."""
         path = self.path / "run.json"
         try:
-            data = path.read_bytes()
+            data = read_file(path)
             digest, text = open_json(data)
             manifest = msgspec.json.decode(text, type=Manifest)
         except FileNotFoundError as error:
@@ -266,7 +275,7 @@ class RunFolder:
         manifest, run = self._identity
         path = self.path / file
         try:
-            return opener(path.read_bytes(), sealed_as, run, unsealed=manifest.format == UNSEALED)
+            return opener(read_file(path), sealed_as, run, unsealed=manifest.format == UNSEALED)
         except FileNotFoundError as error:
             raise SealError(f"{path} is missing") from error
         except (SealError, OSError) as error:
@@ -308,7 +317,7 @@ class RunFolder:
     def _launched(self) -> list[SittingLog] | None:
         path = self.path / "sittings.json"
         try:
-            digest, text = open_json(path.read_bytes())
+            digest, text = open_json(read_file(path))
             if digest is None:
                 raise SealError("it has no seal (sha256)")
             found = msgspec.json.decode(text, type=Sittings)

@@ -19,7 +19,7 @@ import msgspec
 
 from benchmarks.run.folder import NEWEST, PREVIOUS
 from benchmarks.run.lock import is_held
-from benchmarks.run.seals import SealError, open_json
+from benchmarks.run.seals import SealError, open_json, read_file
 from benchmarks.run.state import Manifest, SittingLog
 
 RECENT = 20  # epochs whose median time says how long the others take
@@ -123,12 +123,14 @@ def manifest_of(path: Path) -> Manifest:
     Raises:
         OSError, SealError, msgspec.DecodeError: it cannot be read, is damaged, or of another version.
     """
-    return msgspec.json.decode(open_json((path / "run.json").read_bytes())[1], type=Manifest)
+    return msgspec.json.decode(open_json(read_file(path / "run.json"))[1], type=Manifest)
 
 
 def stored_of(path: Path) -> Stored | None:
     """What the newest checkpoint says of the run, its arrays unread; None before the first."""
     for name in (NEWEST, PREVIOUS):
+        if (path / name).exists() and not (path / name).is_file():
+            raise SealError(f"{path / name} is no file")
         with contextlib.suppress(FileNotFoundError), zipfile.ZipFile(path / name) as archive:
             array = archive.read("facts.npy")
             # An array of bytes in NumPy's format 1: ten bytes, of which the last two are the length of a header.
@@ -139,7 +141,7 @@ def stored_of(path: Path) -> Stored | None:
 
 def _record(path: Path) -> _Record | None:
     try:
-        return msgspec.json.decode((path / "record.json").read_bytes(), type=_Record)
+        return msgspec.json.decode(read_file(path / "record.json"), type=_Record)
     except FileNotFoundError:
         return None
 

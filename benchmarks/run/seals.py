@@ -15,6 +15,7 @@ import io
 import re
 import zipfile
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -25,6 +26,18 @@ _END = b"PK\x05\x06"  # begins the last 22 bytes of a zip archive without a comm
 
 class SealError(Exception):
     """A seal that is missing, broken, or of something else; the message says which."""
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a run's file, which may come from anybody.
+
+    Raises:
+        OSError: it is not there, or cannot be read.
+        SealError: it is a folder, or what would be read for ever: a pipe, a device.
+    """
+    if path.exists() and not path.is_file():
+        raise SealError("it is no file")
+    return path.read_bytes()
 
 
 def seal_json(text: bytes) -> bytes:

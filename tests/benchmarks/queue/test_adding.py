@@ -22,7 +22,8 @@ from results.registry import read
 
 REGISTRY = Path(__file__).parents[3] / "results" / "runs"
 BENCHMARK, RECORD = "chawla-mlp-mnist-float", "573cd6f024bf1322"  # of seed 1234, by the gluon engine
-OPTIONS = Options("c0ffee", {"threads": 1}, "local", False)
+COMMIT, OTHER_COMMIT = "c0ffee" + 34 * "0", "decade" + 34 * "0"
+OPTIONS = Options(COMMIT, {"threads": 1}, "local", False)
 
 
 class Home:
@@ -96,8 +97,8 @@ def test_what_is_queued_is_not_queued_again_with_any_commit_until_it_has_failed(
     first = home.added((7,))
     home.queue.add(first.runs)
     assert reasons(home.added((7,))) == {7: "queued already"}
-    assert reasons(home.added((7,), commit="decade" * 4)) == {7: "queued already, with commit c0ffee"}
+    assert reasons(home.added((7,), commit=OTHER_COMMIT)) == {7: f"queued already, with commit {COMMIT[:12]}"}
     home.queue.cancel([first.runs[0].name])
-    again, other = home.added((7,)).runs, home.added((7,), commit="decade" * 4).runs
+    again, other = home.added((7,)).runs, home.added((7,), commit=OTHER_COMMIT).runs
     assert again[0].name == first.runs[0].name
     assert other[0].group != first.runs[0].group
