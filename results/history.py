@@ -14,6 +14,7 @@ import msgspec
 
 from results.change_points import change_points
 from results.errors import RegistryError
+from results.files import read_whole
 from results.groups import key_of
 from results.record import Record
 from results.registry import Problem
@@ -79,7 +80,7 @@ def read_accepted(path: Path) -> list[AcceptedChange]:
         RegistryError: it is not what it must be.
     """
     try:
-        content = path.read_bytes()
+        content = read_whole(path)
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -123,11 +123,14 @@ def write_anew(registry: Path, ids: Iterable[tuple[str, str]]) -> Iterator[Path]
 def problems(registry: Path, ids: Iterable[tuple[str, str]]) -> Iterator[records.Problem]:
     """Files that say otherwise of their network than the record does; the weights themselves `verify` has checked."""
     for record, path in _published(registry, ids):
-        if path.suffix == weights.SUFFIX:
+        try:
             content = content_of(record, weights.read_packed(record, registry))
-            if path.read_bytes() != content:
-                message = "say otherwise of the network than its record: `python cli.py export --safetensors` mends it"
-                yield records.Problem(path, "metadata", message)
+        except RegistryError as error:  # weights of another network, of the same length
+            yield records.Problem(path, "published_weights", str(error))
+            continue
+        if path.suffix == weights.SUFFIX and path.read_bytes() != content:
+            message = "say otherwise of the network than its record: `python cli.py export --safetensors` mends it"
+            yield records.Problem(path, "metadata", message)
 
 
 def _published(registry: Path, ids: Iterable[tuple[str, str]]) -> Iterator[tuple[Record, Path]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import msgspec
 import pytest
@@ -116,3 +117,7 @@ def test_verify_finds_an_accepted_change_of_no_record(tmp_path):
     assert (problem.path, problem.field) == (path, "changes[0].record")
     path.write_text("{")
     assert len(accepted_problems(path, set())) == 1
+    path.unlink()
+    os.mkfifo(path)  # which would be waited for
+    (problem,) = accepted_problems(path, set())
+    assert "is no file" in problem.message

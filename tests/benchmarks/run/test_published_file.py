@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forgeries import sealed
 from msgspec import UNSET
 from safetensors.numpy import load
 
@@ -88,6 +89,22 @@ def test_a_file_of_an_earlier_version_is_replaced_and_one_that_says_otherwise_is
     assert "`python cli.py export --safetensors` mends it" in problem.message
     assert list(write_anew(root, IDS)) == [path]
     assert list(problems(root, IDS)) == []
+
+
+def test_weights_of_another_network_are_a_problem_of_their_record(root: Path) -> None:
+    """As long as the right ones, and sealed: the check of the others goes on."""
+    benchmark, record_id = IDS[-1]
+    path = root / benchmark / f"{record_id}.json"
+    packed = weights.read_packed(registry.read(path), root).replace(b"bn1.gamma", b"bn1.gamna")
+    described = weights.described(packed)
+    content = json.loads(path.read_bytes())
+    content["published_weights"] |= {"sha256": described.sha256}
+    data, other_id = sealed(content)
+    path.with_name(f"{other_id}.json").write_bytes(data)
+    weights.path_of(root, benchmark, other_id).with_suffix(".weights").write_bytes(packed)
+    (problem,) = problems(root, [(benchmark, other_id), *IDS])
+    assert (problem.path.stem, problem.field) == (other_id, "published_weights")
+    assert "bn1.gamna" in problem.message
 
 
 @pytest.mark.parametrize(("benchmark", "expected"), [("lab-mnist", [0.25, 0.5]), ("lab-mnist-bnn", [1, 1])])
