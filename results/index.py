@@ -20,7 +20,6 @@ import msgspec
 from results.entries import Entry, entry_of
 from results.errors import RegistryError, RegistryFileError
 from results.files import write_atomically
-from results.record import checks
 from results.registry import read
 
 SMALLEST = 100  # records; fewer are read in a moment
@@ -64,10 +63,7 @@ def entries(root: Path, warn: Callable[[str], None]) -> list[Entry]:
 
 def _read_entry(path: Path, warn: Callable[[str], None]) -> Entry | None:
     try:
-        record = read(path)
-        if problems := checks.problems(record):
-            raise RegistryError(f"{path}: {checks.as_lines(problems[:1])}")
-        return entry_of(record)
+        return entry_of(read(path))
     except RegistryError as error:
         warn(f"passed over: {error}")
     return None
