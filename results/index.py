@@ -20,13 +20,13 @@ import msgspec
 from results.entries import Entry, entry_of
 from results.errors import RegistryError, RegistryFileError
 from results.files import write_atomically
-from results.registry import read
+from results.registry import read, record_paths
 
 SMALLEST = 100  # records; fewer are read in a moment
 # Within this time of a change another one may leave the same times: no entry is kept of such a file.
 SETTLED = 2.0  # seconds
 
-Stamp = tuple[int, int, int, int]  # size, mtime_ns, ctime_ns, inode
+Stamp = tuple[int, ...]  # size, mtime_ns, ctime_ns, inode; nothing of a file of which they are not known
 
 
 class _Kept(msgspec.Struct, frozen=True, array_like=True):
@@ -41,19 +41,20 @@ class _Index(msgspec.Struct, frozen=True, array_like=True):
 
 def entries(root: Path, warn: Callable[[str], None]) -> list[Entry]:
     """The entries of all records that `results.registry.read_all` gives, in its order; `warn` as there."""
-    stamps = _stamps(root)
-    path = index_path(root) if len(stamps) >= SMALLEST else None
+    files = record_paths(root, warn)
+    path = index_path(root) if len(files) >= SMALLEST else None
     before = _load(path) if path is not None else {}
     now, found, kept = time.time_ns(), [], {}
-    for name, stamp in sorted(stamps.items()):
+    for file in files:
+        name, stamp = f"{file.parent.name}/{file.name}", _stamp(file)
         old = before.get(name)
         if old is None or old.stamp != stamp:
-            entry = _read_entry(root / name, warn)
+            entry = _read_entry(file, warn)
             if entry is None:
                 continue
             old = _Kept(stamp, entry)
         found.append(old.entry)
-        if max(stamp[1:3]) < now - SETTLED * 1e9:
+        if stamp and max(stamp[1:3]) < now - SETTLED * 1e9:
             kept[name] = old
     if path is not None and {n: k.stamp for n, k in kept.items()} != {n: k.stamp for n, k in before.items()}:
         with contextlib.suppress(RegistryFileError):  # it is a help, not a result
@@ -76,19 +77,13 @@ def index_path(root: Path) -> Path:
     return cache / "binary-networks" / f"registry-{name}.msgpack"
 
 
-def _stamps(root: Path) -> dict[str, Stamp]:
-    """Size and time of each record's file under `root`, by "<benchmark>/<file>"; of an unreadable one what is known."""
-    stamps: dict[str, Stamp] = {}
-    with contextlib.suppress(FileNotFoundError), os.scandir(root) as folders:
-        for folder in folders:
-            if folder.is_dir():
-                with contextlib.suppress(PermissionError), os.scandir(folder.path) as files:
-                    for file in files:
-                        if file.name.endswith(".json") and not file.name.startswith("."):
-                            status = os.stat(file.path)
-                            times = status.st_mtime_ns, status.st_ctime_ns
-                            stamps[f"{folder.name}/{file.name}"] = (status.st_size, *times, status.st_ino)
-    return stamps
+def _stamp(file: Path) -> Stamp:
+    """Size and times of a record's file."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return ()  # why it cannot be read, whoever reads it says
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def _load(path: Path) -> dict[str, _Kept]:

@@ -5,6 +5,7 @@ With some records weights are published: see results/weights.py.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -97,11 +98,12 @@ def read(path: Path) -> Record:
 def read_all(root: Path, warn: Callable[[str], None], benchmark: str = "*") -> list[tuple[Path, Record]]:
     """Every record of the registry that is what it says, sorted by benchmark and id; empty if there is no folder.
 
-    `warn` is told of each file that is passed over: of a newer schema, damaged, or not consistent with itself.
+    `warn` is told of what is passed over: files of a newer schema, damaged, or not consistent with themselves, and
+    folders that cannot be read.
     benchmark: only what lies in the folder of this one.
     """
     found = []
-    for path in _record_files(root, benchmark):
+    for path in record_paths(root, warn, benchmark):
         try:
             found.append((path, read(path)))
         except RegistryError as error:
@@ -116,7 +118,7 @@ def find(root: Path, text: str) -> Path:
     """
     if text.endswith(".json") and Path(text).is_file():
         return Path(text)
-    found = [path for path in _record_files(root) if text and path.stem.startswith(text)]
+    found = [path for path in record_paths(root, lambda _: None) if text and path.stem.startswith(text)]
     if len(found) == 1:
         return found[0]
     if found:
@@ -136,9 +138,29 @@ def verify(root: Path, extra_checks: Iterable[ExtraCheck] = ()) -> list[Problem]
     return verification.verify(root, extra_checks).problems
 
 
-def _record_files(root: Path, benchmark: str = "*") -> list[Path]:
-    """The record files under `root`; names that begin with a dot are unfinished writes and no records."""
-    return sorted(path for path in root.glob(f"{benchmark}/*.json") if not path.name.startswith("."))
+def record_paths(root: Path, warn: Callable[[str], None], benchmark: str = "*") -> list[Path]:
+    """What is named as a record under `root`, sorted; `warn` is told of folders that cannot be read.
+
+    Names that begin with a dot are unfinished writes and no records.
+    """
+    folders = _names_in(root, warn) if benchmark == "*" else [benchmark]
+    return [
+        root / folder / name
+        for folder in folders
+        for name in _names_in(root / folder, warn)
+        if name.endswith(".json") and not name.startswith(".")
+    ]
+
+
+def _names_in(folder: Path, warn: Callable[[str], None]) -> list[str]:
+    """Sorted; none where there is no folder."""
+    try:
+        return sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        warn(f"passed over: {folder}: cannot be read: {error.strerror or error}")
+        return []
 
 
 def file_content(path: Path) -> bytes:

@@ -94,3 +94,27 @@ def test_a_small_registry_has_none(root: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(index, "SMALLEST", 4)
     assert len(entries(root)) == 3
     assert not index.index_path(root).exists()
+
+
+def test_what_cannot_be_opened_is_passed_over_and_said_and_hides_nothing(root: Path) -> None:
+    first = entries(root)
+    folder = next(root.iterdir())
+    (folder / "0.json").symlink_to("nowhere")
+    (folder / "1.json").symlink_to("1.json")
+    for _ in range(2):
+        warnings: list[str] = []
+        assert index.entries(root, warnings.append) == first
+        assert [line.partition(": ")[2].rpartition("/")[2][:6] for line in warnings] == ["0.json", "1.json"]
+        assert [path.name for path, _ in registry.read_all(root, str)] == [f"{entry.id}.json" for entry in first]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to this user")
+def test_a_folder_that_may_not_be_read_is_said(root: Path) -> None:
+    folder = next(root.iterdir())
+    folder.chmod(0)
+    try:
+        warnings: list[str] = []
+        assert index.entries(root, warnings.append) == []
+        assert warnings == [f"passed over: {folder}: cannot be read: Permission denied"]
+    finally:
+        folder.chmod(0o755)
