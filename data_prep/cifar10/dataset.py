@@ -230,6 +230,8 @@ def _pickled(batch: Artifact) -> str:
 
 
 def _bounded(path: Path) -> bytes:
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise SourceError(f"cannot read {path} (it is no file)")
     try:
         with open(path, "rb") as stream:
             return stream.read(PICKLED_MOST)

@@ -237,6 +237,8 @@ def glance(dataset: str, root: Path, variant: str | None = None) -> Header:
 @contextmanager
 def _opened(dataset: str, root: Path, variant: str | None) -> Iterator[io.BufferedReader]:
     path, mend = path_of(dataset, root, variant), preparing(dataset, variant)
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise DataError(f"cannot read {path}: it is no file: remove it and {mend}")
     try:
         stream = open(path, "rb")  # noqa: SIM115 - closed below; what is done inside has errors of its own
     except (FileNotFoundError, NotADirectoryError):

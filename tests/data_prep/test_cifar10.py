@@ -291,6 +291,13 @@ def test_wrong_pickles_are_one_clear_line(tmp_path, files, message):
     assert "\n" not in str(failure.value)
 
 
+def test_a_pipe_among_the_pickles_is_not_waited_for(tmp_path):
+    (tmp_path / "data_batch_1").write_bytes(pickles()["data_batch_1"])
+    os.mkfifo(tmp_path / "data_batch_2")
+    with pytest.raises(DataError, match=r"cannot read .*data_batch_2 \(it is no file\)"):
+        prepare("cifar10", tmp_path / "data", source=tmp_path)
+
+
 def test_it_comes_from_a_mirror_even_one_that_breaks_off(tmp_path, monkeypatch):
     with Mirror({"cifar-10-binary.tar.gz": ARCHIVE}, break_after=200_000) as mirror:
         monkeypatch.setattr(cifar10, "MIRRORS", ("http://127.0.0.1:9/", mirror.url))

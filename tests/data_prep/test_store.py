@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -216,10 +217,12 @@ def test_a_data_set_that_is_not_there(tmp_path):
             store.glance("tiny", root)
 
 
-def test_a_folder_in_the_place_of_the_file_is_told(tmp_path):
-    store.path_of("tiny", tmp_path).mkdir()
-    with pytest.raises(DataError, match=r"cannot read .*tiny\.h5 \(Is a directory\)"):
-        store.read("tiny", tmp_path, DIGEST)
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])  # a pipe would be waited for
+def test_what_is_no_file_in_the_place_of_one_is_told(tmp_path, make):
+    make(store.path_of("tiny", tmp_path))
+    for look in (lambda: store.read("tiny", tmp_path, DIGEST), lambda: store.glance("tiny", tmp_path)):
+        with pytest.raises(DataError, match=r"cannot read .*tiny\.h5: it is no file: remove it and "):
+            look()
 
 
 def test_a_full_disk_keeps_what_was_there(tmp_path, whole):
