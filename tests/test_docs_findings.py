@@ -1,0 +1,67 @@
+"""docs/findings.md says nothing that the registry does not. What came since, it need not say."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from typing import Any
+
+import pytest
+from docs_blocks import ROOT
+
+from results import registry
+from results.record import Record
+
+TEXT = (ROOT / "docs" / "findings.md").read_text()
+RUNS = ROOT / "results" / "runs"
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the table under a heading."""
+    part = TEXT.partition(f"## {heading}")[2].partition("\n## ")[0]
+    found = [line.strip("| ").split(" | ") for line in part.splitlines() if line.startswith("|")][2:]
+    assert found
+    return found
+
+
+@pytest.fixture
+def settled(cli) -> dict[tuple[str, str], dict[str, Any]]:
+    """The verdicts on registered groups, by benchmark and engine."""
+    verdicts = json.loads(cli("check", "--json", "--registry", str(RUNS)).stdout)["verdicts"]
+    return {(v["benchmark"], v["engine"]): v for v in verdicts if v["registered"] and v["estimate"]}
+
+
+@pytest.fixture(scope="module")
+def records() -> list[Record]:
+    return [record for _, record in registry.read_all(RUNS, pytest.fail)]
+
+
+def test_settled_claims_are_as_check_says(settled):
+    distances = []
+    for benchmark, engine, claim, here, seeds, word in rows("Settled"):
+        verdict = settled[benchmark, engine.split()[0]]
+        mean, decimals = verdict["estimate"]["mean"], verdict["decimals"]
+        error = (verdict["estimate"]["variance"] / len(verdict["seeds"])) ** 0.5
+        said = (f"{verdict['claim']:.{decimals}f}", f"{mean:.{decimals + 1}f} +- {error:.{decimals + 1}f}")
+        assert (claim, here, int(seeds), word) == (*said, len(verdict["seeds"]), verdict["word"])
+        distances.append((mean - verdict["claim"]) / verdict["margin"])
+    mean, deviation = statistics.fmean(distances), statistics.stdev(distances)
+    assert f"is {mean:.2f} in the mean, with a standard deviation of {deviation:.2f}" in " ".join(TEXT.split())
+
+
+def test_single_seeds_are_those_of_the_records(records):
+    known = {(r.benchmark, f"{r.engine.name} {r.engine.device}", str(r.seed)): r for r in records}
+    for benchmark, engine, claim, here, seed in rows("One seed"):
+        run = known[benchmark, engine, seed]
+        assert (run.target.test_error, run.results.counted.test_error) == (float(claim), float(here))
+
+
+def test_what_other_rules_give_is_that_of_the_records(settled, records):
+    for benchmark, engine, *said in rows("Which rule"):
+        name, device = engine.split()
+        verdict = settled.get((benchmark, name))
+        seeds = {seed["record"] for seed in verdict["seeds"]} if verdict else set()
+        mine = [r for r in records if (r.benchmark, r.engine.name, r.engine.device) == (benchmark, name, device)]
+        results = [r.results for r in mine if not seeds or r.id in seeds]
+        points = [[getattr(one, point).test_error for one in results] for point in ("counted", "last", "best_test")]
+        assert said == [f"{statistics.fmean(errors):.3f}" for errors in points]
