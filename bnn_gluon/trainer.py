@@ -18,6 +18,7 @@ from benchmarks.engine.layers import Layer, evaluation_kinds, layers_of, weight_
 from benchmarks.engine.updates import clip_limits, frozen, lr_scales, penalties
 from bnn_gluon import quantize
 from bnn_gluon.kernels import choice
+from bnn_gluon.kernels.self_test import check_loops
 from bnn_gluon.losses import loss_and_gradient
 from bnn_gluon.memory import view
 from bnn_gluon.network import Network
@@ -41,7 +42,11 @@ class GluonEngine(BaseEngine):
     def __init__(
         self, model: ModelSettings, input_shape: tuple[int, ...], seed: int, threads: int, gpu: Any | None = None
     ) -> None:
-        """`gpu`: MXNet's context of a GPU, if products are to be made there."""
+        """`gpu`: MXNet's context of a GPU, if products are to be made there.
+
+        Raises:
+            EngineError: one of the compiled loops computes wrongly here.
+        """
         layers = self._layers = layers_of(model, input_shape)
         self._network = Network(layers, draws_of(layers, model), model, gpu)
         real = {
@@ -55,8 +60,10 @@ class GluonEngine(BaseEngine):
             frozen(layers),
         )
         super().__init__(model, threads, gpu, shapes, self._network.parameters, real, settings)
-        if gpu is None and choice.compiled() and any(layer.quantized or _gives_signs(layer) for layer in layers):
-            self._chosen_kernels.append(choice.TABLES)
+        if gpu is None and choice.compiled():
+            check_loops(layers, signs=any(map(_gives_signs, layers)))
+            if any(layer.quantized or _gives_signs(layer) for layer in layers):
+                self._chosen_kernels.append(choice.TABLES)
         self._limits = weight_limits(layers, model)
         self._evaluation_kinds = evaluation_kinds(layers, model)
         self._key = (np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32 & 0xFFFFFFFF))

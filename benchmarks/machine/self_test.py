@@ -44,6 +44,7 @@ def check_products(engine: str, dense: Multiply, convolution: Multiply, precisio
     Raises:
         EngineError: one of them is wrong, with its kind.
     """
+    check_arithmetic()
     tolerance = _BFLOAT16 if precision == "bf16" else 0.0
     x, w, g = _dense_operands()
     _check_dense(engine, x, w, g, dense(x, w, g), tolerance)
@@ -54,10 +55,24 @@ def check_products(engine: str, dense: Multiply, convolution: Multiply, precisio
     _check_convolution(engine, x, w, g, convolution(x, w, g), tolerance)
     if precision == "float32":
         _check_rounding(engine, dense, convolution)
-    if np.float32(1e-45) * np.float32(1) == 0:
+
+
+def check_arithmetic() -> None:
+    """Whether this thread's processor computes as IEEE 754 says by default; a library may have set it otherwise.
+
+    Raises:
+        EngineError: it does not.
+    """
+    one, little = np.float32(1), np.float32(2.0**-26)  # a quarter of the distance to the number below
+    complaint = ""
+    if np.float32(2.0**-149) * one == 0:
+        complaint = "numbers below 1e-38 are taken for zero"
+    elif not one + little == one == one - little:
+        complaint = "sums are not rounded to the nearest number"
+    if complaint:
         raise EngineError(
-            "numbers below 1e-38 are taken for zero in this process (a library was loaded that set the processor so):"
-            " the results would differ; start again without LD_PRELOAD and PYTHONPATH"
+            f"{complaint} in this process (a library was loaded that set the processor so): the results would differ;"
+            " start again without LD_PRELOAD and PYTHONPATH"
         )
 
 
@@ -96,16 +111,26 @@ def _check_rounding_of_convolution(engine: str, convolution: Multiply, channels:
     operands = _real_numbers(
         (_IMAGES, channels, _SIDE, _SIDE), (_FILTERS, channels, kernel, kernel), (_IMAGES, _FILTERS, side, side)
     )
-    x, w, g = (operand.astype(np.float64) for operand in operands)
-    expected = Products(np.zeros_like(g), np.zeros_like(x), np.zeros_like(w))
-    for i, j in np.ndindex(kernel, kernel):
-        rows, columns = slice(i, i + side), slice(j, j + side)
-        part = x[:, :, rows, columns]
-        expected.product[:] += np.tensordot(w[:, :, i, j], part, ([1], [1])).swapaxes(0, 1)
-        expected.x_gradient[:, :, rows, columns] += np.tensordot(w[:, :, i, j], g, ([0], [1])).swapaxes(0, 1)
-        expected.w_gradient[:, :, i, j] = np.tensordot(g, part, ([0, 2, 3], [0, 2, 3]))
+    x, w, g = operands
+    expected = convolution_in_float64(x, w, g)
     kind = f"a convolution of {kernel} x {kernel}, {channels} input channel{'s' if channels > 1 else ''}"
     _compare_rounding(engine, kind, convolution(*operands), expected)
+
+
+def convolution_in_float64(x: np.ndarray, w: np.ndarray, g: np.ndarray, padding: int = 0) -> Products:
+    """What `Multiply` says of a convolution, padded with zeros; exact for small whole numbers."""
+    x, w, g = (np.asarray(operand, np.float64) for operand in (x, w, g))
+    around = [(0, 0), (0, 0), (padding, padding), (padding, padding)]
+    x, (rows, columns) = np.pad(x, around), x.shape[2:]
+    found = Products(np.zeros_like(g), np.zeros_like(x), np.zeros_like(w))
+    for i, j in np.ndindex(w.shape[2:]):
+        window = (..., slice(i, i + g.shape[2]), slice(j, j + g.shape[3]))
+        part = x[window]
+        found.product[:] += np.tensordot(w[:, :, i, j], part, ([1], [1])).swapaxes(0, 1)
+        found.x_gradient[window] += np.tensordot(w[:, :, i, j], g, ([0], [1])).swapaxes(0, 1)
+        found.w_gradient[:, :, i, j] = np.tensordot(g, part, ([0, 2, 3], [0, 2, 3]))
+    inside = found.x_gradient[..., padding : padding + rows, padding : padding + columns]
+    return found._replace(x_gradient=inside)
 
 
 def _compare_rounding(engine: str, kind: str, got: Products, expected: Products) -> None:

@@ -13,6 +13,7 @@ from benchmarks.engine import Engine, compile_option, open_engine
 from benchmarks.engine.publication import publishable, rounds
 from benchmarks.errors import RunError
 from benchmarks.machine.facts import peak_memory_mib, usable_cores
+from benchmarks.machine.self_test import check_arithmetic
 from benchmarks.recipe import Recipe, recipe_from_settings
 from benchmarks.recipe.settings import flatten, named_settings, setting_text
 from benchmarks.run.data import digests, load_data, other_data
@@ -321,7 +322,12 @@ class _Run:
         return ReferenceCurve(records, self.recipe.digest, self.published_curve or (), valid_images)
 
     def _epoch_ended(self, checkpoint: Checkpoint, parameters: dict[str, np.ndarray]) -> None:
-        """Keep the parameters if they are now the declared ones; store, if it is time."""
+        """Keep the parameters if they are now the declared ones; store, if it is time.
+
+        Raises:
+            EngineError: a library that was loaded in the meantime has set the processor otherwise; nothing is kept.
+        """
+        check_arithmetic()
         progress, sitting, now = checkpoint.progress, checkpoint.sittings[-1], time.perf_counter()
         sitting.last_epoch, sitting.seconds = progress.epoch, now - self._started
         checkpoint.peak_memory_mib = max(checkpoint.peak_memory_mib, peak_memory_mib())

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import ctypes
+import platform
+
 import numpy as np
 import pytest
 
@@ -86,3 +89,30 @@ def test_one_wrong_element_of_any_product_is_found(which, kind, change):
     multiply[which] = spoilt(multiply[which])
     with pytest.raises(EngineError, match=f"engine computes .*{which}.* wrongly"):
         self_test.check_products("engine", **multiply)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the numbers of fenv.h are those of x86-64")
+@pytest.mark.parametrize("mode", [0x400, 0x800, 0xC00])  # FE_DOWNWARD, FE_UPWARD, FE_TOWARDZERO
+def test_a_processor_that_rounds_otherwise_is_found(mode):
+    """Which products of whole numbers do not show, and those of real numbers hardly."""
+    mathematics = ctypes.CDLL("libm.so.6")
+    self_test.check_arithmetic()
+    mathematics.fesetround(mode)
+    try:
+        with pytest.raises(EngineError, match="sums are not rounded to the nearest number in this process"):
+            self_test.check_arithmetic()
+    finally:
+        mathematics.fesetround(0)
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+def test_a_convolution_in_float64_is_that_of_its_definition(padding):
+    draws = np.random.default_rng(0)
+    x, w = draws.normal(size=(2, 3, 6, 5)), draws.normal(size=(4, 3, 3, 3))
+    g = draws.normal(size=(2, 4, 4 + 2 * padding, 3 + 2 * padding))
+    found = self_test.convolution_in_float64(x, w, g, padding)
+    around = [(0, 0), (0, 0), (padding, padding), (padding, padding)]
+    product, of_x, of_w = convolution(np.pad(x, around), w, g)
+    np.testing.assert_allclose(found.product, product)
+    np.testing.assert_allclose(found.w_gradient, of_w)
+    np.testing.assert_allclose(found.x_gradient, of_x[..., padding : 6 + padding, padding : 5 + padding])

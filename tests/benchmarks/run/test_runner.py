@@ -6,8 +6,10 @@ That real engines go on to the bit is proved in test_cli.py and with the engines
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import itertools
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from small_network import catalog_file
 from test_tensorboard_log import steps
 
 from benchmarks.engine.layers import layers_of
-from benchmarks.errors import RunError
+from benchmarks.errors import EngineError, RunError
 from benchmarks.machine.facts import usable_cores
 from benchmarks.recipe import flatten, load_recipe, recipe_from_settings
 from benchmarks.recipe import loading as recipes
@@ -310,6 +312,26 @@ def test_weights_that_are_no_numbers_end_the_run_and_its_good_ones_are_kept(benc
     assert evaluated.agrees
     assert evaluated.epoch == record.results.declared.epoch
     assert bench.resume().record == record
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the numbers of fenv.h are those of x86-64")
+def test_an_epoch_after_which_the_processor_rounds_otherwise_is_not_kept(bench, whole, monkeypatch):
+    """As a library may set it that is loaded in the meantime."""
+    mathematics, right, epochs = ctypes.CDLL("libm.so.6"), runner.check_arithmetic, iter(range(1, EPOCHS + 1))
+
+    def spoilt_in_epoch_3():
+        mathematics.fesetround(0xC00 if next(epochs) == 3 else 0)  # toward zero
+        try:
+            right()
+        finally:
+            mathematics.fesetround(0)
+
+    with monkeypatch.context() as context:
+        context.setattr(runner, "check_arithmetic", spoilt_in_epoch_3)
+        with pytest.raises(EngineError, match="sums are not rounded"):
+            bench.reproduce()
+    assert_as(bench.resume().record, whole)
+    assert bench.listener.epochs_done <= 2
 
 
 # -- runs that are over ------------------------------------------------------------------------------------------------
