@@ -18,10 +18,11 @@ try:
         start.end_at_once_on_ctrl_c()
 
     import contextlib
+    import errno
     import importlib
     import os
     from collections.abc import Iterator
-    from typing import Any
+    from typing import Any, NoReturn
 
     import click
 
@@ -37,6 +38,7 @@ except ImportError as error:
 except KeyboardInterrupt:
     sys.exit(130)
 
+ROOMS = ("benchmarks", "bnn_gluon", "bnn_torch", "commands", "data_prep", "results")
 # Command -> its module in commands/.
 COMMANDS = {
     "bench": "bench",
@@ -114,28 +116,24 @@ def _one_line_errors() -> Iterator[None]:
     except BrokenPipeError:
         raise  # click ends quietly when nobody reads on
     except OSError as error:
+        if error.errno == errno.ENOMEM:
+            _fail_without_memory(str(error.strerror))
         fail(f"{error.filename or 'input/output'}: {error.strerror or error}", 1)
     except MemoryError as error:
-        fail(f"not enough memory{f': {error}' if str(error) else ''}: {_memory_limit()}", 1)
-    except SystemError as error:
-        # C code that was refused memory ends with it; without a limit it is a fault to be reported whole.
-        if not _is_memory_limited():
+        _fail_without_memory(str(error))
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] in ROOMS:
             raise
-        fail(f"{error}, probably for want of memory: {_memory_limit()}", 1)
+        start.refuse_import(error)
+    except (ImportError, SystemError) as error:
+        # Libraries that were refused memory end with it; without a limit it is a fault to be reported whole.
+        if start.memory_limit() is None:
+            raise
+        _fail_without_memory(f"probably, as there is a limit: {error}")
 
 
-def _is_memory_limited() -> bool:
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return False
-    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
-
-
-def _memory_limit() -> str:
-    if _is_memory_limited():
-        return "expected a higher limit of this shell's, `ulimit -v unlimited` takes it away"
-    return "expected more of it to be free, or a smaller network or batch"
+def _fail_without_memory(reason: str) -> NoReturn:
+    fail(f"not enough memory{f': {reason}' if reason else ''}: {start.more_memory()}", 1)
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -162,6 +160,7 @@ def cli(ctx: click.Context) -> None:
 
 
 if __name__ == "__main__":
+    start.check_memory_limit()
     start.settle_streams()
     start.interrupt_on_ctrl_c()
     cli(prog_name=hints.program())

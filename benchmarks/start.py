@@ -10,6 +10,7 @@ import signal
 import sys
 
 PYTHON = (3, 11)
+LEAST_MEMORY = 512 << 20  # bytes; with 200 MB of address space OpenBLAS has been seen to wait for a buffer for ever
 INTERRUPTED = 130  # what shells report of a command that Ctrl-C ended
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # Where the README's commands and an error of this module make an environment, relative to the repository.
@@ -24,6 +25,30 @@ def check_python():  # type: () -> None
     if sys.version_info < PYTHON:
         found, wanted = (".".join(map(str, version)) for version in (sys.version_info[:2], PYTHON))
         _refuse(f"this is Python {found}, expected {wanted} or later: {_mend()}")
+
+
+def check_memory_limit():  # type: () -> None
+    """End with one line where so little memory is allowed that OpenBLAS would wait for it without end."""
+    limit = memory_limit()
+    if limit is not None and limit < LEAST_MEMORY:
+        _refuse(f"memory is limited to {limit >> 20} MiB, expected {LEAST_MEMORY >> 20} at least: {more_memory()}")
+
+
+def memory_limit():  # type: () -> int | None
+    """Bytes of address space that this process may have; None: no limit is set."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def more_memory():  # type: () -> str
+    """The end of an error message: what gives this process more memory."""
+    if memory_limit() is not None:
+        return "expected a higher limit of this shell's, `ulimit -v unlimited` takes it away"
+    return "expected more of it to be free, or a smaller network or batch"
 
 
 def refuse_import(error):  # type: (ImportError) -> None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import errno
 import io
 import json
 import os
@@ -241,6 +242,11 @@ def test_a_package_that_only_a_command_wants_is_missed_in_one_line(tmp_path):
         refused = shell(f"{CLI} {command}", env=environment)
         assert (refused.returncode, refused.stdout) == (1, "")
         assert re.match(r"error: No module named msgspec, in the environment of .*\n\Z", refused.stderr)
+    (tmp_path / "msgspec.py").unlink()
+    (tmp_path / "numpy.py").write_text("raise ModuleNotFoundError('No module named numpy', name='numpy')")
+    refused = shell(f"{CLI} compare binaryconnect-mnist chawla-mlp-mnist-float", env=environment)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert re.match(r"error: No module named numpy, in the environment of .*\n\Z", refused.stderr)
 
 
 # -- what takes long ---------------------------------------------------------------------------------------------------
@@ -584,15 +590,38 @@ def test_memory_that_is_not_there_is_one_line(monkeypatch, invoke, limited):
         raise error
 
     monkeypatch.setattr(doctor, "examine", examine)
-    monkeypatch.setattr(cli, "_is_memory_limited", lambda: limited)
+    monkeypatch.setattr(start, "memory_limit", lambda: 10**9 if limited else None)
     error: Exception = MemoryError("Unable to allocate 2 GiB")
     line = error_line(invoke("doctor"), 1)
     assert line.startswith("error: not enough memory: Unable to allocate 2 GiB: expected ")
     assert ("ulimit" in line) == limited
-    error = SystemError("error return without exception set")
-    ended = invoke("doctor")
-    assert ended.exit_code == 1
-    assert isinstance(ended.exception, SystemExit if limited else SystemError)
+    for error in (SystemError("error return without exception set"), ImportError("failed to map segment")):
+        ended = invoke("doctor")
+        assert ended.exit_code == 1
+        assert isinstance(ended.exception, SystemExit if limited else type(error))
+    error = OSError(errno.ENOMEM, "Cannot allocate memory")
+    assert error_line(invoke("doctor"), 1).startswith("error: not enough memory: Cannot allocate memory: expected ")
+
+
+@pytest.mark.parametrize(
+    ("kib", "command", "words"),
+    [
+        (200_000, "list", "memory is limited to 195 MiB, expected 512 at least: "),
+        (1_300_000, "reproduce chawla-mlp-mnist-float --engine gluon", "not enough memory for an engine: it needs "),
+    ],
+)
+def test_a_limit_of_memory_that_libraries_would_not_survive_is_refused(
+    invoke, tmp_path, small_data_root, kib, command, words
+):
+    options = (
+        f"--set data.dataset=mnist-small --set data.train_images=500 --set data.valid_images=100 --runs {tmp_path}"
+    )
+    limited = f"ulimit -v {kib}; {CLI} {command} {options if 'reproduce' in command else ''}"
+    refused = shell(limited, env=os.environ | {"BNN_DATA": str(small_data_root)})
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[-1].startswith(f"error: {words}")
+    assert refused.stderr.endswith("`ulimit -v unlimited` takes it away\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_ctrl_c_while_modules_are_loaded_is_no_traceback(tmp_path):

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import functools
 import importlib
+import mmap
 import sys
 from typing import TYPE_CHECKING
 
 from benchmarks.engine.choice import ENGINES, PACKAGES, check_engine
 from benchmarks.errors import EngineError
 from benchmarks.machine import environment
+from benchmarks.start import memory_limit, more_memory
 
 if TYPE_CHECKING:
     from benchmarks.engine.contract import Engine
     from benchmarks.recipe import ModelSettings
+
+ROOM = 3 << 29  # bytes of address space that an engine takes before it has any data
 
 
 def open_engine(
@@ -42,6 +46,7 @@ def open_engine(
         EngineError: unknown engine, one that is not installed, or a device or precision that it cannot use.
     """
     check_engine(name, precision, model.architecture)
+    _check_room()
     options = {"precision": precision, "compile": compile} if name == "torch" else {}
     try:
         module = importlib.import_module(ENGINES[name])
@@ -50,6 +55,21 @@ def open_engine(
     engine: Engine = module.open(model, input_shape, seed, device, threads, **options)
     _say_what_was_ignored()
     return engine
+
+
+def _check_room() -> None:
+    """Raises EngineError where memory is limited to so little that a framework would end in the middle of loading.
+
+    By a signal, or with the messages of several libraries; each has been seen, of MXNet, between 0.8 and 1.5 GB.
+    """
+    if memory_limit() is None:
+        return
+    try:
+        mmap.mmap(-1, ROOM).close()
+    except OSError:
+        raise EngineError(
+            f"not enough memory for an engine: it needs {ROOM / 2**30:.1f} GiB: {more_memory()}"
+        ) from None
 
 
 @functools.cache
