@@ -31,7 +31,7 @@ def check_memory_limit():  # type: () -> None
     """End with one line where so little memory is allowed that OpenBLAS would wait for it without end."""
     limit = memory_limit()
     if limit is not None and limit < LEAST_MEMORY:
-        _refuse(f"memory is limited to {limit >> 20} MiB, expected {LEAST_MEMORY >> 20} at least: {more_memory()}")
+        _refuse(f"memory is limited to {limit >> 20} MiB, this program needs {LEAST_MEMORY >> 20}: {more_memory()}")
 
 
 def memory_limit():  # type: () -> int | None

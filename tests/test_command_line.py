@@ -606,7 +606,7 @@ def test_memory_that_is_not_there_is_one_line(monkeypatch, invoke, limited):
 @pytest.mark.parametrize(
     ("kib", "command", "words"),
     [
-        (200_000, "list", "memory is limited to 195 MiB, expected 512 at least: "),
+        (200_000, "list", "memory is limited to 195 MiB, this program needs 512: "),
         (1_300_000, "reproduce chawla-mlp-mnist-float --engine gluon", "not enough memory for an engine: it needs "),
     ],
 )
