@@ -196,6 +196,8 @@ def _mend_engine(complaint: str, name: str) -> str:
         return "install the NVIDIA driver, which brings it, or mxnet in place of its build for GPUs"
     if library:
         return f"apt-get install {library[1]}{library[2]}"
+    if "ulimit -v" in complaint:
+        return "ulimit -v unlimited"
     if "No threading layer" in complaint:  # what numba says where libgomp.so.1 is absent
         return "apt-get install libgomp1"
     return PACKAGES[name][1]

@@ -15,6 +15,7 @@ from benchmarks.hints import python
 from commands.options import json_option, registry_option, remember_runs_of, runs_option
 from commands.output import echo, print_json
 from commands.registry import check_registry, records_of
+from results.files import writing
 
 if TYPE_CHECKING:
     from benchmarks.run.contribution import Contribution
@@ -54,7 +55,8 @@ def command(
         remember_runs_of(runs_root, run)
         found |= {record.id: record for record in select_all(run, recorded, registry, runs_root)}
     made = contribution(list(found.values()), recorded, registry)
-    _write(made, out)
+    with writing(out):
+        _write(made, out)
     if as_json:
         print_json({"schema": SCHEMA, "folder": str(out), **made._asdict(), "files": sorted(made.files)})
     else:

@@ -8,6 +8,7 @@ import os
 import shlex
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from results.errors import RegistryError, RegistryFileError
@@ -38,7 +39,7 @@ def write_atomically(path: Path, data: bytes | memoryview, mode: int = 0o644) ->
     Creates the folder if needed. A device or a pipe, as /dev/null, takes the data and stays what it is, where a rename
     would put a file in its place. Raises RegistryFileError, and leaves nothing behind, if the file cannot be written.
     """
-    try:
+    with writing(path):
         if path.exists() and not path.is_file() and not path.is_dir():
             path.write_bytes(data)
             return
@@ -56,6 +57,13 @@ def write_atomically(path: Path, data: bytes | memoryview, mode: int = 0o644) ->
                 os.unlink(temporary)
             raise
         _sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise RegistryFileError, naming `path`, if it cannot be written: the error of a full disk names no file."""
+    try:
+        yield
     except OSError as error:
         reason = error.strerror or str(error)
         raise RegistryFileError(f"{path}: cannot be written: {reason}; free or change that place") from None

@@ -624,6 +624,15 @@ def test_a_limit_of_memory_that_libraries_would_not_survive_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_full_disk_is_told_with_the_name_of_what_cannot_be_written(tmp_path):
+    """The error of the system names none. A limit of the size of files stands for the disk."""
+    submit = f"submit chawla-mlp-mnist-binary --registry '{REPOSITORY / 'results' / 'runs'}' --out '{tmp_path / 'out'}'"
+    refused = shell(f"ulimit -f 1; {CLI} {submit}")
+    expected = f"error: {tmp_path / 'out'}: cannot be written: File too large; free or change that place\n"
+    assert (refused.returncode, refused.stdout, refused.stderr) == (1, "", expected)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_ctrl_c_while_modules_are_loaded_is_no_traceback(tmp_path):
     """A module that is loaded early stands for the moment in which it comes."""
     (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nwhile True: pass\n")

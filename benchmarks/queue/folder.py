@@ -27,7 +27,7 @@ import msgspec
 from benchmarks.errors import RunError
 from benchmarks.queue.queued import SCHEMA, QueuedRun
 from results.errors import RegistryError
-from results.files import read_whole, write_atomically
+from results.files import read_whole, write_atomically, writing
 from results.leases import BEAT, Lease, Watch, holders, number_of, take
 
 End = Literal["done", "diverged", "failed", "cancelled"]
@@ -152,7 +152,8 @@ class QueueFolder:
         """Write down of many runs that they are cancelled, those that are at work included."""
         text = msgspec.json.encode(Over(end="cancelled"))
         for name in names:  # without fsync: after a crash of the machine it is asked for again
-            self.end_path(name, "cancelled").write_bytes(text)
+            with writing(path := self.end_path(name, "cancelled")):
+                path.write_bytes(text)
 
     def end_path(self, name: str, end: End) -> Path:
         """The file that is there once a run has ended so."""

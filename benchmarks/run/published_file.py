@@ -117,7 +117,8 @@ def write_anew(registry: Path, ids: Iterable[tuple[str, str]]) -> Iterator[Path]
         if not path.exists() or path.read_bytes() != content:
             write_atomically(path, content)
             yield path
-        path.with_suffix(weights.OLD_SUFFIX).unlink(missing_ok=True)
+        if (older := path.with_suffix(weights.OLD_SUFFIX)).exists():  # a read-only disk refuses to look for it
+            older.unlink()
 
 
 def problems(registry: Path, ids: Iterable[tuple[str, str]]) -> Iterator[records.Problem]:

@@ -159,6 +159,7 @@ def test_a_build_for_gpus_is_called_one_where_it_computes_on_the_cpu(monkeypatch
             "OSError: this",
             doctor.INSTALL,
         ),
+        ("raise OSError('`ulimit -v unlimited` does')", "`ulimit -v unlimited` does", "ulimit -v unlimited"),
         ("import os\nos.kill(os.getpid(), 9)", "crashed (SIGKILL)", doctor.INSTALL),
         ("import sys\nsys.exit(3)", "exit code 3", doctor.INSTALL),
     ],
