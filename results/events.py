@@ -6,12 +6,13 @@ Each event names its group, so that an event means the same beside whichever oth
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
+from msgspec import Meta
 
 from results.groups import Key
-from results.lines import line_of
+from results.lines import Commit, Digest, Word, is_text, line_of
 from results.record.canonical import digest
 from results.record.utc import is_time
 
@@ -36,20 +37,20 @@ class Registered(_Event, frozen=True, kw_only=True, tag="registered"):
     commit: what was checked out when it was registered; None where no commit is known.
     """
 
-    digest: str
-    version: int
-    data: tuple[str, ...]
-    engine: str
-    precision: str
+    digest: Digest
+    version: Annotated[int, Meta(ge=1, le=10**6)]
+    data: Annotated[tuple[Digest, ...], Meta(max_length=3)]
+    engine: Word
+    precision: Word
     seeds: tuple[int, ...]
-    commit: str | None
+    commit: Commit | None
 
 
 class Extended(_Event, frozen=True, kw_only=True, tag="extended"):
     """A group has got these seeds more."""
 
     seeds: tuple[int, ...]
-    commit: str | None
+    commit: Commit | None
 
 
 class Launched(_Event, frozen=True, kw_only=True, tag="launched"):
@@ -158,6 +159,8 @@ def _problem(event: Event, found: Mapping[str | int, Registration], benchmark: s
         return f"group: is {event.group}, which is not registered by {event.time}"
     if isinstance(event, Extended):
         return _problem_of_extended(event, group)
+    if isinstance(event, Stopped) and not is_text(event.reason):
+        return "reason: is no printable line"
     seeds = ", ".join(map(str, group.seeds))
     return "" if event.seed in group.seeds else f"seed: is {event.seed}, expected one of {seeds}"
 

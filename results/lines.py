@@ -10,8 +10,10 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from results import leases
 from results.errors import RegistryError, RegistryFileError, field_and_message
@@ -20,6 +22,16 @@ from results.record.canonical import canonical_json
 
 SUFFIX = ".jsonl"
 LONGEST = 10_000  # bytes of a line; patterns are looked for in it, which takes hours in one of a million
+
+# What a line may say, which anybody may have written.
+Digest = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+Commit = Annotated[str, Meta(pattern=r"\A[0-9a-f]{40}([0-9a-f]{24})?\Z")]
+Word = Annotated[str, Meta(pattern=r"\A[a-z0-9_]{1,40}\Z")]
+
+
+def is_text(text: str) -> bool:
+    """Whether it is one printable line of no more than anybody needs."""
+    return text.isprintable() and len(text) <= 2000
 
 
 def line_of(fact: msgspec.Struct) -> bytes:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from results import lines
 from results.entries import Entry
 from results.files import write_atomically
-from results.lines import SUFFIX, check_length, content, line_of, locked, refused
+from results.lines import SUFFIX, Commit, Word, check_length, content, is_text, line_of, locked, refused
 from results.record.private import private
+from results.record.ranges import MOST_IMAGES
 from results.record.utc import is_time
 
 SCHEMA = 1
@@ -29,14 +32,14 @@ class Reevaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """
 
     schema: int = SCHEMA
-    record: str
+    record: Annotated[str, Meta(pattern=r"\A[0-9a-f]{16}\Z")]
     wrong: int
     images: int
     differing: int
-    engine: str
+    engine: Word
     device: str
     time: str
-    commit: str | None
+    commit: Commit | None
 
 
 def folder_of(root: Path) -> Path:
@@ -120,6 +123,8 @@ def _reevaluation(line: bytes, number: int, path: Path) -> Reevaluation:
         raise refused(path, where, f"is not as schema {SCHEMA} writes it")
     if found := private(line.decode()):
         raise refused(path, where, f"has {found}, which nothing published may have")
-    if not (0 <= one.differing <= one.images and 0 <= one.wrong <= one.images and is_time(one.time)):
+    if not (0 <= one.differing <= one.images <= MOST_IMAGES and 0 <= one.wrong <= one.images and is_time(one.time)):
         raise refused(path, where, "expected counts of images, and UTC as 2024-05-01T12:00:00Z")
+    if not is_text(one.device):
+        raise refused(path, where, "device: is no printable line")
     return one

@@ -204,6 +204,8 @@ def events(path: Path) -> list[Event]:
 def _event(line: bytes, where: str, path: Path, benchmark: str, numbers: dict[int, str]) -> Event:
     """numbers: of schema 1, number -> name of the groups registered so far."""
     lines.check_length(path, where, line)
+    if found := private(line.decode(errors="replace")):
+        raise refused(path, where, f"has {found}, which nothing published may have")
     try:
         schema = msgspec.json.decode(line, type=_Schema).schema
         if schema > SCHEMA:
@@ -213,8 +215,6 @@ def _event(line: bytes, where: str, path: Path, benchmark: str, numbers: dict[in
         raise refused(path, where, f"{error}") from None
     if line_of(event) != line:
         raise refused(path, where, "is not as it was written")
-    if found := private(line.decode()):
-        raise refused(path, where, f"has {found}, which nothing published may have")
     if schema == SCHEMA:
         return event
     if isinstance(event, Registered):

@@ -114,7 +114,9 @@ def test_what_holm_takes_away_counts_as_inconclusive():
 
 def test_a_run_of_a_registered_seed_is_written_down_whichever_command_begins_it(tmp_path):
     recipe, root = load_recipe("binaryconnect-mnist"), tmp_path / "runs"
-    group = registered.register(root, Key(recipe.id, recipe.digest, ("a", "b", "c"), "gluon", "float32"), 1, None)
+    group = registered.register(
+        root, Key(recipe.id, recipe.digest, tuple(letter * 64 for letter in "abc"), "gluon", "float32"), 1, None
+    )
     for seed, engine in ((2, "gluon"), (2, "torch"), (77, "gluon")):
         note_launch(recipe, root, seed, engine, "float32")
     note_launch(load_recipe("binaryconnect-mnist", ["train.epochs=2"]), root, 3, "gluon", "float32")

@@ -76,7 +76,7 @@ def histories(draw: st.DrawFn) -> list[Event]:
         events.append(
             Registered(
                 group=name_of(key), time=at(begin), digest=key.digest, version=1, data=key.data, engine=key.engine,
-                precision=key.precision, seeds=(1, 2), commit=draw(st.sampled_from([None, "c0ffee"])),
+                precision=key.precision, seeds=(1, 2), commit=draw(st.sampled_from([None, "c0ffee" + 34 * "0"])),
             )
         )  # fmt: skip
         if is_extended := draw(st.booleans()):

@@ -62,6 +62,11 @@ def test_lines_of_two_branches_are_one_set_in_whatever_order(root, entry):
         ({"device": "x" * 10**6}, "bytes, expected 10,000 at most"),
         ({"time": "yesterday"}, "expected counts of images, and UTC"),
         ({"device": "/home/somebody/gpu"}, "a place in a home folder"),
+        ({"device": "\x1b[31mgpu"}, "device: is no printable line"),
+        ({"engine": "<script>"}, "at `$.engine`"),
+        ({"commit": "\x1b"}, "at `$.commit`"),
+        ({"record": "../x"}, "at `$.record`"),
+        ({"images": 10**30}, "expected counts of images"),
     ],
 )
 def test_what_cannot_be_is_a_problem(root, entry, changes, found):

@@ -22,7 +22,7 @@ from results.record import Record, seal
 from results.registered import Registration
 
 BEFORE, AFTER = "2024-04-01T00:00:00Z", "2024-05-15T00:00:00Z"
-KEY = key_of(make_record())
+KEY, COMMIT = key_of(make_record()), "c0ffee" + 34 * "0"
 
 
 @pytest.fixture
@@ -32,9 +32,9 @@ def root(tmp_path: Path) -> Path:
 
 def test_a_group_is_read_as_it_was_registered(root: Path) -> None:
     assert registered.read(root, KEY.benchmark) == []
-    made = registered.register(root, KEY, 1, "c0ffee", time=BEFORE)
+    made = registered.register(root, KEY, 1, COMMIT, time=BEFORE)
     assert registered.read(root, KEY.benchmark) == [made]
-    assert (made.key, made.seeds, made.commit, made.is_extended) == (KEY, (1234, 1, 2, 3, 4), "c0ffee", False)
+    assert (made.key, made.seeds, made.commit, made.is_extended) == (KEY, (1234, 1, 2, 3, 4), COMMIT, False)
     other = registered.register(root, KEY._replace(precision="bfloat16"), 1, None, time=BEFORE)
     assert [group.number for group in registered.read(root, KEY.benchmark)] == [1, 2]
     assert registered.read_all(root, pytest.fail) == [made, other]
@@ -91,6 +91,13 @@ def test_what_became_of_a_run_is_added_and_nothing_is_changed(root: Path) -> Non
         ({"event": "extended"}, "line 1"),
         ({"more": 1}, "line 1"),
         ({"seeds": "1"}, "line 1"),
+        ({"engine": "\x1b[31mgluon"}, "at `$.engine`"),
+        ({"precision": "<script>"}, "at `$.precision`"),
+        ({"version": 10**400}, "line 1"),
+        ({"version": 0}, "at `$.version`"),
+        ({"commit": "0123"}, "at `$.commit`"),
+        ({"digest": "|"}, "at `$.digest`"),
+        ({"data": ["x"]}, "at `$.data"),
         ({"commit": "/home/ann"}, "has a place in a home folder (/home...)"),
     ],
 )
@@ -118,9 +125,16 @@ def test_a_line_is_as_it_was_written_or_refused(root: Path) -> None:
     assert [problem[0].name for problem in registered.problems(root)] == [path.name, "notes.txt"]
 
 
+def test_a_reason_that_is_no_printable_line_is_refused(root: Path) -> None:
+    group = registered.register(root, KEY, 1, None, time=BEFORE)
+    for reason in ("\x1b[31mkilled", "a\nb", "x" * 3000):
+        with pytest.raises(RegistryError, match="reason: is no printable line"):
+            registered.stopped(root, group, 1, reason)
+
+
 OF_SCHEMA_1 = (
-    '{"commit":null,"data":["a"],"digest":"d","engine":"%s","event":"registered","group":%d,"precision":"float32",'
-    '"schema":1,"seeds":[1,2],"time":"2024-05-01T12:00:00Z","version":1}\n'
+    f'{{"commit":null,"data":["{64 * "a"}"],"digest":"{64 * "d"}","engine":"%s","event":"registered","group":%d,'
+    '"precision":"float32","schema":1,"seeds":[1,2],"time":"2024-05-01T12:00:00Z","version":1}\n'
 )
 LAUNCHED = '{"event":"launched","group":%d,"schema":1,"seed":2,"time":"2024-05-01T13:00:00Z"}\n'
 
