@@ -7,8 +7,10 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from results.errors import RegistryError, field_and_message
 from results.escape import for_csv
 from results.files import write_atomically
+from results.lines import content
 from results.registry import Problem
 from results.views.cells import percent_text
 from results.views.rows import Row
@@ -43,9 +45,12 @@ def _cells(row: Row) -> dict[str, str | int]:
 
 
 def write_csv(table: Sequence[Row], path: Path) -> None:
-    """Write `path` (results/table.csv); a file that would not change is not touched."""
+    """Write `path` (results/table.csv); a file that would not change is not touched.
+
+    Raises RegistryError if it is no file, or cannot be read or written.
+    """
     text = to_csv(table).encode()
-    if not path.exists() or path.read_bytes() != text:
+    if content(path) != text:
         write_atomically(path, text)
 
 
@@ -53,7 +58,11 @@ def check_csv(table: Sequence[Row], path: Path) -> list[Problem]:
     """Whether `path` (results/table.csv) is this table; for when all records are valid."""
     if not path.exists():
         return [Problem(path, "content", "missing; `python cli.py table --write` makes it")] if table else []
-    if path.read_bytes() != to_csv(table).encode():
+    try:
+        is_table = content(path) == to_csv(table).encode()
+    except RegistryError as error:
+        return [Problem(path, *field_and_message(error, path))]
+    if not is_table:
         return [Problem(path, "content", "does not follow from the records; `python cli.py table --write` mends it")]
     return []
 

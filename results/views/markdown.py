@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from results.errors import RegistryError, RegistryFileError
 from results.escape import for_markdown
-from results.files import write_atomically
+from results.files import read_whole, write_atomically
 from results.registry import Problem
 from results.views.cells import HEADINGS, NOTE, NUMBERS, OTHER_HEADINGS, cells_of
 from results.views.rows import Row
@@ -88,7 +88,7 @@ def check_section(table: Sequence[Row], path: Path, entries: Mapping[str, str] =
 def _read_text(path: Path) -> str:
     """The text of a file, its line ends as they are."""
     try:
-        return path.read_bytes().decode()
+        return read_whole(path).decode()
     except OSError as error:
         raise RegistryFileError(f"{path}: cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:

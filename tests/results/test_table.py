@@ -351,3 +351,15 @@ def test_a_row_of_the_readme_leads_to_its_records_and_to_the_catalog():
     assert "| [binaryconnect-mnist](benchmarks/catalog/binaryconnect/binaryconnect-mnist.yaml) |" in linked
     assert "| [1](results/runs/binaryconnect-mnist) |" in linked
     assert "| binarynet-svhn |" in linked
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    table, readme = tmp_path / "table.csv", tmp_path / "README.md"
+    for path in (table, readme):
+        os.mkfifo(path)
+    for problem, path in zip([*check_csv([], table), *check_section([], readme)], (table, readme), strict=True):
+        assert (problem.path, "is no file" in problem.message) == (path, True)
+    with pytest.raises(RegistryError, match="is no file"):
+        write_csv([], table)
+    with pytest.raises(RegistryError, match="is no file"):
+        write_section(readme, "")
