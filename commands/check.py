@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from benchmarks.hints import as_typed
-from benchmarks.recipe import load_recipe, summaries
+from benchmarks.recipe import load_recipe, usable_summaries
 from commands.options import json_option, registry_option
 from commands.output import echo, print_json, warn
 from commands.registry import check_registry, records_of
@@ -37,7 +37,7 @@ def command(ctx: click.Context, benchmarks: tuple[str, ...], registry: Path, as_
     for name in benchmarks:
         if name not in measured:
             load_recipe(name)  # which says what is wrong with an unknown one
-    targets = {summary.id: summary.target for summary in summaries()}
+    targets = {summary.id: summary.target for summary in usable_summaries(measured, warn)}
     verdicts = judge_all(records, registrations, targets, list(dict.fromkeys(benchmarks)) or sorted(measured))
     if not benchmarks:
         verdicts = as_family(verdicts)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from benchmarks.recipe import Summary, benchmark_ids, catalog_folder, summaries
-from commands.output import announced, echo, fail
+from benchmarks.recipe import Summary, benchmark_ids, catalog_folder, usable_summaries
+from commands.output import announced, echo, fail, warn
 
 if TYPE_CHECKING:
     from benchmarks.verdict import Verdict
@@ -53,7 +53,8 @@ def table_rows(
     from results.registered import read_all
     from results.views.rows import rows
 
-    known_ones = {summary.id: summary for summary in (summaries() if benchmarks is None else benchmarks)}
+    recorded = {record.benchmark for record in records}
+    known_ones = {b.id: b for b in (usable_summaries(recorded, warn) if benchmarks is None else benchmarks)}
 
     def judge(record: Run) -> Verdict:
         known = known_ones.get(record.benchmark)
@@ -64,7 +65,6 @@ def table_rows(
         return short(judge_group(group, found, target_of(run) if known is None else known.target))
 
     registrations = read_all(registry, lambda line: echo(f"warning: {line}", err=True))
-    recorded = {record.benchmark for record in records}
     listed = (_table_benchmark(b) for b in known_ones.values() if all_benchmarks or b.id in recorded)
     found = rows(records, judge, listed, registrations, judge_registered)
     return [row for row in found if all_benchmarks or row.runs or row.diverged]

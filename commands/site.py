@@ -21,6 +21,6 @@ def write_leaderboard(out: Path, registry: Path, data_root: Path) -> Path:
     with announced("reading the records and drawing the pages"):
         found = read_all(registry, lambda line: warn(str(line)))
         rows = table_rows([record for _, record in found], registry, all_benchmarks=True)
-        board = leaderboard(found, registry, lambda _: None, data_root)  # of groups the table has warned
+        board = leaderboard(found, registry, warn, data_root)
         write_site(site(board, to_csv(rows)), out)
     return out / "index.html"

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from benchmarks.recipe import summaries
+from benchmarks.recipe import usable_summaries
 from commands.filters import Filters, filter_options, print_table
 from commands.history import print_history
 from commands.options import check_png, registry_option
-from commands.output import line_width
+from commands.output import line_width, warn
 from commands.registry import catalog_links, check_registry, records_of, table_rows
 
 if TYPE_CHECKING:
@@ -60,11 +60,12 @@ def command(
     if write:
         check_registry(ctx, registry, environment_too=True)
     records = records_of(registry)
-    rows = table_rows(records, registry, all_benchmarks=all_benchmarks)
+    known = usable_summaries({record.benchmark for record in records}, warn)
+    rows = table_rows(records, registry, all_benchmarks=all_benchmarks, benchmarks=known)
     if filters.given:
-        rows = filters.narrow(rows, {entry.id: entry for entry in summaries()})
+        rows = filters.narrow(rows, {entry.id: entry for entry in known})
     if write:
-        _write_table(table_rows(records, registry, all_benchmarks=False), registry)
+        _write_table(table_rows(records, registry, all_benchmarks=False, benchmarks=known), registry)
     if as_json:
         style = "json"
     if style == "text":

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from msgspec import UNSET
 
+from benchmarks.errors import RecipeError
 from benchmarks.leaderboard import groups, runs
 from benchmarks.leaderboard.images import test_images
 from benchmarks.paths import CATALOG
@@ -57,12 +58,12 @@ def leaderboard(
     Args:
         found: its records, as `results.registry.read_all` reads them.
         root: of the registry.
-        warn: is told of each file of registered groups that is passed over.
+        warn: is told of each file that is passed over: of registered groups, or of a benchmark without a record.
         data_root: folder of prepared data; of a set that is there, pages show errors by class and images.
     """
     records = [record for _, record in found]
     again = groups.measured_elsewhere(records, root)
-    recipes = {name: load_recipe(name) for name in benchmark_ids()}
+    recipes = _recipes({record.benchmark for record in records}, warn)
     registrations = registered.read_all(root, warn)
     targets = {name: recipe.target for name, recipe in recipes.items()}
     verdicts = as_family(judge_all(records, registrations, targets, list(recipes)))
@@ -87,6 +88,19 @@ def leaderboard(
         curves={name: _curves(recipe, own[name]) for name, recipe in recipes.items()},
         files={record.id: file_content(path) for path, record in found},
     )
+
+
+def _recipes(recorded: Collection[str], warn: Callable[[str], None]) -> dict[str, Recipe]:
+    """Those of the catalog. Raises RecipeError if one with records is not as it must be."""
+    recipes = {}
+    for name in benchmark_ids():
+        try:
+            recipes[name] = load_recipe(name)
+        except RecipeError as error:
+            if name in recorded:
+                raise
+            warn(str(error))
+    return recipes
 
 
 def _before_registration(

@@ -26,11 +26,12 @@ from benchmarks.recipe.loading import (
     read_catalog_file,
     recipe_from_settings,
     summaries,
+    usable_summaries,
 )
 
 __all__ = [
     "CLASSES", "DATASETS", "DataSettings", "Difference", "ModelSettings", "Paper", "ProtocolSettings",
     "PublishedErrors", "Recipe", "Settings", "Summary", "Target", "TrainSettings", "apply_overrides", "benchmark_ids",
     "catalog_files", "catalog_folder", "flatten", "load_recipe", "other_file", "read_catalog_file",
-    "recipe_from_settings", "summaries",
+    "recipe_from_settings", "summaries", "usable_summaries",
 ]  # fmt: skip

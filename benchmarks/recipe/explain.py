@@ -73,7 +73,10 @@ def uses() -> Mapping[str, Mapping[str, list[str]]]:
     """The ids of the benchmarks that use each word, by setting and word."""
     found: dict[str, dict[str, list[str]]] = {key: defaultdict(list) for key in WORDS}
     for benchmark in benchmark_ids():
-        recipe = load_recipe(benchmark)
+        try:
+            recipe = load_recipe(benchmark)
+        except RecipeError:  # what is wrong with it, `list` and `validate` say
+            continue
         for key in WORDS:
             group, name = key.split(".")
             words_of_layers = LAYERWISE.get(key)

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import re
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
@@ -42,6 +42,7 @@ __all__ = [
     "CLASSES", "DATASETS", "DataSettings", "Difference", "ModelSettings", "Paper", "ProtocolSettings",
     "PublishedErrors", "Recipe", "Settings", "Summary", "Target", "TrainSettings", "apply_overrides", "benchmark_ids",
     "catalog_folder", "flatten", "load_recipe", "read_catalog_file", "recipe_from_settings", "summaries",
+    "usable_summaries",
 ]  # fmt: skip
 
 
@@ -212,6 +213,22 @@ def summaries(warn: Callable[[str], None] | None = None) -> list[Summary]:
             if warn is None:
                 raise
             warn(str(error))
+    return found
+
+
+def usable_summaries(recorded: Container[str], warn: Callable[[str], None]) -> list[Summary]:
+    """`summaries`, but for files with something wrong that have no record, as drafts, on which nothing else depends.
+
+    Raises:
+        RecipeError: one that is `recorded` has something wrong with it.
+    """
+    complaints: list[str] = []
+    found = summaries(complaints.append)
+    left_out = {*_catalog_files()} - {summary.id for summary in found}
+    if any(name in recorded for name in left_out):
+        return summaries()
+    for complaint in complaints:
+        warn(complaint)
     return found
 
 

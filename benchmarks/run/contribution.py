@@ -20,7 +20,7 @@ from typing import NamedTuple
 from msgspec import UNSET
 
 from benchmarks.errors import RunError
-from benchmarks.recipe import summaries
+from benchmarks.recipe import usable_summaries
 from benchmarks.verdict import check_record
 from benchmarks.verdict.every import judge_all
 from benchmarks.verdict.report import brief
@@ -198,9 +198,10 @@ def _results(records: Iterable[Record]) -> Iterator[str]:
 
 def _verdict(records: Sequence[Record], of_key: Sequence[Run], group: Registration | None) -> Iterator[str]:
     """The verdict on the group of these runs, by all that the registry has of it."""
-    targets = {summary.id: summary.target for summary in summaries()}
+    benchmark = [records[0].benchmark]
+    targets = {summary.id: summary.target for summary in usable_summaries(benchmark, lambda _: None)}
     yield "```text"
-    for verdict in judge_all(of_key, [group] if group else [], targets, [records[0].benchmark]):
+    for verdict in judge_all(of_key, [group] if group else [], targets, benchmark):
         yield from brief(verdict)
     yield "```"
     if group is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from published import first
 
 import cli
 from benchmarks.paths import CATALOG
@@ -232,6 +234,25 @@ def test_a_malformed_draft_is_a_warning_of_list_and_an_error_of_what_needs_it(ow
     assert own_catalog("show", "draft").exit_code == 2
     with pytest.raises(recipe.RecipeError, match=r"draft\.yaml"):
         summaries()
+
+
+def test_a_malformed_draft_stops_nothing_that_is_of_others(own_catalog, tmp_path):
+    (tmp_path / "binaryconnect" / "draft.yaml").write_text("id: draft\ntitle: [\n")
+    root = tmp_path / "results" / "runs"
+    (root / "binaryconnect-mnist").mkdir(parents=True)
+    shutil.copy(first("binaryconnect-mnist"), root / "binaryconnect-mnist")
+    for *arguments, exit_code in (
+        ("table", "--write", 0), ("verify", 0), ("check", "binaryconnect-mnist", 4), ("export", "--format", "csv", 0),
+        ("export", "--html", str(tmp_path / "site"), 0),
+    ):  # fmt: skip
+        result = own_catalog(*arguments, "--registry", str(root))
+        assert (result.exit_code, "warning: catalog file draft.yaml: " in result.stderr) == (exit_code, True), arguments
+    assert own_catalog("show", "binaryconnect-mnist", "--explain", "model.weights").exit_code == 0
+    catalog_file._parse_head.cache_clear()
+    (tmp_path / "binaryconnect" / SOURCE.name).write_text("id: binaryconnect-mnist\ntitle: [\n")  # which has a record
+    for arguments in (("table",), ("check",), ("export", "--format", "csv")):
+        result = own_catalog(*arguments, "--registry", str(root))
+        assert (result.exit_code, result.stderr.startswith("error: catalog file ")) == (2, True), arguments
 
 
 def test_a_draft_is_what_it_was_made_from_once_its_sources_are_there(own_catalog, tmp_path):
