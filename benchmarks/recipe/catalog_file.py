@@ -20,6 +20,7 @@ from benchmarks.recipe.expected import convert, describe, nearest, nearest_word,
 from benchmarks.recipe.paper import Paper, Target
 from benchmarks.recipe.settings import DATASETS, Count, Settings
 
+LARGEST = 1_000_000  # bytes; those of the catalog have 10,000
 TODO = "TODO"  # what a draft has where a paper is to be looked up
 ID = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")  # the name of a file, of folders of runs, and a word of commands
 ENTRY = "{value: ..., source: ...}"
@@ -149,9 +150,16 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.integer)
 _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.number)
 
 
+def _has_alias(text: bytes) -> bool:
+    """Whether a value stands for one that is written elsewhere: a few lines of such are a value without end."""
+    return b"*" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, _SafeLoader))
+
+
 def _parse(text: bytes, path: Path, problems: list[str]) -> dict[str, Any]:
     loader = _Loader(text)
     try:
+        if _has_alias(text):
+            raise CatalogError(path, ["it has an alias (*name): expected each value where it is meant"])
         content = loader.get_single_data()
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise CatalogError(path, [" ".join(str(error).split())]) from error
@@ -167,6 +175,8 @@ def _bytes(path: Path) -> bytes:
     try:
         if path.exists() and not path.is_file():
             raise CatalogError(path, ["it is no file"])
+        if path.stat().st_size > LARGEST:
+            raise CatalogError(path, [f"it has {path.stat().st_size:,} bytes, expected {LARGEST:,} at most"])
         return path.read_bytes()
     except OSError as error:
         raise CatalogError(path, [f"it cannot be read: {error.strerror or error}"]) from error

@@ -17,7 +17,7 @@ from published import first
 
 import cli
 from benchmarks.paths import CATALOG
-from benchmarks.recipe import catalog_file, catalog_files, load_recipe, read_catalog_file, summaries
+from benchmarks.recipe import catalog_file, catalog_files, explain, load_recipe, read_catalog_file, summaries
 from benchmarks.recipe import loading as recipe
 from benchmarks.recipe.settings import flatten
 
@@ -247,7 +247,9 @@ def test_a_malformed_draft_stops_nothing_that_is_of_others(own_catalog, tmp_path
     ):  # fmt: skip
         result = own_catalog(*arguments, "--registry", str(root))
         assert (result.exit_code, "warning: catalog file draft.yaml: " in result.stderr) == (exit_code, True), arguments
+    explain.uses.cache_clear()
     assert own_catalog("show", "binaryconnect-mnist", "--explain", "model.weights").exit_code == 0
+    explain.uses.cache_clear()
     catalog_file._parse_head.cache_clear()
     (tmp_path / "binaryconnect" / SOURCE.name).write_text("id: binaryconnect-mnist\ntitle: [\n")  # which has a record
     for arguments in (("table",), ("check",), ("export", "--format", "csv")):
@@ -291,3 +293,21 @@ def test_a_file_whose_id_another_has_is_not_valid(own_catalog, tmp_path):
     result = own_catalog("validate", str(copied), "--json")
     assert result.exit_code == 2
     assert "binaryconnect/binaryconnect-mnist.yaml has it already" in result.stdout
+
+
+def test_a_few_lines_that_stand_for_a_value_without_end_are_refused(tmp_path):
+    """Ten lists of ten, each ten times in the next, twelve deep."""
+    rows = ["id: bomb", f"a0: &a0 [{', '.join(10 * 'x')}]"]
+    rows += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)]
+    path = tmp_path / "bomb.yaml"
+    path.write_text("\n".join([*rows, "title: *a11", "paper: {name: *a11}"]))
+    assert problems(path) == ["it has an alias (*name): expected each value where it is meant"]
+    with pytest.raises(catalog_file.CatalogError, match="alias"):
+        catalog_file.read_head(path)
+
+
+def test_a_huge_file_is_not_read(tmp_path):
+    path = tmp_path / "huge.yaml"
+    with path.open("wb") as file:
+        file.truncate(2**40)
+    assert problems(path) == ["it has 1,099,511,627,776 bytes, expected 1,000,000 at most"]
