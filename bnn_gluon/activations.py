@@ -67,6 +67,7 @@ ACTIVATIONS: dict[str, Callable[[int, np.float32], Activation]] = {
     "binary_tanh": _whatever_the_estimator(BINARY_TANH, BINARY_TANH, BINARY_TANH),
     "binary_sigmoid": _whatever_the_estimator(BINARY_SIGMOID, BINARY_SIGMOID, BINARY_SIGMOID),
     "stochastic_sign": _whatever_the_estimator(STOCHASTIC_SIGN, TORCH_SIGN, STOCHASTIC_SIGN),
+    "torch_sign": _whatever_the_estimator(TORCH_SIGN, TORCH_SIGN, HARDTANH),
     "int2": _whatever_the_estimator(INT2, INT2, INT2),
     "sign": lambda estimator, steepness: Activation(SIGN, SIGN, estimator, steepness=steepness),
     "ternary": lambda estimator, steepness: Activation(

@@ -10,6 +10,7 @@ import numpy as np
 from mxnet import context, gluon, nd, symbol
 
 from benchmarks.recipe.architecture import Conv, Dense, LayerShape
+from bnn_gluon import filters
 from bnn_gluon.kernels import binary_products, choice, one_channel, parallel, table_convolutions
 from bnn_gluon.kernels.padding import fold_edge, pad_edge
 from bnn_gluon.kernels.sparse_gradients import SparseGradients, applies_to
@@ -236,12 +237,12 @@ class ScaledLinear:
 
     Attributes:
         weight, bias: as `Linear`; the weights are the signs.
-        scale: float32 (1,).
+        scale: float32 (scales,).
     """
 
-    def __init__(self, linear: Linear, *, adds_bias: bool) -> None:
+    def __init__(self, linear: Linear, *, adds_bias: bool, scales: int = 1) -> None:
         """`linear` adds no bias. `adds_bias`: if it has one, that is added, behind the scale."""
-        self.weight, self.bias, self.scale = linear.weight, linear.bias, np.ones(1, np.float32)
+        self.weight, self.bias, self.scale = linear.weight, linear.bias, np.ones(scales, np.float32)
         self._linear, self._added_bias = linear, linear.bias if adds_bias else None
 
     def forward(self, x: Any) -> Any:
@@ -266,6 +267,26 @@ class ScaledLinear:
     def _multiplied(self, array: Any) -> Any:
         array.wait_to_read()
         _multiply(view(array), self.scale[0])
+        return array
+
+
+class FilterScaledLinear(ScaledLinear):
+    """As `ScaledLinear`, with a scale for each filter, float32 (filters,)."""
+
+    def backward(self, gradient: Any) -> Any | None:
+        """As `Linear`; the gradient of the output is worked on in place.
+
+        The input's is one of scaled signs, so that of the output is multiplied; it is taken off the others again.
+        """
+        of_x = self._linear.backward(self._multiplied(gradient))
+        for parameter in [self.weight] if self.bias is None else [self.weight, self.bias]:
+            values = _values(parameter.grad())
+            values /= self.scale.reshape(-1, *(1,) * (values.ndim - 1))
+        return of_x
+
+    def _multiplied(self, array: Any) -> Any:
+        array.wait_to_read()
+        filters.multiply(_values(array).reshape(*array.shape[:2], -1), self.scale)
         return array
 
 

@@ -32,7 +32,7 @@ class Network:
         parameters: Gluon's, by the house's names, in network order: "conv1.weight", "conv1.bias", "bn1.gamma", ...
             The weights are what the forward pass uses, so in training the quantized ones, a scale left out.
         running: the moving averages by name, float32 (channels,): "bn1.running_mean", "bn1.running_std", ...; and the
-            scales of layers that have one, (1,): "dense1.scale".
+            scales of layers that have some, (1,) or (filters,): "dense1.scale".
     """
 
     def __init__(self, layers: list[Layer], draws: list[Draws], model: ModelSettings, gpu: Any | None = None) -> None:

@@ -15,6 +15,7 @@ import numba
 import numpy as np
 
 from benchmarks.engine.updates import EPSILON
+from bnn_gluon import filters
 from bnn_gluon.activations import PIECE, mean_absolute, sum_four
 from bnn_gluon.kernels import parallel
 
@@ -234,13 +235,15 @@ QUANTIZERS: dict[str, Callable[[np.ndarray, Rule, np.ndarray], None]] = {
     "ternary": lambda weights, rule, quantized: ternarize(weights, rule.limit, quantized),
     "layer_scaled": _sign,
     "loss_aware": _sign,
+    "filter_scaled": _sign,
     "int2": lambda weights, rule, quantized: round_to_int2(weights, rule.limit, quantized),
 }
-# By the words of layers that have a scale, what their signs are multiplied by: functions of weights float32 (n,) and,
-# by name, of the optimizer's moments of them.
-SCALES: dict[str, Callable[[np.ndarray, Mapping[str, np.ndarray]], float]] = {
-    "layer_scaled": lambda weights, moments: mean_absolute(weights),
-    "loss_aware": lambda weights, moments: loss_aware_scale(weights, moments["square"]),
+# By the words of layers that have a scale, what their signs are multiplied by, one number or one a filter: functions of
+# weights float32 (n,), by name of the optimizer's moments of them, and of the number of scales.
+SCALES: dict[str, Callable[[np.ndarray, Mapping[str, np.ndarray], int], float | np.ndarray]] = {
+    "layer_scaled": lambda weights, moments, scales: mean_absolute(weights),
+    "loss_aware": lambda weights, moments, scales: loss_aware_scale(weights, moments["square"]),
+    "filter_scaled": lambda weights, moments, scales: filters.mean_absolute(weights, scales),
 }
 
 

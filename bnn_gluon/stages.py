@@ -28,7 +28,7 @@ from bnn_gluon.device import LinearOnGpu
 from bnn_gluon.kernels import choice
 from bnn_gluon.kernels.ap2 import ap2
 from bnn_gluon.kernels.fused import NO_THRESHOLDS
-from bnn_gluon.linear import Linear, ScaledLinear
+from bnn_gluon.linear import FilterScaledLinear, Linear, ScaledLinear
 from bnn_gluon.memory import buffer, view
 from bnn_gluon.quantized_images import QuantizedImages
 
@@ -44,7 +44,8 @@ class Part(Protocol):
 
     Attributes:
         parameters: Gluon's, by name.
-        running: the moving averages by name, float32 (channels,), and the scale, (1,), of weights that have one.
+        running: the moving averages by name, float32 (channels,), and the scales, (1,) or (filters,), of weights
+            that have some.
     """
 
     parameters: dict[str, gluon.Parameter]
@@ -83,7 +84,7 @@ class Stage:
         self._parts: list[Part] = [
             *([QuantizedImages(model.input_quantization)] if quantizes else []),
             *([] if draws.mask is None else [Dropout(draws.mask)]),
-            NamedLinear(ScaledLinear(linear, adds_bias=not moves_mean) if layer.scaled else linear, layer),
+            NamedLinear(_with_scale(linear, layer, adds_bias=not moves_mean) if layer.scaled else linear, layer),
             *behind[:-1],
             *([] if draws.output_mask is None else [Dropout(draws.output_mask)]),
             *(pool if pools_first else []),
@@ -124,15 +125,20 @@ def _linear(layer: Layer, model: ModelSettings, gpu: Any | None, *, adds_bias: b
     )
 
 
+def _with_scale(linear: Linear, layer: Layer, *, adds_bias: bool) -> ScaledLinear:
+    kind = FilterScaledLinear if layer.scaled_by_filter else ScaledLinear
+    return kind(linear, adds_bias=adds_bias, scales=layer.scales)
+
+
 def _on_linear_output(layer: Layer, model: ModelSettings) -> list[Normalized]:
     """The parts that `ModelSettings.linear_output` asks for."""
     if layer.linear_output == "none":
         return []
     norm = None
-    if layer.linear_output == "batch_norm_relu":
+    if layer.has_linear_norm:
         norm = _normalization(layer)
         assert norm is not None
-        norm = norm._replace(affine=True)
+        norm = norm._replace(affine=layer.linear_norm_affine)
     return [Normalized(layer.linear_norm, layer.channels, norm, LINEAR_RELU)]
 
 

@@ -15,8 +15,8 @@ from mxnet import nd
 from benchmarks.engine.draws import EVALUATION_WEIGHTS, Mask, Thresholds, draws_of
 from benchmarks.engine.initial import initial_values
 from benchmarks.engine.layers import Layer, evaluation_kinds, layers_of, weight_limits
-from benchmarks.engine.updates import clip_limits, frozen, lr_scales, penalties
-from bnn_gluon import quantize
+from benchmarks.engine.updates import clip_limits, frozen, least_gammas, lr_scales, penalties
+from bnn_gluon import filters, quantize
 from bnn_gluon.kernels import choice
 from bnn_gluon.kernels.self_test import check_loops
 from bnn_gluon.losses import loss_and_gradient
@@ -58,6 +58,7 @@ class GluonEngine(BaseEngine):
             lr_scales(layers, model),
             clip_limits(layers, model),
             frozen(layers),
+            least_gammas(layers, model),
         )
         super().__init__(model, threads, gpu, shapes, self._network.parameters, real, settings)
         if gpu is None and choice.compiled():
@@ -65,6 +66,8 @@ class GluonEngine(BaseEngine):
             if any(layer.quantized or _gives_signs(layer) for layer in layers):
                 self._chosen_kernels.append(choice.TABLES)
         self._limits = weight_limits(layers, model)
+        self._quantized_layers = {layer.weight: layer for layer in layers if layer.quantized}
+        self._centers = model.weight_centering == "input_channels"
         self._evaluation_kinds = evaluation_kinds(layers, model)
         self._key = (np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32 & 0xFFFFFFFF))
         self._draw_buffers: dict[int, np.ndarray] = {}
@@ -146,13 +149,43 @@ class GluonEngine(BaseEngine):
                 used = view(self._differentiated[layer.weight].data())
                 yield position, layer, self._real[layer.weight], used
 
+    def _begin_epoch(self) -> None:
+        """See WORDS["model.weight_centering"]."""
+        if self._centers:
+            for layer in self._quantized_layers.values():
+                self._center(layer)
+            self._rescale()
+            self._quantize()
+
+    def _update_parameter(
+        self, name: str, used: np.ndarray, gradient: np.ndarray, step_size: np.float32, *sizes: np.float32
+    ) -> None:
+        layer = self._quantized_layers.get(name)
+        if layer is not None and layer.scaled_by_filter:
+            gradient = self._gradient_of_real(layer, used, gradient)
+        super()._update_parameter(name, used, gradient, step_size, *sizes)
+        if layer is not None and self._centers:
+            self._center(layer)
+
+    def _gradient_of_real(self, layer: Layer, signs: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+        """That of the real-valued weights, float32 (n,), from that of what products used: see "filter_scaled"."""
+        found = np.empty_like(gradient)
+        shape, scales = (layer.scales, -1), self._network.running[layer.scale]
+        given = gradient.reshape(shape), signs.reshape(shape)
+        filters.gradient_of_real(*given, scales, layer.weight_shape[1], found.reshape(shape))
+        return found
+
+    def _center(self, layer: Layer) -> None:
+        weights = self._real[layer.weight].reshape(*layer.weight_shape[:2], -1)
+        filters.center(weights, self._limits[layer.weight])
+
     def _rescale(self) -> None:
-        """Set the scales of layers that have one, from what the update left."""
+        """Set the scales of layers that have some, from what the update left."""
         for layer in self._layers:
             if layer.scaled:
                 moments = dict(zip(self._rule.moments, self._moments[layer.weight], strict=True))
-                scale = quantize.SCALES[layer.weights](self._real[layer.weight], moments)
-                self._network.running[layer.scale][0] = scale
+                scales = quantize.SCALES[layer.weights](self._real[layer.weight], moments, layer.scales)
+                self._network.running[layer.scale][:] = scales
 
     def _quantize(self, uniforms: Mapping[str, np.ndarray] | None = None) -> None:
         """Set the weights that the coming step uses, drawn with `uniforms` if given."""

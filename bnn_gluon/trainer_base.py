@@ -38,6 +38,7 @@ class UpdateSettings(NamedTuple):
     lr_scales: Mapping[str, np.float32]
     clip_limits: Mapping[str, np.float32]
     frozen: Collection[str]
+    least_gammas: Mapping[str, np.float32]
 
 
 class BaseEngine(ABC):
@@ -133,6 +134,10 @@ class BaseEngine(ABC):
         self, images: np.ndarray, labels: np.ndarray, lr: float, uniforms: Mapping[str, np.ndarray] | None = None
     ) -> float: ...
 
+    @abstractmethod
+    def _begin_epoch(self) -> None:
+        """What is done before the first step of an epoch."""
+
     def gradients(self) -> dict[str, np.ndarray]:
         return {name: parameter.grad().asnumpy() for name, parameter in self._differentiated.items()}
 
@@ -149,6 +154,7 @@ class BaseEngine(ABC):
         keep_remainder: bool = False,
     ) -> np.ndarray:
         losses: list[float] = []
+        self._begin_epoch()
         self._epoch_batch_size = batch_size
         try:
             for batch in epoch_batches(images, labels, order, batch_size, crops, keep_remainder):
@@ -178,6 +184,8 @@ class BaseEngine(ABC):
         limit = settings.clip_limits.get(name, NO_LIMIT)
         scaled = step_size * settings.lr_scales.get(name, _UNSCALED)
         self._update(value, gradient, *self._moments[name], limit, scaled, *sizes)
+        if name in settings.least_gammas:
+            np.maximum(value, settings.least_gammas[name], out=value)
 
     # -- evaluation ----------------------------------------------------------------------------------------------------
 

@@ -54,7 +54,8 @@ class ZooEngine(BaseEngine):
         # Weights, biases, gamma and beta alike: see `benchmarks.recipe.settings.ModelSettings`, "Update".
         decays = dict.fromkeys(trained, Penalty(model.weight_decay, 0)) if model.weight_decay else {}
         self._copies = {} if gpu is None else {name: OnHost(parameter) for name, parameter in trained.items()}
-        super().__init__(model, threads, gpu, shapes, self._copies or trained, {}, UpdateSettings(decays, {}, {}, ()))
+        settings = UpdateSettings(decays, {}, {}, (), {})
+        super().__init__(model, threads, gpu, shapes, self._copies or trained, {}, settings)
         self.load_parameters(self._initial_values(seed))
 
     def _initial_values(self, seed: int) -> dict[str, np.ndarray]:
@@ -88,6 +89,9 @@ class ZooEngine(BaseEngine):
         return described | {"versions": described["versions"] | {"gluoncv": importlib.metadata.version("gluoncv")}}
 
     # -- training ------------------------------------------------------------------------------------------------------
+
+    def _begin_epoch(self) -> None:
+        """Nothing."""
 
     def train_step(
         self, images: np.ndarray, labels: np.ndarray, lr: float, uniforms: Mapping[str, np.ndarray] | None = None

@@ -43,6 +43,7 @@ class Network:
         layers: in order.
         affine, running: names and sizes of biases, gammas and betas, and of the running statistics, in the order in
             which flat tensors hold them.
+        scales: likewise how many scales each layer has; 1, of no meaning, if its weights have none.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Network:
         sizes = {name: shape[0] for layer in self.layers for name, shape in layer.parameters.items()}
         self.affine = {n: size for n, size in sizes.items() if n.endswith((".bias", ".gamma", ".beta"))}
         self.running = {n: size for n, size in sizes.items() if ".running_" in n}
+        self.scales = [layer.scales for layer in self.layers]
 
     def train(
         self,
@@ -73,7 +75,7 @@ class Network:
 
         Args:
             weights: that the forward pass uses, of each layer, in its shape and the network's dtype.
-            scales: what they are multiplied by, of layers that have a scale, float32 (layers,).
+            scales: what they are multiplied by, of layers that have a scale, float32, flat.
             affine: biases, gammas and betas, float32, flat.
             images: float32 (N, channels, rows, columns).
             labels: int64 (N,).
@@ -81,7 +83,8 @@ class Network:
             loss_divisor: what the loss is divided by.
         """
         values = named_parts(affine, self.affine)
-        given = [Given(weight, scale, values, step) for weight, scale in zip(weights, scales.unbind(), strict=True)]
+        by_layer = scales.split(self.scales)
+        given = [Given(weight, scale, values, step) for weight, scale in zip(weights, by_layer, strict=True)]
         tapes = []
         x = images.to(memory_format=self._format)
         for stage, its in zip(self._stages, given, strict=True):
@@ -115,7 +118,7 @@ class Network:
         """
         values = named_parts(affine, self.affine) | named_parts(running, self.running)
         x = images.to(memory_format=self._format)
-        for stage, weight, scale in zip(self._stages, weights, scales.unbind(), strict=True):
+        for stage, weight, scale in zip(self._stages, weights, scales.split(self.scales), strict=True):
             x = stage.evaluate(x, Given(weight, scale, values))
         return x
 

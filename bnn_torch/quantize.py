@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.engine.updates import EPSILON
+from bnn_torch import filters
 
 WORDS, LANE = 4, 1024
 CHUNK = WORDS * LANE
@@ -240,13 +241,15 @@ QUANTIZERS: dict[str, Callable[[Tensor, Quantizer, Tensor], Tensor]] = {
     "ternary": lambda weights, rule, step: ternarize(weights, rule.limit, rule.size),
     "layer_scaled": _sign,
     "loss_aware": _sign,
+    "filter_scaled": _sign,
     "int2": lambda weights, rule, step: round_to_int2(weights, rule.limit),
 }
-# By the words of layers that have a scale, what their signs are multiplied by, float32 (): functions of weights float32
-# (chunks, WORDS, LANE), of their number and, by name, of the optimizer's moments of them.
-SCALES: dict[str, Callable[[Tensor, int, Mapping[str, Tensor]], Tensor]] = {
-    "layer_scaled": lambda weights, size, moments: mean_absolute(weights, size),
-    "loss_aware": lambda weights, size, moments: loss_aware_scale(weights, moments["square"], size),
+# By the words of layers that have a scale, what their signs are multiplied by, float32 () or (filters,): functions of
+# weights float32 (chunks, WORDS, LANE), of their shape and, by name, of the optimizer's moments of them.
+SCALES: dict[str, Callable[[Tensor, Sequence[int], Mapping[str, Tensor]], Tensor]] = {
+    "layer_scaled": lambda weights, shape, moments: mean_absolute(weights, math.prod(shape)),
+    "loss_aware": lambda weights, shape, moments: loss_aware_scale(weights, moments["square"], math.prod(shape)),
+    "filter_scaled": lambda weights, shape, moments: filters.mean_absolute(from_chunks(weights, shape)),
 }
 
 

@@ -105,8 +105,8 @@ def _on_linear_output(layer: Layer, model: ModelSettings) -> list[Part]:
     """The parts that `ModelSettings.linear_output` asks for."""
     if layer.linear_output == "none":
         return []
-    kind = layer.norm_kind if layer.linear_output == "batch_norm_relu" else "none"
-    return [Normalized(layer.linear_norm, kind, LINEAR_RELU, layer, model)]
+    kind = layer.norm_kind if layer.has_linear_norm else "none"
+    return [Normalized(layer.linear_norm, kind, LINEAR_RELU, layer, model, affine=layer.linear_norm_affine)]
 
 
 def _normalized(layer: Layer, thresholds: Thresholds | None, model: ModelSettings, key: quantize.Key) -> list[Part]:
@@ -186,11 +186,13 @@ class Normalized:
         layer: Layer,
         model: ModelSettings,
         drawn: Drawn | None = None,
+        *,
+        affine: bool = True,
     ) -> None:
-        """`name` and `kind` are those of the batch normalization, `kind` "none" if there is none."""
+        """`name`, `kind` and `affine` are those of the batch normalization, `kind` "none" if there is none."""
         self._activation, self._drawn = activation, drawn
         self._norm, self._epsilon = BATCH_NORMS.get(kind), layer.epsilon
-        self._by_batch, self._affine = model.evaluation_statistics == "batch", kind != "torch_no_affine"
+        self._by_batch, self._affine = model.evaluation_statistics == "batch", affine and kind != "torch_no_affine"
         self._gamma, self._beta = f"{name}.gamma", f"{name}.beta"
         self._mean, self._spread = f"{name}.running_mean", f"{name}.running_{SPREADS.get(kind)}"
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from benchmarks.engine.draws import EVALUATION_WEIGHTS
 from benchmarks.engine.layers import Layer, evaluation_kinds, weight_limits
-from benchmarks.engine.updates import clip_limits, frozen, lr_scales, penalties, rule_of, update_of
-from bnn_torch import quantize
+from benchmarks.engine.updates import clip_limits, frozen, least_gammas, lr_scales, penalties, rule_of, update_of
+from bnn_torch import filters, quantize
 from bnn_torch.network import Network, Pass
 from bnn_torch.update import UPDATES
 
@@ -28,7 +28,8 @@ class Variables(NamedTuple):
         weights: real-valued weights of each layer, float32 (chunks, 4, 1024): see `quantize`.
         used: what products use in the coming step, of the same shape, in the network's dtype: quantized weights, or the
             real-valued ones of layers that are real.
-        scales: what each layer's quantized weights are multiplied by, where they have a scale, float32 (layers,).
+        scales: what each layer's quantized weights are multiplied by, where they have a scale, float32, flat, in the
+            order of `Network.scales`.
         affine: biases, gammas and betas, float32, flat, in the order of `Network.affine`.
         running: running statistics, float32, flat, in the order of `Network.running`.
         weight_moments, affine_moments: what the optimizer keeps beside them.
@@ -55,7 +56,7 @@ class Training:
     def __init__(self, network: Network, model: ModelSettings, key: quantize.Key, device: torch.device) -> None:
         self.rule, self._update = rule_of(model), update_of(model, UPDATES)
         self._network, self._device = network, device
-        layers = network.layers
+        layers = self._layers = network.layers
         self._shapes = [layer.weight_shape for layer in layers]
         self._quantizers = _quantizers(layers, model, key)
         self._evaluation_quantizers = _evaluation_quantizers(self._quantizers, layers, model)
@@ -69,6 +70,9 @@ class Training:
         self._penalties = [decays.get(layer.weight) for layer in layers]
         self._affine_scales = self._vector(network.affine, scales, 1)
         self._affine_limits = self._vector(network.affine, clipped, np.inf)
+        least = least_gammas(layers, model)
+        self._least_affine = self._vector(network.affine, least, -np.inf) if least else None
+        self._centers = model.weight_centering == "input_channels"
         self._affine_decays = self._affine_trained = None  # where none decays, and all are trained
         if any(name in decays for name in network.affine):
             self._affine_decays = self._vector(network.affine, {n: p.decay for n, p in decays.items()}, 0)
@@ -93,7 +97,7 @@ class Training:
         return Variables(
             weights=[zeros(shape) for shape in chunks],
             used=[zeros(shape, dtype) for shape in chunks],
-            scales=zeros((len(chunks),)),
+            scales=zeros((sum(self._network.scales),)),
             affine=zeros((affine,)),
             running=zeros((running,)),
             weight_moments=[tuple(zeros(shape) for _ in self.rule.moments) for shape in chunks],
@@ -122,7 +126,8 @@ class Training:
         self._update_affine(variables, result.affine, step_size, more)
         for number, gradient in enumerate(result.weights):
             if self._trained[number]:
-                self._update_weights(variables, number, quantize.in_chunks(gradient), step_size, more)
+                of_real = self._gradient_of_real(variables, number, gradient)
+                self._update_weights(variables, number, quantize.in_chunks(of_real), step_size, more)
             self._rescale(variables, number)
             used = self._quantizers[number](variables.weights[number], variables.step + 2)
             variables.used[number].copy_(used)
@@ -136,13 +141,14 @@ class Training:
         if self._affine_trained is not None:
             g = torch.where(self._affine_trained, g, 0)
         updated = self._update(parameter, g, moments, step_size * self._affine_scales, *more)
-        parameter.copy_(torch.clamp(updated.parameter, -self._affine_limits, self._affine_limits))
+        clipped = torch.clamp(updated.parameter, -self._affine_limits, self._affine_limits)
+        parameter.copy_(clipped if self._least_affine is None else torch.maximum(clipped, self._least_affine))
         _copy(moments, updated.moments)
 
     def _update_weights(
         self, variables: Variables, number: int, gradient: Tensor, step_size: Tensor, more: list[Tensor]
     ) -> None:
-        """Update one layer's weights; `gradient` is with respect to the weights that products used."""
+        """Update one layer's weights."""
         weights, moments = variables.weights[number], variables.weight_moments[number]
         g, penalty = gradient.to(torch.float32), self._penalties[number]
         if penalty is not None and penalty.decay:
@@ -152,15 +158,41 @@ class Training:
         updated = self._update(weights, g, moments, step_size * self._scales[number], *more)
         limit = self._limits[number]
         weights.copy_(updated.parameter if limit == np.inf else updated.parameter.clamp(-limit, limit))
+        self._center(variables, number)
         _copy(moments, updated.moments)
 
+    def _gradient_of_real(self, variables: Variables, number: int, gradient: Tensor) -> Tensor:
+        """The gradient of a layer's real-valued weights from that of what products used: see "filter_scaled"."""
+        if not self._layers[number].scaled_by_filter:
+            return gradient
+        signs = quantize.from_chunks(variables.used[number], self._shapes[number])
+        return filters.gradient_of_real(gradient, signs, self.scales_of(variables, number))
+
+    def _center(self, variables: Variables, number: int) -> None:
+        """Take the mean off the weights of a layer that is not real, and clip them, if the recipe says so."""
+        if self._centers and self._layers[number].quantized:
+            weights = quantize.from_chunks(variables.weights[number], self._shapes[number])
+            weights.copy_(filters.centered(weights, self._quantizers[number].limit))
+
+    def scales_of(self, variables: Variables, number: int) -> Tensor:
+        """A view of a layer's scales, float32 (1,) or (filters,)."""
+        return variables.scales.split(self._network.scales)[number]
+
     def _rescale(self, variables: Variables, number: int) -> None:
-        """Set a layer's scale, if it has one, from what the update left."""
+        """Set a layer's scales, if it has some, from what the update left."""
         quantizer = self._quantizers[number]
         if quantizer.kind in quantize.SCALES:
             moments = dict(zip(self.rule.moments, variables.weight_moments[number], strict=True))
-            scale = quantize.SCALES[quantizer.kind](variables.weights[number], quantizer.size, moments)
-            variables.scales[number].copy_(scale)
+            scale = quantize.SCALES[quantizer.kind](variables.weights[number], self._shapes[number], moments)
+            self.scales_of(variables, number).copy_(scale)
+
+    def begin_epoch(self, variables: Variables) -> None:
+        """What is done before the first step of an epoch: see WORDS["model.weight_centering"]."""
+        if self._centers:
+            for number in range(len(self._layers)):
+                self._center(variables, number)
+                self._rescale(variables, number)
+            self.quantize(variables)
 
     def quantize(self, variables: Variables, uniforms: Mapping[str, np.ndarray] | None = None) -> None:
         """Set the weights that the coming step uses, those of stochastic layers by `uniforms`, by name, if given."""

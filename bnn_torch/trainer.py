@@ -82,8 +82,11 @@ class TorchEngine:
 
     def parameters(self) -> dict[str, np.ndarray]:
         weights = self._named(self._variables.weights, self._variables.affine)
-        scales = self._variables.scales.cpu().numpy()
-        kept = {layer.scale: scales[n : n + 1].copy() for n, layer in enumerate(self._network.layers) if layer.scaled}
+        kept = {
+            layer.scale: self._training.scales_of(self._variables, number).cpu().numpy().copy()
+            for number, layer in enumerate(self._network.layers)
+            if layer.scaled
+        }
         named = weights | kept | _by_name(self._variables.running, self._network.running)
         return {name: named[name] for layer in self._network.layers for name in layer.parameters}
 
@@ -94,7 +97,8 @@ class TorchEngine:
         self._variables.running.copy_(self._flat(parameters, self._network.running))
         for number, layer in enumerate(self._network.layers):
             if layer.scaled:
-                self._variables.scales[number] = float(parameters[layer.scale][0])
+                scales = torch.from_numpy(np.array(parameters[layer.scale], np.float32))
+                self._training.scales_of(self._variables, number).copy_(scales)
         self._training.quantize(self._variables)
 
     def state(self) -> dict[str, np.ndarray]:
@@ -196,6 +200,7 @@ class TorchEngine:
         keep_remainder: bool = False,
     ) -> np.ndarray:
         losses: list[float] = []
+        self._training.begin_epoch(self._variables)
         if self._gpu:  # the graph takes whole batches; what is left is a batch of another shape
             whole = len(order) // batch_size * batch_size
             changes, crops = (None, None) if crops is None else (crops[:whole], crops[whole:])

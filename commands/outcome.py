@@ -69,9 +69,11 @@ def print_outcome(outcome: Outcome, verdict: Verdict) -> None:
 
 def _chosen(record: Record, declared: Point) -> str:
     """How the declared epoch was chosen."""
+    from results.record import BEST_OF_TEST
+
     if record.recipe.selection == "last":
         return "the last"
-    if record.recipe.selection == "best_test":
+    if record.recipe.selection in BEST_OF_TEST:
         return "the best on the test images, as the claim was chosen"
     return f"the best on validation ({declared.valid_error:.2f} %)"
 

@@ -15,6 +15,7 @@ import pytest
 from command_server import folders
 
 from benchmarks.recipe import load_recipe
+from benchmarks.recipe.words import names_of
 from benchmarks.verdict.every import EXIT_CODES, exit_code, optimism
 from benchmarks.verdict.group import Estimate, GroupVerdict, GroupWord
 from benchmarks.verdict.report import MEANING, SELECTIONS, lines, short, summary
@@ -70,7 +71,7 @@ def test_each_word_has_a_meaning_and_an_exit_code():
     words = set(GroupWord.__args__)
     assert words == set(MEANING) == set(EXIT_CODES)
     assert set(EXIT_CODES.values()) == {0, 3, 4, 6}
-    assert {"best_validation", "first_best_validation", "last", "best_test"} == set(SELECTIONS)
+    assert set(names_of("protocol.selection")) == set(SELECTIONS)
 
 
 def verdict_of(word: str, **changes: object) -> GroupVerdict:

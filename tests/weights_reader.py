@@ -33,6 +33,7 @@ CASES = {
     "binaryconnect-cifar10": "4C3-MP2-4C3-MP2-16FC-10FC",
     "binarynet-cifar10": "8C3-MP2-8C3-MP2-16FC-10FC",
     "lab-mnist": "2x32FC-10FC",
+    "xnornet-lenet5-mnist": "16C5v-MP2-16C5v-MP2-64FC-10FC",
     "finn-tfc-mnist-1w1a": "3x32FC-10FC",
     "finn-tfc-mnist-1w2a": "3x32FC-10FC",
     "finn-tfc-mnist-2w2a": "3x32FC-10FC",

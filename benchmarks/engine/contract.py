@@ -21,8 +21,8 @@ class Engine(Protocol):
     def parameters(self) -> dict[str, np.ndarray]:
         """Copies of all parameters by name: "dense1.weight" float32 (out, in), real-valued, "dense1.bias" (out,),
         "bn1.gamma", "bn1.beta" and the running statistics (channels,); layers are numbered from 1 in network order.
-        "dense1.scale" (1,) is the size of quantized weights, in the coming step and in evaluation, of layers that have
-        one."""
+        "dense1.scale" (1,) or (out,) is the size of quantized weights, in the coming step and in evaluation, of layers
+        that have one, or one a filter."""
 
     def load_parameters(self, parameters: Mapping[str, np.ndarray]) -> None:
         """Set all parameters; the optimizer's state is kept.

@@ -9,8 +9,8 @@ Images, float32 (N, channels, rows, columns), go through the steps in order; out
   edge; "dense": weights (out, in) times the input, flattened in C order. With "bias": a tensor that is added.
 - "max_pool": windows of `size` x `size`, stride `size`; what does not fill a window is left out.
 - "normalize": (x - <norm>.center) * <norm>.scale + <norm>.shift by channel: batch normalization by `norm_tensors`.
-- "relu", "binary_tanh", "binary_sigmoid", "sign", "int2": the words of `ModelSettings.activation`; "torch_sign": the
-  sign, 0 at 0, of "stochastic_sign".
+- "relu", "binary_tanh", "binary_sigmoid", "sign", "torch_sign", "int2": the words of `ModelSettings.activation`;
+  "stochastic_sign" is "torch_sign" here.
 - "images_sign", "images_int2", "images_int8": the words of `ModelSettings.input_quantization`.
 
 Plain NumPy; the engines add up in other orders, so the last bits of their scores are others.
@@ -61,7 +61,7 @@ def steps_of(model: ModelSettings, image_shape: tuple[int, ...]) -> list[Step]:
 def _steps(layer: Layer, model: ModelSettings) -> list[Step]:
     """Of one layer with what belongs to it, in the order of `ModelSettings`."""
     steps = [_linear(layer, model)]
-    if layer.linear_output == "batch_norm_relu":
+    if layer.has_linear_norm:
         steps.append({"op": "normalize", "norm": layer.linear_norm})
     if layer.linear_output != "none":
         steps.append({"op": "relu"})
@@ -95,7 +95,7 @@ def norm_tensors(
     """
     found: dict[str, np.ndarray] = {}
     for layer in layers_of(model, image_shape):
-        norms = [layer.linear_norm] if layer.linear_output == "batch_norm_relu" else []
+        norms = [layer.linear_norm] if layer.has_linear_norm else []
         norms += [layer.norm] if layer.norm_kind != "none" else []
         for position, norm in enumerate(norms):
             mean = parameters[f"{norm}.running_mean"]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def initial_values(layers: list[Layer], model: ModelSettings, seed: int) -> dict[str, np.ndarray]:
     """All parameters before the first step, float32, by name: see `ModelSettings.initialization`.
 
-    Running means are 0 and spreads 1; a scale is the mean size of the layer's weights.
+    Running means are 0 and spreads 1; a scale is the mean size of the layer's, or the filter's, weights.
     Source: binary_connect.py, lasagne.init.Uniform((-H, H)) if binary, else Lasagne's default, GlorotUniform();
     itayhubara/BinaryNet, reset() of BinaryLinear.lua and cudnnBinarySpatialConvolution.lua, and of
     BatchNormalization.lua of torch/nn; RWTH-IDS/efficient-binary-neural-networks, lenet.py, nn.init.xavier_normal_;
@@ -30,14 +30,24 @@ def initial_values(layers: list[Layer], model: ModelSettings, seed: int) -> dict
             values[name] = np.full(shape, float(one), np.float32)
         weights = _initial_weights(layer, model, limits, generator)
         values[layer.weight] = weights.astype(np.float32).reshape(layer.weight_shape)
+        if layer.quantized and model.weight_centering == "input_channels":
+            values[layer.weight] = centered(values[layer.weight], limits[layer.weight])
         if layer.scaled:
-            values[layer.scale] = np.abs(values[layer.weight]).mean(dtype=np.float64).astype(np.float32).reshape(1)
-        if model.initialization in ("torch", "xavier_normal") and layer.biases:
+            sizes = np.abs(values[layer.weight]).reshape(layer.scales, -1)
+            values[layer.scale] = sizes.mean(axis=1, dtype=np.float64).astype(np.float32)
+        if model.initialization in ("torch", "torch_default", "xavier_normal") and layer.biases:
             spread = 1 / math.sqrt(layer.shape.fan_in)
             values[layer.bias] = generator.uniform(-spread, spread, layer.channels).astype(np.float32)
         if model.initialization == "torch" and layer.norm_kind == "torch":
             values[f"{layer.norm}.gamma"] = generator.uniform(0, 1, layer.channels).astype(np.float32)
     return values
+
+
+def centered(weights: np.ndarray, limit: np.float32) -> np.ndarray:
+    """Weights (filters, channels, ...) less their mean over the channels, summed in float64, clipped to +-limit."""
+    mean = weights.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
+    clipped: np.ndarray = np.clip(weights - mean, -limit, limit)
+    return clipped
 
 
 def _initial_weights(
@@ -53,6 +63,8 @@ def _initial_weights(
         return generator.normal(0, deviations[model.initialization], layer.shape.weights)
     if model.initialization == "half_glorot":
         limit = np.float32(glorot_limit(layer.shape) / 2)
+    elif model.initialization == "torch_default":
+        limit = np.float32(1 / math.sqrt(layer.shape.fan_in))
     else:
         limit = limits.get(layer.weight, np.float32(glorot_limit(layer.shape)))
     return generator.uniform(-limit, limit, layer.shape.weights)

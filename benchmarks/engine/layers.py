@@ -35,6 +35,7 @@ SPREADS = {
     "tensor": "var",
 }
 _SCALED = {word.name for word in WORDS["model.weights"] if word.scaled}
+_SCALED_BY_FILTER = {word.name for word in WORDS["model.weights"] if word.by_filter}
 
 
 class Layer(NamedTuple):
@@ -47,7 +48,8 @@ class Layer(NamedTuple):
         biases: whether the linear layer has them.
         trained: whether weights and biases are updated.
         pool: side of the pooling windows, None without pooling.
-        linear_output: what is done to the linear layer's output first: "none", "relu" or "batch_norm_relu".
+        linear_output: what is done to the linear layer's output first: "none", "relu", "batch_norm_relu" or
+            "batch_norm_no_affine_relu".
         norm_kind, alpha, epsilon: of the batch normalization, kind "none" if there is none.
         activation: "none" behind the last layer.
         dropout, output_dropout: rates in front of the linear layer, and of its output.
@@ -80,8 +82,18 @@ class Layer(NamedTuple):
 
     @property
     def linear_norm(self) -> str:
-        """Of linear_output "batch_norm_relu"."""
+        """Of linear_output "batch_norm_relu" and "batch_norm_no_affine_relu"."""
         return f"{self.name}_bn"
+
+    @property
+    def has_linear_norm(self) -> bool:
+        """Whether `linear_output` has a batch normalization."""
+        return self.linear_output.startswith("batch_norm")
+
+    @property
+    def linear_norm_affine(self) -> bool:
+        """Whether that has gamma and beta."""
+        return self.linear_output == "batch_norm_relu"
 
     @property
     def channels(self) -> int:
@@ -96,6 +108,16 @@ class Layer(NamedTuple):
     def scaled(self) -> bool:
         """Whether quantized weights have a size of the layer, its parameter `scale`."""
         return self.weights in _SCALED
+
+    @property
+    def scaled_by_filter(self) -> bool:
+        """Whether each filter has such a size of its own, and its part in the gradient."""
+        return self.weights in _SCALED_BY_FILTER
+
+    @property
+    def scales(self) -> int:
+        """How many sizes the parameter `scale` has."""
+        return self.channels if self.scaled_by_filter else 1
 
     @property
     def scale(self) -> str:
@@ -124,9 +146,9 @@ class Layer(NamedTuple):
     def parameters(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of all parameters, scale and running statistics included, in order."""
         names = [self.bias] if self.biases else []
-        if self.linear_output == "batch_norm_relu":
-            names += self._norm_parameters(self.linear_norm, affine=True)
-        scale = {self.scale: (1,)} if self.scaled else {}
+        if self.has_linear_norm:
+            names += self._norm_parameters(self.linear_norm, affine=self.linear_norm_affine)
+        scale = {self.scale: (self.scales,)} if self.scaled else {}
         shapes = {self.weight: self.weight_shape, **scale, **dict.fromkeys(names, (self.channels,))}
         if self.norm_kind != "none":
             names = self._norm_parameters(self.norm, affine=self.affine)

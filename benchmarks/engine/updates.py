@@ -133,14 +133,22 @@ def lr_scales(layers: list[Layer], model: ModelSettings) -> dict[str, np.float32
 
 
 def clip_limits(layers: list[Layer], model: ModelSettings) -> dict[str, np.float32]:
-    """H of each parameter that is clipped to +-H after an update, by name."""
+    """H of each parameter that is clipped to +-H after an update, by name; weights that are centered first are not
+    among them."""
     limits, untouched = weight_limits(layers, model), frozen(layers)
     found: dict[str, np.float32] = {}
     for layer in (layer for layer in layers if layer.quantized):
         trained = [name for name in layer.differentiated if name not in untouched]
         names = trained if model.clipped == "all" else [name for name in trained if name == layer.weight]
+        names = [name for name in names if name != layer.weight or model.weight_centering == "none"]
         found |= dict.fromkeys(names, limits[layer.weight])
     return found
+
+
+def least_gammas(layers: list[Layer], model: ModelSettings) -> dict[str, np.float32]:
+    """What each gamma is raised to after an update if it is less, by name."""
+    names = [name for layer in layers for name in layer.differentiated if name.endswith(".gamma")]
+    return dict.fromkeys(names, np.float32(model.least_gamma)) if model.least_gamma else {}
 
 
 def frozen(layers: list[Layer]) -> set[str]:

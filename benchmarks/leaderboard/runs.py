@@ -11,7 +11,7 @@ from msgspec import UNSET
 from benchmarks.recipe import Recipe
 from benchmarks.recipe.settings import setting_text
 from benchmarks.verdict import check_record, judge_run
-from results.record import Record, RecordedEngine, Sitting
+from results.record import BEST_OF_TEST, Record, RecordedEngine, Sitting
 from results.verification import check_file
 from results.views.leaderboard import Run
 
@@ -95,7 +95,7 @@ def _result(record: Record) -> Iterator[tuple[str, str]]:
 
 
 def _use_of_lowest(record: Record) -> str:
-    return "the result, as the claim was chosen" if record.recipe.selection == "best_test" else "never the result"
+    return "the result, as the claim was chosen" if record.recipe.selection in BEST_OF_TEST else "never the result"
 
 
 def _sitting(sitting: Sitting) -> Iterator[tuple[str, str]]:

@@ -9,7 +9,14 @@ import msgspec
 
 from benchmarks.recipe.architecture import Dense, layer_shapes, parse_architecture
 from benchmarks.recipe.expected import nearest
-from benchmarks.recipe.layerwise import layer_activations, layer_linear_outputs, layer_weights, linear_layers, spread
+from benchmarks.recipe.layerwise import (
+    layer_activations,
+    layer_hidden_batch_norms,
+    layer_linear_outputs,
+    layer_weights,
+    linear_layers,
+    spread,
+)
 from benchmarks.recipe.networks import IMAGE_SHAPE, NETWORKS
 from benchmarks.recipe.settings import CLASSES, DATASETS, ModelSettings, Settings, setting_text
 from benchmarks.recipe.words import names_of, words_of
@@ -81,6 +88,7 @@ def _layer_problems(model: ModelSettings) -> Iterator[str]:
     yield from _word_problems("weights", model.weights, len(layers), "linear layer")
     yield from _word_problems("activation", model.activation, len(layers) - 1, "hidden layer")
     yield from _word_problems("linear_output", model.linear_output, len(layers) - 1, "hidden layer")
+    yield from _word_problems("batch_norm", model.batch_norm, len(layers) - 1, "hidden layer")
     yield from _rate_problems(model, sum(isinstance(layer, Dense) for layer in layers))
 
 
@@ -137,8 +145,11 @@ def _data_problems(settings: Settings) -> Iterator[str]:
     data = settings.data
     if not data.valid_images:
         selection = settings.protocol.selection
-        if selection not in ("last", "best_test"):
-            yield f"protocol.selection={selection}: expected last or best_test with data.valid_images=0"
+        if selection not in ("last", "best_test", "first_best_test"):
+            yield (
+                f"protocol.selection={selection}: expected last or best_test or first_best_test with"
+                " data.valid_images=0"
+            )
         if (data.split, data.augmented) != ("published", "train") or data.dataset == "svhn":
             yield (
                 "data.valid_images=0: expected data.split=published, data.augmented=train and another data.dataset than"
@@ -165,6 +176,8 @@ def _model_problems(model: ModelSettings) -> Iterator[str]:
             )
         if model.binary_regularization:
             yield f"model.binary_regularization={model.binary_regularization}: expected layers that are not real"
+        if model.weight_centering != "none":
+            yield f"model.weight_centering={model.weight_centering}: expected layers that are not real"
     elif not model.weight_limit:
         yield f"model.weights={model.weights}: expected model.weight_limit with it"
     if model.evaluation_weights == "stochastic" and "stochastic" not in weights:
@@ -176,10 +189,24 @@ def _model_problems(model: ModelSettings) -> Iterator[str]:
             f"model.activation_gradient={model.activation_gradient}: expected model.activation=sign or ternary, not"
             f" {model.activation}"
         )
-    if model.batch_norm != "none" and not (model.batch_norm_alpha and model.batch_norm_epsilon):
+    yield from _batch_norm_problems(model)
+    if model.dropout_dense and (model.dropout_input or model.dropout_hidden):
+        yield f"model.dropout_dense={model.dropout_dense}: expected no dropout_input and dropout_hidden with it"
+    yield from _optimizer_problems(model)
+    yield from _scale_problems(model)
+
+
+def _batch_norm_problems(model: ModelSettings) -> Iterator[str]:
+    norms, linear_outputs = layer_hidden_batch_norms(model), layer_linear_outputs(model)[:-1]
+    with_norm = [output.startswith("batch_norm") for output in linear_outputs]
+    if set(norms) != {"none"} and not (model.batch_norm_alpha and model.batch_norm_epsilon):
         yield f"model.batch_norm={model.batch_norm}: expected model.batch_norm_alpha and batch_norm_epsilon with it"
-    if model.batch_norm == "none" and "batch_norm_relu" in layer_linear_outputs(model):
+    if len(set(norms)) > 1 and model.output_batch_norm is None:
+        yield f"model.batch_norm={model.batch_norm}: expected model.output_batch_norm with it"
+    if any(norm == "none" and has_norm for norm, has_norm in zip(norms, with_norm, strict=True)):
         yield f"model.linear_output={model.linear_output}: expected a model.batch_norm with it"
+    if model.least_gamma and set(norms) == {"none"}:
+        yield f"model.least_gamma={model.least_gamma}: expected a model.batch_norm with it"
     output_alpha = model.output_batch_norm_alpha or model.batch_norm_alpha
     output_epsilon = model.output_batch_norm_epsilon or model.batch_norm_epsilon
     if (model.output_batch_norm or "none") != "none" and not (output_alpha and output_epsilon):
@@ -187,15 +214,11 @@ def _model_problems(model: ModelSettings) -> Iterator[str]:
             f"model.output_batch_norm={model.output_batch_norm}: expected model.output_batch_norm_alpha and"
             " batch_norm_epsilon with it"
         )
-    if model.dropout_dense_output != "0" and "batch_norm_relu" in layer_linear_outputs(model):
+    if model.dropout_dense_output != "0" and any(with_norm):
         yield (
             f"model.dropout_dense_output={model.dropout_dense_output}: expected no model.linear_output=batch_norm_relu"
             " with it"
         )
-    if model.dropout_dense and (model.dropout_input or model.dropout_hidden):
-        yield f"model.dropout_dense={model.dropout_dense}: expected no dropout_input and dropout_hidden with it"
-    yield from _optimizer_problems(model)
-    yield from _scale_problems(model)
 
 
 def _optimizer_problems(model: ModelSettings) -> Iterator[str]:
@@ -203,8 +226,8 @@ def _optimizer_problems(model: ModelSettings) -> Iterator[str]:
         yield f"model.optimizer={model.optimizer}: expected model.momentum and model.nesterov with sgd only"
     if model.nesterov and not model.momentum:
         yield "model.nesterov=true: expected model.momentum with it"
-    if model.weight_decay and model.optimizer not in ("sgd", "torch_adam"):
-        yield f"model.weight_decay={model.weight_decay}: expected model.optimizer=sgd or torch_adam with it"
+    if model.weight_decay and model.optimizer == "shift_adamax":
+        yield f"model.weight_decay={model.weight_decay}: expected model.optimizer=sgd or adam or torch_adam with it"
 
 
 def _scale_problems(model: ModelSettings) -> Iterator[str]:

@@ -14,7 +14,12 @@ import msgspec
 
 from benchmarks.errors import RecipeError
 from benchmarks.recipe.expected import describe, nearest_names
-from benchmarks.recipe.layerwise import layer_activations, layer_linear_outputs, layer_weights
+from benchmarks.recipe.layerwise import (
+    layer_activations,
+    layer_hidden_batch_norms,
+    layer_linear_outputs,
+    layer_weights,
+)
 from benchmarks.recipe.loading import benchmark_ids, load_recipe
 from benchmarks.recipe.settings import Settings, setting_text
 from benchmarks.recipe.word import Word
@@ -24,6 +29,7 @@ LAYERWISE = {
     "model.weights": layer_weights,
     "model.activation": layer_activations,
     "model.linear_output": layer_linear_outputs,
+    "model.batch_norm": layer_hidden_batch_norms,
 }
 _HEAD = """# Settings
 

@@ -66,10 +66,14 @@ def layer_linear_outputs(model: ModelSettings) -> list[str]:
     return [*spread(model.linear_output, len(linear_layers(model)) - 1), "none"]
 
 
+def layer_hidden_batch_norms(model: ModelSettings) -> list[str]:
+    """The batch normalization behind each linear layer but the last, "none" where there is none."""
+    return spread(model.batch_norm, len(linear_layers(model)) - 1)
+
+
 def layer_batch_norms(model: ModelSettings) -> list[str]:
     """The batch normalization behind each linear layer, "none" where there is none."""
-    hidden = len(linear_layers(model)) - 1
-    return [*[model.batch_norm] * hidden, model.output_batch_norm or model.batch_norm]
+    return [*layer_hidden_batch_norms(model), model.output_batch_norm or model.batch_norm]
 
 
 def layer_dropouts(model: ModelSettings) -> list[Dropout]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.recipe.word import BINARYNET, BREVITAS, RWTH, Word
+from benchmarks.recipe.word import BINARYNET, BREVITAS, RWTH, XNOR, Word
 
 RUN_WORDS: dict[str, tuple[Word, ...]] = {
     "data.dataset": (
@@ -19,6 +19,10 @@ RUN_WORDS: dict[str, tuple[Word, ...]] = {
         ),
         Word("unit", "Pixels are scaled to [0, 1].", "x / 255"),
         Word("signed", "Pixels are scaled to [-1, 1].", "2 x / 255 - 1", source="BinaryNet, cifar10.py"),
+        Word(
+            "normalized", "MNIST less the mean, divided by the standard deviation, of all training pixels, both to"
+            " four digits.", "(x / 255 - .1307) / .3081", source=XNOR + "MNIST/main.py:135-138",
+        ),
         Word(
             "gcn_zca", "Global contrast normalization, then ZCA whitening.",
             source="pylearn2@fe9beee, pylearn2/scripts/datasets/make_cifar10_gcn_whitened.py",
@@ -102,6 +106,9 @@ RUN_WORDS: dict[str, tuple[Word, ...]] = {
             "best_test", "The epoch of the fewest test errors, of several the last: as low as the luckiest of as many"
             " looks at the test images as there are epochs.",
             source=BREVITAS + "brevitas_examples/bnn_pynq/trainer.py:336",
+        ),
+        Word(
+            "first_best_test", "As \"best_test\", of several the first.", source=XNOR + "MNIST/main.py:72-75",
         ),
     ),
     "protocol.remainder": (

@@ -105,8 +105,8 @@ class ModelSettings(_Settings, frozen=True, kw_only=True):
     Behind the last layer there is the normalization that `output_batch_norm` says, and no activation.
 
     **Update** of each parameter p that is trained, in this order; g is the gradient, for weights with respect to w_q:
-    l2_dense, binary_regularization, weight_decay, optimizer, lr_scale (the step is scaled), clipped. The loss that is
-    reported has no penalty in it.
+    what `weights` says of the gradient, l2_dense, binary_regularization, weight_decay, optimizer, lr_scale (the step is
+    scaled), weight_centering, clipped, least_gamma. The loss that is reported has no penalty in it.
 
     **Initialization.** Gamma is 1 and beta 0 if not said; nothing is clipped before the first update.
     """
@@ -144,8 +144,11 @@ class ModelSettings(_Settings, frozen=True, kw_only=True):
         _said("How the step is scaled, layer by layer, of layers that are not real."),
     ]
     batch_norm: Annotated[
-        OneOf[str, names_of("model.batch_norm")],
-        _said("The batch normalization of the hidden layers, and of the output if `output_batch_norm` is null."),
+        str,
+        _said(
+            "The batch normalization of the hidden layers, and of the output if `output_batch_norm` is null:"
+            f" {_A_LAYER}."
+        ),
     ]
     batch_norm_alpha: Annotated[
         Fraction, _said("By how much running statistics move towards a batch's. 0 (left out) without normalization.")
@@ -230,6 +233,12 @@ class ModelSettings(_Settings, frozen=True, kw_only=True):
     output_batch_norm_epsilon: Annotated[
         Positive | None, _said("As `batch_norm_epsilon`, behind the last layer. null: the same.")
     ] = None
+    weight_centering: Annotated[
+        OneOf[str, names_of("model.weight_centering")], _said("What is taken off the w of layers that are not real.")
+    ] = "none"
+    least_gamma: Annotated[
+        NonNegative, _said("What a smaller gamma is raised to after each update. 0: none is raised.")
+    ] = 0.0
     input_quantization: Annotated[
         OneOf[str, names_of("model.input_quantization")],
         _said('How the pixels, of preprocessing "unit", are quantized in front of everything else.'),

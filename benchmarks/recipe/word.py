@@ -9,6 +9,7 @@ RWTH = "RWTH-IDS/efficient-binary-neural-networks@0c76a5e, "
 BINARYNET = "itayhubara/BinaryNet, "
 LAB = "houlu369/Loss-aware-Binarization@8a5bede, FNN/"
 BREVITAS = "Xilinx/brevitas@b106358, src/"
+XNOR = "jiecaoyu/XNOR-Net-PyTorch@ebccb50, "
 CHAWLA = "akshaychawla/Binary-Neural-Networks@4fc39ad, "
 
 
@@ -25,6 +26,7 @@ class Word(NamedTuple):
         by_sign: whether evaluation with binary weights sees of a weight its sign alone, beside the layer's scale if it
             has one.
         scaled: whether quantized weights have a size of their layer, which is a parameter of its own, "dense1.scale".
+        by_filter: whether each filter, the weights of one output, has such a size of its own.
     """
 
     name: str
@@ -35,3 +37,4 @@ class Word(NamedTuple):
     bits: int | None = None
     by_sign: bool = False
     scaled: bool = False
+    by_filter: bool = False

@@ -10,7 +10,7 @@ gradient, p a parameter, t the number of the update from 1.
 from __future__ import annotations
 
 from benchmarks.recipe.run_words import RUN_WORDS
-from benchmarks.recipe.word import BINARYNET, BREVITAS, CHAWLA, LAB, LASAGNE, RWTH, Word
+from benchmarks.recipe.word import BINARYNET, BREVITAS, CHAWLA, LAB, LASAGNE, RWTH, XNOR, Word
 
 _STRAIGHT = "the gradient with respect to w_q is applied to w (straight-through estimator)"
 
@@ -45,6 +45,15 @@ MODEL_WORDS: dict[str, tuple[Word, ...]] = {
             "arXiv 1611.01600, LAB, proposition 3.1; " + LAB + "lab.py:41-55", bits=1, by_sign=True, scaled=True,
         ),
         Word(
+            "filter_scaled", "The sign of the weight, as by \"deterministic\", times the mean size of its filter's"
+            " weights, those of one output, after the last update.",
+            "w_q = +a if w > 0, -a if w < 0, a = mean|w| over the filter's n weights",
+            "with g that of w_q and c the input channels of a convolution, or the inputs of a fully connected layer:"
+            " n (1 - 1 / c) (a g + sign(w) mean(g sign(w)))",
+            "arXiv 1603.05279, section 3.1, with the gradient corrected: " + XNOR + "MNIST/util.py:52-88; README.md,"
+            " Notes", bits=1, by_sign=True, scaled=True, by_filter=True,
+        ),
+        Word(
             "int2", "A signed integer of two bits in narrow range, -1, 0 or 1, times H; halves are rounded to even.",
             "w_q = H clip(round(w / H), -1, 1)", _STRAIGHT,
             BREVITAS + "brevitas/core/quant/int_base.py, IntQuant", bits=2,
@@ -59,6 +68,16 @@ MODEL_WORDS: dict[str, tuple[Word, ...]] = {
         Word(
             "half_glorot", "Half the limit of Glorot's uniform initialization, layer by layer.",
             "H = sqrt(6 / (fan_in + fan_out)) / 2", source="BinaryConnect@0e27148, binary_connect.py",
+        ),
+    ),
+    "model.weight_centering": (
+        Word("none", "Nothing."),
+        Word(
+            "input_channels", "Their mean over the input channels, for each filter and place in its window: of the"
+            " initial weights, then after each update, before they are clipped. As the authors' evaluation does both"
+            " too, and keeps the weights, both are done once more before the first step of an epoch; it makes a"
+            " difference where clipped weights have a mean again.", "w - mean(w)",
+            source=XNOR + "MNIST/util.py:30-41 and 64-66; MNIST/main.py:60",
         ),
     ),
     "model.lr_scale": (
@@ -195,6 +214,10 @@ MODEL_WORDS: dict[str, tuple[Word, ...]] = {
             "f'(x), see activation_gradient", RWTH + "binary_modules.py", bits=1,
         ),
         Word(
+            "torch_sign", "The sign, 0 at 0.", "+1 if x > 0, -1 if x < 0, 0 at 0", "1 if |x| < 1, else 0",
+            XNOR + "MNIST/models/LeNet_5.py:6-21", bits=1,
+        ),
+        Word(
             "ternary", "Acts on y = f(x), f said by `activation_gradient`; t is taken over the whole tensor, all images"
             " of the batch included, in evaluation too (see `evaluation_batch_size`).",
             "+1 if y > t, -1 if y < -t, else 0, t = .4 mean|y|", "f'(x), see activation_gradient",
@@ -226,6 +249,10 @@ MODEL_WORDS: dict[str, tuple[Word, ...]] = {
             "batch_norm_relu", "A batch normalization of its own, of the kind of `batch_norm`, then the rectifier.",
             "max(0, batch_norm(z))", source=RWTH + "lenet.py, apply_xnor_layer and apply_relu",
         ),
+        Word(
+            "batch_norm_no_affine_relu", "As \"batch_norm_relu\", without gamma and beta.", "max(0, batch_norm(z))",
+            source=XNOR + "MNIST/models/LeNet_5.py:69-70",
+        ),
     ),
     "model.max_pool_gradient": (
         Word("first", "The first of tied maxima in a window gets the gradient."),
@@ -250,6 +277,10 @@ MODEL_WORDS: dict[str, tuple[Word, ...]] = {
             "torch", "As \"lasagne\"; biases uniform within +-1/sqrt(fan_in), gamma of a \"torch\" normalization"
             " uniform in [0, 1).", "U(-H, H)",
             source=BINARYNET + "reset() of BinaryLinear.lua and cudnnBinarySpatialConvolution.lua",
+        ),
+        Word(
+            "torch_default", "w and biases uniform within +-1/sqrt(fan_in).", "U(-1/sqrt(fan_in), 1/sqrt(fan_in))",
+            source="PyTorch, torch.nn.Conv2d and Linear, reset_parameters()",
         ),
         Word(
             "xavier_normal", "Normal weights; biases uniform within +-1/sqrt(fan_in).",

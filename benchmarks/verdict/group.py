@@ -85,8 +85,8 @@ class GroupVerdict(msgspec.Struct, frozen=True, kw_only=True):
     probability that a run diverges. more_seeds: about how many would decide, None if none would or none are needed;
     more_hours: on machines as the runs'. plausible_single_run: whether the claim lies within the 95 % prediction
     interval of one run. best_epoch_mean: of the lowest test errors of any epoch, the result only where the claim was
-    chosen so (selection "best_test"); last_epoch_mean: of the last epochs' errors. p_value: of the test that the word
-    rests on, at the level of one look; holm: the same within a family of verdicts.
+    chosen so (selection "best_test" or "first_best_test"); last_epoch_mean: of the last epochs' errors. p_value: of the
+    test that the word rests on, at the level of one look; holm: the same within a family of verdicts.
     """
 
     rule: int = GROUP_RULE

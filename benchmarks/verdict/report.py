@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from benchmarks.verdict.group import Estimate, GroupVerdict
 from results.events import EXTENDED_SIZE
+from results.record import BEST_OF_TEST
 from results.statistics import ONE_SIDED
 
 # What a word means for somebody who knows no statistics.
@@ -27,6 +28,7 @@ SELECTIONS = {
     "first_best_validation": "the epoch of the lowest validation error (of several the first)",
     "last": "the last epoch",
     "best_test": "the epoch of the lowest test error (of several the last)",
+    "first_best_test": "the epoch of the lowest test error (of several the first)",
 }
 UNEXPLAINED = "seeds differ by more than independent errors explain, and it is not used"
 
@@ -140,7 +142,7 @@ def _beside(verdict: GroupVerdict) -> Iterator[str]:
 
 def _other_epoch(verdict: GroupVerdict, lowest: float) -> str:
     """What another rule would have made of the same runs."""
-    if verdict.selection != "best_test":
+    if verdict.selection not in BEST_OF_TEST:
         return f"the lowest of any epoch, never it: {_percent(verdict, lowest)}"
     last = "unknown" if verdict.last_epoch_mean is None else _percent(verdict, verdict.last_epoch_mean)
     return f"so was the claim's, and every look at the test images lowers it; that of the last epoch: {last}"

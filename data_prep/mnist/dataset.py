@@ -175,6 +175,18 @@ def signed(pixels: Pixels, mean: Images | None = None) -> Images:
     return images
 
 
+def normalized(pixels: Pixels, mean: Images | None = None) -> Images:
+    """(x / 255 - .1307) / .3081, as PyTorch's example for MNIST; uint8 (N, 28, 28) -> float32 (N, 28, 28).
+
+    Mean and standard deviation of the 60,000 training images, rounded to four digits; operations in float32, in this
+    order. Source: torchvision.transforms, ToTensor and Normalize((0.1307,), (0.3081,)). No mean of `mean` is used.
+    """
+    images = unit(pixels)
+    images -= np.float32(0.1307)
+    images /= np.float32(0.3081)
+    return images
+
+
 def centered(pixels: Pixels, mean: Images) -> Images:
     """x / 255 - mean per pixel, as pylearn2's MNIST(center=True); uint8 (N, 28, 28) -> float32 (N, 28, 28).
 
@@ -201,6 +213,7 @@ PREPROCESSINGS: dict[str, Callable[[Pixels, Images], Images]] = {
     "centered": centered,
     "unit": unit,
     "signed": signed,
+    "normalized": normalized,
 }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from results.record.bits import first_bits, pack_bits, packed_bytes, unpack_bits
 from results.record.points import (
+    BEST_OF_TEST,
     VALIDATION_COLUMNS,
     Counted,
     Point,
@@ -38,6 +39,7 @@ from results.record.schema import (
 from results.record.text import comparable, content_of, from_bytes, record_id, seal, seal_problems, to_bytes
 
 __all__ = [
+    "BEST_OF_TEST",
     "SCHEMA",
     "VALIDATION_COLUMNS",
     "Counted",

@@ -13,6 +13,8 @@ from results.record.bits import first_bits
 if TYPE_CHECKING:
     from results.record.schema import Curve
 
+# Words of protocol.selection by which the result is the lowest test error of any epoch.
+BEST_OF_TEST = frozenset({"best_test", "first_best_test"})
 # Columns that only some curves have: of recipes that have validation images, and that evaluate the training images.
 VALIDATION_COLUMNS = frozenset({"valid_loss", "valid_error", "valid_wrong"})
 _TRAINING_COLUMNS = frozenset(
@@ -48,7 +50,8 @@ class Counted(Struct, frozen=True, kw_only=True):
 
 class Results(Struct, frozen=True, kw_only=True):
     """The run's points: `declared` is the measured result; `best_test` is shown beside it, and is the declared one only
-    where the claim was chosen so (protocol.selection "best_test")."""
+    where the claim was chosen so (protocol.selection "best_test", or "first_best_test", which takes an earlier epoch of
+    the same error)."""
 
     counted: Counted
     declared: Point
@@ -76,11 +79,13 @@ def declared_epoch(curve: Curve, settings: Mapping[str, Any]) -> int:
 
     protocol.selection "best_validation": the one with the fewest validation errors, of several the last, or the first
     with "first_best_validation"; "last": the last of all; "best_test": the one with the fewest test errors, of several
-    the last.
+    the last, or the first with "first_best_test".
     """
     selection = settings.get("protocol", {}).get("selection", "best_validation")
     if selection == "best_test":
         return _lowest(curve.test_wrong)
+    if selection == "first_best_test" and curve.epoch:
+        return curve.test_wrong.index(min(curve.test_wrong)) + 1
     if selection == "last" or not curve.epoch or curve.valid_wrong is UNSET:
         return len(curve.epoch)
     if selection == "first_best_validation":
@@ -126,7 +131,8 @@ def summarize(curve: Curve, test_images: int, test_correct: str | None, settings
 
 
 def points(curve: Curve, test_images: int, settings: Mapping[str, Any]) -> dict[str, Point]:
-    """The declared, last and best points of a curve of at least one epoch; ties of the best test go to the later."""
+    """The declared, last and best points of a curve of at least one epoch; ties of the best test go to the later, but
+    where the recipe declares the earlier."""
 
     def point(epoch: int) -> Point:
         i = epoch - 1
@@ -138,11 +144,9 @@ def points(curve: Curve, test_images: int, settings: Mapping[str, Any]) -> dict[
             test_images=test_images,
         )
 
-    epochs = {
-        "declared": declared_epoch(curve, settings),
-        "last": len(curve.epoch),
-        "best_test": _lowest(curve.test_wrong),
-    }
+    declared, selection = declared_epoch(curve, settings), settings.get("protocol", {}).get("selection")
+    best = declared if selection in BEST_OF_TEST else _lowest(curve.test_wrong)
+    epochs = {"declared": declared, "last": len(curve.epoch), "best_test": best}
     return {name: point(epoch) for name, epoch in epochs.items()}
 
 

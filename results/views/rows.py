@@ -13,6 +13,7 @@ from typing import NamedTuple, NotRequired, Protocol, TypedDict
 from results.entries import Run
 from results.groups import Group, Key, groups
 from results.members import Members, registered_runs
+from results.record import BEST_OF_TEST
 from results.registered import Registration
 from results.statistics import binomial_standard_error
 
@@ -170,7 +171,7 @@ def _row(
 
 def _best_of_test(measured: Sequence[Run], decimals: int) -> list[str]:
     """What must be said of errors that are the lowest of all epochs, and what the last epochs have."""
-    of_last = [run.results.last.test_error for run in measured if run.results and run.recipe.selection == "best_test"]
+    of_last = [r.results.last.test_error for r in measured if r.results and r.recipe.selection in BEST_OF_TEST]
     if not of_last:
         return []
     return [f"best epoch on the test images, as claimed: the last has {statistics.fmean(of_last):.{decimals + 1}f}"]

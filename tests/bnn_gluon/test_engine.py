@@ -38,6 +38,7 @@ MODELS = {
     "loss-aware": small("lab-mnist", "2x32FC-10FC"),
     "scaled, binary activations": small("lab-svhn-xnor", "2x4C3-MP2-8C3-MP2-16FC-10FC"),
     "two bits, quantized images": small("finn-tfc-mnist-2w2a", "2x32FC-10FC"),
+    "scaled by filter, centered": small("xnornet-lenet5-mnist", "4C5v-MP2-8C5v-MP2-32FC-10FC"),
     "drawn in evaluation": small("memorization-svhn-stochastic-sigmoid", "4C3-MP2-32FC-10FC"),
 }
 
@@ -73,6 +74,7 @@ def test_an_epoch_is_its_steps(name, batch):
     seen = []
     losses = epoch.train_epoch(images, labels, order, 16, 1e-3, lambda done, loss: seen.append((done, loss)))
     batches = [order[start : start + 16] for start in (0, 16, 32)]  # the last 12 images do not fill a batch
+    steps.train_epoch(images, labels, order[:0], 16, 1e-3)  # what comes before the first step
     expected = [steps.train_step(images[rows], labels[rows], 1e-3) for rows in batches]
     np.testing.assert_array_equal(losses, np.array(expected, np.float32))
     assert seen == [(n, loss) for n, loss in enumerate(losses, 1)]

@@ -46,6 +46,7 @@ MODELS = {
     "loss-aware": settings("lab-mnist"),
     "scaled, binary activations": settings("lab-svhn-xnor", CONVOLUTIONAL),
     "two bits, quantized images": settings("finn-tfc-mnist-2w2a"),
+    "scaled by filter, centered": settings("xnornet-lenet5-mnist", LENET),
     "masks of normal numbers": settings("chawla-cnn-cifar10-float", CONVOLUTIONAL),
 }
 DEVICES = [pytest.param("cpu", id="cpu"), pytest.param("gpu", id="gpu", marks=pytest.mark.gpu)]
@@ -77,6 +78,7 @@ def test_an_epoch_is_its_steps(name, batch, opened):
     seen = []
     losses = epoch.train_epoch(images, labels, order, 12, 1e-3, lambda done, loss: seen.append((done, loss)))
     batches = [order[start : start + 12] for start in range(0, 60, 12)]
+    steps.train_epoch(images, labels, order[:0], 12, 1e-3)  # what comes before the first step
     expected = [steps.train_step(images[rows], labels[rows], 1e-3) for rows in batches]
     np.testing.assert_array_equal(losses, np.array(expected, np.float32))
     assert seen[-1] == (5, losses[-1])

@@ -70,7 +70,14 @@ def test_standardized_by_two_numbers_of_the_training_images(root):
     np.testing.assert_array_equal(few.train.images, standardized.train.images[:10])
 
 
-@pytest.mark.parametrize("preprocessing", ["centered", "unit", "signed", "standardized"])
+def test_normalized_by_the_four_digits_of_pytorchs_example(root):
+    unit, normalized = (load("mnist-small", root, name, 2000, 200) for name in ("unit", "normalized"))
+    for split in ("train", "valid", "test"):
+        expected = (getattr(unit, split).images.astype(np.float64) - 0.1307) / 0.3081
+        np.testing.assert_allclose(getattr(normalized, split).images, expected, rtol=1e-6, atol=2e-7)
+
+
+@pytest.mark.parametrize("preprocessing", ["centered", "unit", "signed", "standardized", "normalized"])
 def test_the_arrays_are_what_engines_take(root, preprocessing):
     dataset = load("mnist-small", root, preprocessing, 1500, 150)
     assert (dataset.name, dataset.preprocessing) == ("mnist-small", preprocessing)

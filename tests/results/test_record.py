@@ -148,6 +148,9 @@ def test_declared_epoch_has_the_fewest_validation_errors_and_ties_go_to_the_late
     assert results.best_test.epoch == 5
     assert rec.declared_epoch(curve, {"protocol": {"selection": "best_test"}}) == 5
     assert rec.declared_epoch(make_curve(1, 0), {"protocol": {"selection": "best_test"}}) == 0
+    first = {"protocol": {"selection": "first_best_test"}}
+    assert rec.declared_epoch(curve, first) == rec.points(curve, TEST_IMAGES, first)["best_test"].epoch == 3
+    assert rec.declared_epoch(make_curve(1, 0), first) == 0
     assert rec.summarize(make_curve(1, 0), TEST_IMAGES, None, {}) is None
     assert rec.declared_epoch(make_curve(1, 0), {}) == 0
 

@@ -81,7 +81,7 @@ def test_layers(name):
         ("model.architecture=cifar_resnet21_v1", r"'cifar_resnet21_v1' is none of .*: did you mean cifar_resnet20_v1"),
         (
             "protocol.selection=best_validation",
-            r"protocol.selection=best_validation: expected last or best_test with d",
+            r"protocol.selection=best_validation: expected last or best_test or first_best_test with d",
         ),
         ("data.split=random", r"data.valid_images=0: expected data.split=published, data.augmented=train and another"),
         ("data.augmented=train_valid", r"data.valid_images=0: expected data.split=published"),
