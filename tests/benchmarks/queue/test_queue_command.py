@@ -142,7 +142,7 @@ def test_what_it_would_take_is_said_and_nothing_is_written(checkout):
     ("arguments", "exit_code", "says"),
     [
         (("add", "binaryconect-mnist", "--seeds", "5"), 2, "no benchmark 'binaryconect-mnist': did you mean binaryco"),
-        (("add", "binaryconnect-mnist"), 2, "expected --seeds 5 (or 10), registered groups, or --seed N[,N...]"),
+        (("add", "binaryconnect-mnist"), 2, "expected --seeds 5 (or 3, or 10), registered groups, or --seed N[,N...]"),
         (("add", "binaryconnect-mnist", "--seeds", "5", "--epochs", "1"), 2, "--seeds is of registered groups"),
         (("status",), 1, "is no queue: `"),
         (("work",), 1, "is no queue: `"),
@@ -171,7 +171,7 @@ def test_names_that_fit_nothing_logs_and_cancel(cli, tmp_path):
 
 def test_what_a_worker_leaves_is_said_and_is_no_success(cli, tmp_path):
     queue = fake_queue(tmp_path / "queue", [1, 2], fails={1: "no such word"})
-    queue.add([fake_run(3, engine="no such engine")])
+    queue.add([fake_run(3, engine="no-such-engine")])
     result = cli("queue", "work", "--queue", str(queue.path))
     assert result.returncode == 1
     assert "1 failed twice: `" in result.stderr
