@@ -12,10 +12,10 @@ from mxnet import context, gluon, nd, symbol
 from benchmarks.recipe.architecture import Conv, Dense, LayerShape
 from bnn_gluon import filters
 from bnn_gluon.kernels import binary_products, choice, one_channel, parallel, table_convolutions
+from bnn_gluon.kernels.dense_tables import DenseTables
 from bnn_gluon.kernels.padding import fold_edge, pad_edge
 from bnn_gluon.kernels.sparse_gradients import SparseGradients, applies_to
 from bnn_gluon.kernels.table_convolutions import ConvolutionTables
-from bnn_gluon.kernels.table_products import DenseTables
 from bnn_gluon.memory import buffer, view
 
 
@@ -25,7 +25,7 @@ class Linear:
     Its output is computed with bits where all inputs and all weights are -1 or +1, with the same result, by
     `one_channel` where its input has one, else by MXNet; its gradients by MXNet, or by `one_channel`, or by
     `sparse_gradients` where most of its output's gradient are zeros. Products with one operand of two values are made
-    by `table_products` and `table_convolutions` where that is faster. With BNN_KERNELS=mxnet MXNet computes all of it.
+    by `dense_tables` and `table_convolutions` where that is faster. With BNN_KERNELS=mxnet MXNet computes all of it.
 
     Attributes:
         weight, bias: Gluon parameters; bias is None if the layer has none.

@@ -78,9 +78,7 @@ class TableProduct:
             product: receives the result.
         """
         pieces = _pieces(len(product), self._sums)
-        _multiply(real, by_row, self._codes(), self._rows, pieces, product)
-        if self._scale != 1:
-            product *= self._scale
+        _multiply(real, by_row, self._codes(), self._rows, self._scale, pieces, product)
 
 
 def pack(matrix: np.ndarray, *, straight: TableProduct | None = None, transposed: TableProduct | None = None) -> bool:
@@ -95,49 +93,6 @@ def pack(matrix: np.ndarray, *, straight: TableProduct | None = None, transposed
     others = np.empty(height, np.int32)
     _pack(matrix, matrix.view(np.int32), scale.view(np.int32), by_rows, by_columns, others)
     return not others.any()
-
-
-class DenseTables:
-    """The products of a fully connected layer that have an operand of two values, -a and +a, where tables are faster.
-
-    Methods set their last array if that is so, and tell whether they did. All are float32 and C-contiguous.
-    """
-
-    def __init__(self) -> None:
-        self._transposed, self._straight = TableProduct(), TableProduct()
-        self._training = self._has_weights = False
-
-    def begin(self, *, training: bool) -> None:
-        """There are other weights. In training they stay as they are until the gradient of the input is made."""
-        self._training, self._has_weights = training, False
-
-    def output(self, x: np.ndarray, weights: np.ndarray, product: np.ndarray) -> bool:
-        """product = x @ weights.T; (N, inputs), (units, inputs), (N, units)."""
-        n, (units, inputs) = len(x), weights.shape
-        if not pays(n, inputs, units):
-            return False
-        both = self._training and pays(n, units, inputs)
-        if not pack(weights, transposed=self._transposed, straight=self._straight if both else None):
-            return False
-        self._has_weights = both
-        self._transposed.multiply(x, product)
-        return True
-
-    def gradient_of_input(self, weights: np.ndarray, gradient: np.ndarray, of_x: np.ndarray) -> bool:
-        """of_x = gradient @ weights; (units, inputs), (N, units), (N, inputs)."""
-        n, (units, inputs) = len(gradient), weights.shape
-        if not pays(n, units, inputs) or not (self._has_weights or self._straight.pack(weights)):
-            return False
-        self._straight.multiply(gradient, of_x)
-        return True
-
-    def gradient_of_weights(self, x: np.ndarray, gradient: np.ndarray, of_weights: np.ndarray) -> bool:
-        """of_weights = gradient.T @ x; (N, inputs), (N, units), (units, inputs)."""
-        n, (units, inputs) = len(x), of_weights.shape
-        if not pays(units, n, inputs) or not self._transposed.pack(x):
-            return False
-        self._transposed.multiply(gradient, of_weights, by_row=True)
-        return True
 
 
 def pays(lines: int, rows: int, sums: int) -> bool:
@@ -221,7 +176,7 @@ def _pack(part, matrix, patterns, one, by_rows, by_columns, others):
 
 
 @numba.njit(error_model="numpy")
-def _take_lines(real, by_row, line, rows, lines):
+def take_lines(real, by_row, line, rows, lines):
     """Set lines, (rows or more) * LANES floats, to those of all rows; what is missing is 0."""
     first = first_of_line(lines)
     flat = real.reshape(-1)
@@ -233,7 +188,7 @@ def _take_lines(real, by_row, line, rows, lines):
     else:
         whole = rows // LANES * LANES if count == LANES else 0
         for row in range(0, whole, LANES):
-            transpose(flat, line * rows + row, rows, lines, first + row * LANES, LANES)
+            transpose(flat, line * rows + row, rows, np.float32(1), lines, first + row * LANES, LANES)
         for lane in range(count):
             for row in range(whole, rows):
                 lines[first + row * LANES + lane] = real[line + lane, row]
@@ -241,19 +196,20 @@ def _take_lines(real, by_row, line, rows, lines):
 
 
 @numba.njit(error_model="numpy")
-def _give_sums(sums, first, count, product, line, column):
+def give_sums(sums, first, count, scale, product, line, column):
+    """Set the block of `product` that begins at line and column to scale times its sums, lines from sums[first] on."""
     flat, columns = product.reshape(-1), product.shape[1]
     lines = min(LANES, product.shape[0] - line)
     whole = count // LANES * LANES if lines == LANES else 0
     for s in range(0, whole, LANES):
-        transpose(sums, first + s * LANES, LANES, flat, line * columns + column + s, columns)
+        transpose(sums, first + s * LANES, LANES, scale, flat, line * columns + column + s, columns)
     for lane in range(lines):
         for s in range(whole, count):
-            product[line + lane, column + s] = sums[first + s * LANES + lane]
+            product[line + lane, column + s] = scale * sums[first + s * LANES + lane]
 
 
 @parallel.loop
-def _multiply(part, real, by_row, codes, rows, pieces, product):
+def _multiply(part, real, by_row, codes, rows, scale, pieces, product):
     total_lines, total = product.shape
     padded = total + total % 2
     groups = groups_of(rows)
@@ -269,11 +225,11 @@ def _multiply(part, real, by_row, codes, rows, pieces, product):
         if count <= 0:
             continue
         even = count + count % 2
-        first_line = _take_lines(real, by_row, line, rows, lines)
+        first_line = take_lines(real, by_row, line, rows, lines)
         for first in range(0, groups, GROUPS):
             together = min(GROUPS, groups - first)
             start = first_line + first * ROWS * LANES
             build_tables(tables, table, lines, start, together)
             code = first * padded + column * together
             add_chunk(sums, first_sum, codes, code, tables, table, even, together, first == 0)
-        _give_sums(sums, first_sum, count, product, line, column)
+        give_sums(sums, first_sum, count, scale, product, line, column)

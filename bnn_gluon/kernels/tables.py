@@ -34,11 +34,11 @@ ROWS = 6  # that a table has the sums of
 GROUPS, FEW_GROUPS = 6, 3  # of a chunk
 TABLE = 2**ROWS * LANES  # floats of a table
 TABLES = GROUPS * TABLE + LANES  # floats to allocate for those of a chunk, from `first_of_line` on
-_LINE = 4 * LANES  # bytes
+LINE_BYTES = 4 * LANES  # bytes
 MAGNITUDE = np.int32(0x7FFFFFFF)  # of a float32: all bits but the sign
 _UNROLLED = 2  # sums worked on side by side
 _FLOATS = ir.VectorType(ir.FloatType(), vectors.REGISTER // 4)
-_PARTS = LANES // _FLOATS.count  # registers of a line
+PARTS = LANES // _FLOATS.count  # registers of a line
 _WORD = ir.IntType(32)
 _CODE = ir.IntType(16)
 
@@ -63,7 +63,7 @@ def first_of_line(typing_context, array):
     def generate(context, builder, signature, arguments):
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
         missing = builder.neg(builder.ptrtoint(data, vectors.INDEX))
-        return builder.lshr(builder.and_(missing, vectors.INDEX(_LINE - 1)), vectors.INDEX(2))
+        return builder.lshr(builder.and_(missing, vectors.INDEX(LINE_BYTES - 1)), vectors.INDEX(2))
 
     return types.int64(array), generate
 
@@ -73,11 +73,13 @@ def _place(builder: Any, line: Any, part: int) -> Any:
     return builder.bitcast(builder.gep(line, [vectors.INDEX(part * _FLOATS.count)]), _FLOATS.as_pointer())
 
 
-def _load(builder: Any, line: Any, part: int) -> Any:
+def load_part(builder: Any, line: Any, part: int) -> Any:
+    """What a register holds of a line, from a pointer to the line's first float."""
     return builder.load(_place(builder, line, part), align=vectors.REGISTER)
 
 
-def _store(builder: Any, value: Any, line: Any, part: int) -> None:
+def store_part(builder: Any, value: Any, line: Any, part: int) -> None:
+    """Store what `load_part` would load."""
     builder.store(value, _place(builder, line, part), align=vectors.REGISTER)
 
 
@@ -91,14 +93,14 @@ def build_table(typing_context, tables, to, rows, start, stride):
     def generate(context, builder, signature, arguments):
         table = vectors.address(context, builder, signature, arguments, 0, 1)
         first = vectors.address(context, builder, signature, arguments, 2, 3)
-        for part in range(_PARTS):
+        for part in range(PARTS):
             lines = [builder.gep(first, [builder.mul(arguments[4], vectors.INDEX(i))]) for i in range(ROWS)]
-            values = [_load(builder, line, part) for line in lines]
+            values = [load_part(builder, line, part) for line in lines]
             low, high = (_signed_sums(builder, some) for some in (values[: ROWS // 2], values[ROWS // 2 :]))
             for entry in range(len(low) * len(high)):
                 line = builder.gep(table, [vectors.INDEX(entry * LANES)])
                 upper, lower = high[entry // len(low)], low[entry % len(low)]
-                _store(builder, builder.fadd(upper, lower), line, part)
+                store_part(builder, builder.fadd(upper, lower), line, part)
         return context.get_dummy_value()
 
     whole = types.int64
@@ -114,47 +116,48 @@ def _signed_sums(builder: Any, values: list[Any]) -> list[Any]:
 
 
 @intrinsic(prefer_literal=True)
-def add_entries(typing_context, sums, at, codes, start, tables, first, count, groups, begins):
+def add_entries(typing_context, sums, at, codes, start, tables, first, count, groups, size, begins):
     """Add to each of `count` sums, lines from sums[at] on, one entry of each of `groups` tables, from tables[first] on.
 
     Flat arrays: float32 `sums` and `tables`, where lines begin where cache lines do, and uint16 `codes`, from
-    codes[start] on. `count` is even; `groups` is a literal; `begins`: sums begin at zero, whatever is there.
+    codes[start] on. `count` is even; `groups` and `size`, the floats of a table, are literals; `begins`: sums begin at
+    zero, whatever is there.
     """
     whole = types.int64
-    signature = types.void(sums, whole, codes, whole, tables, whole, whole, groups, types.boolean)
+    signature = types.void(sums, whole, codes, whole, tables, whole, whole, groups, size, types.boolean)
 
     def generate(context, builder, signature, arguments):
         target, code, table = (
             vectors.address(context, builder, signature, arguments, *place) for place in ((0, 1), (2, 3), (4, 5))
         )
         zeros = cgutils.alloca_once(builder, ir.ArrayType(ir.FloatType(), LANES))
-        zeros.align = _LINE
+        zeros.align = LINE_BYTES
         builder.store(zeros.type.pointee(None), zeros)
         zeros = builder.bitcast(zeros, target.type)
-        source = builder.select(arguments[8], zeros, target)
-        step = builder.select(arguments[8], vectors.INDEX(0), vectors.INDEX(LANES))
+        source = builder.select(arguments[9], zeros, target)
+        step = builder.select(arguments[9], vectors.INDEX(0), vectors.INDEX(LANES))
         together = groups.literal_value
         turns = builder.sdiv(arguments[6], vectors.INDEX(_UNROLLED))
         with cgutils.for_range(builder, turns, intp=vectors.INDEX) as loop:
             for number in range(_UNROLLED):
                 index = builder.add(builder.mul(loop.index, vectors.INDEX(_UNROLLED)), vectors.INDEX(number))
                 own = builder.gep(code, [builder.mul(index, vectors.INDEX(together))])
-                entries = _chosen_entries(builder, own, table, together)
+                entries = _chosen_entries(builder, own, table, together, size.literal_value)
                 line = builder.gep(source, [builder.mul(index, step)])
                 to = builder.gep(target, [builder.mul(index, vectors.INDEX(LANES))])
-                for part in range(_PARTS):
-                    total = _load(builder, entries[0], part)
+                for part in range(PARTS):
+                    total = load_part(builder, entries[0], part)
                     for entry in entries[1:]:
-                        total = builder.fadd(total, _load(builder, entry, part))
-                    _store(builder, builder.fadd(_load(builder, line, part), total), to, part)
+                        total = builder.fadd(total, load_part(builder, entry, part))
+                    store_part(builder, builder.fadd(load_part(builder, line, part), total), to, part)
         return context.get_dummy_value()
 
     return signature, generate
 
 
-def _chosen_entries(builder: Any, codes: Any, table: Any, groups: int) -> list[Any]:
-    """Pointers to the entries that codes choose from tables. Four codes are loaded at a time: the ports for loads are
-    what the loop waits for."""
+def _chosen_entries(builder: Any, codes: Any, table: Any, groups: int, size: int) -> list[Any]:
+    """Pointers to the entries that codes choose from tables of `size` floats. Four codes are loaded at a time: the
+    ports for loads are what the loop waits for."""
     offsets: list[Any] = []
     while len(offsets) < groups:
         begin, many = builder.gep(codes, [vectors.INDEX(len(offsets))]), min(4, groups - len(offsets))
@@ -166,7 +169,7 @@ def _chosen_entries(builder: Any, codes: Any, table: Any, groups: int) -> list[A
             offsets.append(builder.zext(code, vectors.INDEX))
     in_bytes = builder.bitcast(table, ir.IntType(8).as_pointer())
     return [
-        builder.bitcast(builder.gep(in_bytes, [builder.add(offset, vectors.INDEX(4 * TABLE * number))]), table.type)
+        builder.bitcast(builder.gep(in_bytes, [builder.add(offset, vectors.INDEX(4 * size * number))]), table.type)
         for number, offset in enumerate(offsets)
     ]
 
@@ -182,21 +185,21 @@ def build_tables(tables, first, rows, start, groups):
 def add_chunk(sums, at, codes, start, tables, first, count, groups, begins):
     """What `add_entries` does, for either number of groups that a chunk may have."""
     if groups == GROUPS:
-        add_entries(sums, at, codes, start, tables, first, count, GROUPS, begins)
+        add_entries(sums, at, codes, start, tables, first, count, GROUPS, TABLE, begins)
     else:
-        add_entries(sums, at, codes, start, tables, first, count, FEW_GROUPS, begins)
+        add_entries(sums, at, codes, start, tables, first, count, FEW_GROUPS, TABLE, begins)
 
 
 # -- arrangement -------------------------------------------------------------------------------------------------------
 
 
 @intrinsic
-def transpose(typing_context, source, at, stride, target, to, pitch):
-    """target[to + r * pitch + c] = source[at + c * stride + r] for r and c from 0 to 15. Flat float32 arrays."""
+def transpose(typing_context, source, at, stride, scale, target, to, pitch):
+    """target[to + r * pitch + c] = scale * source[at + c * stride + r] for r and c from 0 to 15. Flat, float32."""
 
     def generate(context, builder, signature, arguments):
-        first, out = (vectors.address(context, builder, signature, arguments, *place) for place in ((0, 1), (3, 4)))
-        side = _FLOATS.count
+        first, out = (vectors.address(context, builder, signature, arguments, *place) for place in ((0, 1), (4, 5)))
+        side, scale = _FLOATS.count, vectors.everywhere(builder, arguments[3], _FLOATS)
         for top in range(0, LANES, side):
             for left in range(0, LANES, side):
                 lines = [
@@ -204,11 +207,12 @@ def transpose(typing_context, source, at, stride, target, to, pitch):
                     for i in range(side)
                 ]
                 for number, line in enumerate(transposed(builder, lines)):
-                    vectors.store(builder, line, _element(builder, out, left + number, arguments[5], top), 0)
+                    to = _element(builder, out, left + number, arguments[6], top)
+                    vectors.store(builder, builder.fmul(scale, line), to, 0)
         return context.get_dummy_value()
 
     whole = types.int64
-    return types.void(source, whole, whole, target, whole, whole), generate
+    return types.void(source, whole, whole, types.float32, target, whole, whole), generate
 
 
 def _element(builder: Any, first: Any, row: int, stride: Any, column: int) -> Any:
@@ -236,7 +240,7 @@ def transposed(builder: Any, lines: list[Any]) -> list[Any]:
 
 # -- codes -------------------------------------------------------------------------------------------------------------
 
-_ALL_PLUS = (2**ROWS - 1) * _LINE
+_ALL_PLUS = (2**ROWS - 1) * LINE_BYTES
 
 
 @intrinsic(prefer_literal=True)
@@ -298,7 +302,7 @@ def pack_columns(typing_context, codes, to, values, start, stride, rows, groups)
 
 def _bit(i: int) -> int:
     """Where in a code the sign of row i of a group is."""
-    return (_LINE - 1).bit_length() + i
+    return (LINE_BYTES - 1).bit_length() + i
 
 
 def _constant(vector: ir.VectorType, value: int) -> Any:
@@ -340,4 +344,4 @@ def pack_some(codes, to, values, start, stride, rows, groups):
             row = i * groups + group
             if row < rows and values[start + row * stride] > 0:
                 code |= 1 << i
-        codes[to + group] = code * _LINE
+        codes[to + group] = code * LINE_BYTES
