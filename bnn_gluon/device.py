@@ -19,6 +19,7 @@ from benchmarks.machine.facts import has_code, nvidia_gpus
 from benchmarks.recipe.architecture import LayerShape
 from bnn_gluon.linear import Linear
 from bnn_gluon.memory import buffer
+from bnn_gluon.unwritten_weights import UnwrittenWeights
 
 
 def usable_gpu(capabilities: Iterable[str]) -> Any:
@@ -53,6 +54,9 @@ class LinearOnGpu(Linear):
         """`options`: those of `Linear`, but `pooled`."""
         super().__init__(shape, **options)
         self._gpu = gpu
+
+    def use(self, weights: UnwrittenWeights | None) -> bool:
+        return False
 
     def forward(self, x: Any) -> Any:
         self._take(x)

@@ -3,6 +3,7 @@ max pooling."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Set
 from typing import Any
 
@@ -12,11 +13,13 @@ from mxnet import context, gluon, nd, symbol
 from benchmarks.recipe.architecture import Conv, Dense, LayerShape
 from bnn_gluon import filters
 from bnn_gluon.kernels import binary_products, choice, one_channel, parallel, table_convolutions
-from bnn_gluon.kernels.dense_tables import DenseTables
+from bnn_gluon.kernels.dense_tables import DenseTables, Pack
 from bnn_gluon.kernels.padding import fold_edge, pad_edge
 from bnn_gluon.kernels.sparse_gradients import SparseGradients, applies_to
 from bnn_gluon.kernels.table_convolutions import ConvolutionTables
+from bnn_gluon.kernels.table_products import pack
 from bnn_gluon.memory import buffer, view
+from bnn_gluon.unwritten_weights import UnwrittenWeights
 
 
 class Linear:
@@ -74,17 +77,29 @@ class Linear:
         self._one_channel = self._compiled and one_channel.applies_to(shape)
         sparse = self._compiled and pooled and not add_bias and applies_to(shape)
         self._sparse_gradients = SparseGradients(self._padding) if sparse else None
+        self._unwritten: UnwrittenWeights | None = None
         self._tables: DenseTables | ConvolutionTables | None = None
         if self._compiled and isinstance(shape.layer, Dense):
             self._tables = DenseTables()
         elif self._compiled and table_convolutions.applies_to(shape):
             self._tables = ConvolutionTables(self._padding)
 
+    def use(self, weights: UnwrittenWeights | None) -> bool:
+        """Use these weights from now on, and write them only when something needs them; None: they are written.
+
+        Returns:
+            Whether it will; otherwise they are to be written now.
+        """
+        takes = weights is not None and weights.binary and isinstance(self._tables, DenseTables)
+        self._unwritten = weights if takes else None
+        return takes
+
     def forward(self, x: Any) -> Any:
         """The output in training, made over by the next; `x` must have a gradient if `backward` is to give one, or
         `differentiates_input`."""
         self._take(x)
         if not self._set_product(self._padded, self._executor.outputs[0], training=True):
+            self._weights()
             self._executor.forward(is_train=True)
         return self._executor.outputs[0]
 
@@ -98,6 +113,8 @@ class Linear:
             of_weights = _values(self.weight.grad())
             one_channel.gradient_of_weights(_values(self._padded), _values(gradient), self._padding, of_weights)
         elif left:
+            if "x" in left:
+                self._weights()
             self._executor_of(left).backward([gradient])
         self._fold_edges()
         return self._x.grad
@@ -107,11 +124,15 @@ class Linear:
         if self._tables is None:
             return set()
         gradient.wait_to_read()
-        values, weights, x = _values(gradient), _values(self.weight.data()), self._values_of_input(self._padded)
+        values, x = _values(gradient), self._values_of_input(self._padded)
         done = set()
         if self._padded.grad is not None:
             of_x = _values(self._padded.grad).reshape(x.shape)
-            if self._tables.gradient_of_input(weights, values, of_x):
+            if isinstance(self._tables, DenseTables):
+                found = self._tables.gradient_of_input(self._packing(), values, of_x)
+            else:
+                found = self._tables.gradient_of_input(self._weights(), values, of_x)
+            if found:
                 done.add("x")
         if self._tables.gradient_of_weights(x, values, _values(self.weight.grad())):
             done.add(self.weight.name)
@@ -136,7 +157,7 @@ class Linear:
         assert self._sparse_gradients is not None
         self._sparse_gradients.set(
             _values(self._padded),
-            _values(self.weight.data()),
+            self._weights(),
             _values(gradient),
             _values(self.weight.grad()) if self.weight.name in wanted else None,
             _values(self._padded.grad) if "x" in wanted else None,
@@ -162,7 +183,24 @@ class Linear:
         """The output in evaluation."""
         padded = self._pad(x)
         product = nd.empty((len(x), *self._output_shape))
-        return product if self._set_product(padded, product, training=False) else self._block(padded)
+        if self._set_product(padded, product, training=False):
+            return product
+        self._weights()
+        return self._block(padded)
+
+    def _weights(self) -> np.ndarray:
+        """The weights, written if they were not yet."""
+        values = _values(self.weight.data())
+        if self._unwritten is not None:
+            self._unwritten.write(values.reshape(-1))
+            self._unwritten = None
+        return values
+
+    def _packing(self) -> Pack:
+        """What packs the weights of a fully connected layer for tables."""
+        if self._unwritten is None:
+            return functools.partial(pack, self._weights())
+        return functools.partial(self._unwritten.pack, self.weight.shape)
 
     def _executor_of(self, gradients: Set[str]) -> Any:
         """MXNet's executor that sets these gradients and no others. There is one at a time: each has an output."""
@@ -175,7 +213,7 @@ class Linear:
         x.wait_to_read()
         gradients: Set[str] = self._arguments(x)[1].keys()
         if isinstance(self._tables, ConvolutionTables):
-            expected = self._tables.gradients_to_expect(_values(x), _values(self.weight.data()))
+            expected = self._tables.gradients_to_expect(_values(x), self._weights())
             ours = {"x"} if "x" in expected else set()
             if "weight" in expected:
                 ours |= {parameter.name for parameter in self._parameters}
@@ -202,22 +240,27 @@ class Linear:
         x.wait_to_read()
         if not self._compiled:
             return False
-        values, weights, target = _values(x), _values(self.weight.data()), _values(product)
+        values, target = _values(x), _values(product)
         if isinstance(self._tables, DenseTables):
-            self._tables.begin(training=training)
-        if weights.ndim == 2:
             values = values.reshape(len(x), -1)
-            found = binary_products.dense(values, weights, target)
+            self._tables.begin(training=training)
+            found = binary_products.may_be_signs(values) and binary_products.dense(values, self._weights(), target)
+            found = found or self._tables.output(values, self._packing(), target)
         else:
-            found = binary_products.convolution(values, weights, self._padding, target)
-        if not found and self._tables is not None:
-            found = self._tables.output(values, weights, target)
-        if not found and self._one_channel:
-            one_channel.convolution(values, weights, self._padding, target)
-            found = True
+            found = self._set_convolution(values, target)
         if found and self._added_bias is not None:
             _add_bias(target, self._added_bias)
         return found
+
+    def _set_convolution(self, x: np.ndarray, product: np.ndarray) -> bool:
+        weights = self._weights()
+        if binary_products.convolution(x, weights, self._padding, product):
+            return True
+        if isinstance(self._tables, ConvolutionTables) and self._tables.output(x, weights, product):
+            return True
+        if self._one_channel:
+            one_channel.convolution(x, weights, self._padding, product)
+        return self._one_channel
 
     def _pad(self, x: Any) -> Any:
         if not self._edge:
@@ -244,6 +287,10 @@ class ScaledLinear:
         """`linear` adds no bias. `adds_bias`: if it has one, that is added, behind the scale."""
         self.weight, self.bias, self.scale = linear.weight, linear.bias, np.ones(scales, np.float32)
         self._linear, self._added_bias = linear, linear.bias if adds_bias else None
+
+    def use(self, weights: UnwrittenWeights | None) -> bool:
+        """As `Linear`."""
+        return self._linear.use(weights)
 
     def forward(self, x: Any) -> Any:
         """As `Linear`."""

@@ -33,6 +33,7 @@ class Network:
             The weights are what the forward pass uses, so in training the quantized ones, a scale left out.
         running: the moving averages by name, float32 (channels,): "bn1.running_mean", "bn1.running_std", ...; and the
             scales of layers that have some, (1,) or (filters,): "dense1.scale".
+        linears: the linear layers, by their weights' names.
     """
 
     def __init__(self, layers: list[Layer], draws: list[Draws], model: ModelSettings, gpu: Any | None = None) -> None:
@@ -40,6 +41,7 @@ class Network:
         self._stages = [Stage(layer, drawn, model, gpu) for layer, drawn in zip(layers, draws, strict=True)]
         self.parameters = {name: value for stage in self._stages for name, value in stage.parameters.items()}
         self.running = {name: value for stage in self._stages for name, value in stage.running.items()}
+        self.linears = {name: linear for stage in self._stages for name, linear in stage.linears.items()}
         for parameter in self.parameters.values():
             parameter.initialize(init.Zero())
         # Where scores depend on the other images of a batch, it is evaluated as a whole.

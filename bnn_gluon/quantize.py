@@ -31,6 +31,7 @@ _K1 = tuple(_U32(r * _WEYL_1 & 0xFFFFFFFF) for r in range(10))
 _HIGH_WORD = np.uint64(32)
 _TO_24_BITS = _U32(8)
 _UNIT = np.float32(2.0**-24)
+_ONE = np.float32(1)
 _EPSILON = np.float32(EPSILON)
 _MIDDLE = np.float32(1 - 2.0**-24)  # half an interval of 2 / 2^24 above -1
 
@@ -189,8 +190,12 @@ def _compare_with_threshold(part, weights, threshold, limit, ternary):
 @numba.njit(error_model="numpy")
 def compare_with_uniforms(weights, limit, uniforms, binary):
     """binary = H if u < clip((W / H + 1) / 2, 0, 1) else -H, for uniforms u in [0, 1): arrays float32 (n,)."""
-    for i in range(weights.size):
-        binary[i] = limit if uniforms[i] < probability_of_plus(weights[i], limit) else -limit
+    if limit == _ONE:  # a third of the time were divisions
+        for i in range(weights.size):
+            binary[i] = _ONE if uniforms[i] < probability_of_plus(weights[i], _ONE) else -_ONE
+    else:
+        for i in range(weights.size):
+            binary[i] = limit if uniforms[i] < probability_of_plus(weights[i], limit) else -limit
 
 
 @parallel.loop

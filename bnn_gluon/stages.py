@@ -67,6 +67,7 @@ class Stage:
 
     Attributes:
         parameters, running: those of its parts, in order.
+        linears: its linear layer by its weights' name.
     """
 
     def __init__(self, layer: Layer, draws: Draws, model: ModelSettings, gpu: Any | None = None) -> None:
@@ -93,6 +94,7 @@ class Stage:
         ]
         self.parameters = {name: value for part in self._parts for name, value in part.parameters.items()}
         self.running = {name: value for part in self._parts for name, value in part.running.items()}
+        self.linears = {layer.weight: linear}
 
     def forward(self, x: Any, draw: Draw) -> Any:
         """The output in training; the moving averages are brought up to date."""

@@ -23,6 +23,7 @@ from bnn_gluon.losses import loss_and_gradient
 from bnn_gluon.memory import view
 from bnn_gluon.network import Network
 from bnn_gluon.trainer_base import BaseEngine, UpdateSettings
+from bnn_gluon.unwritten_weights import UnwrittenWeights
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings
@@ -188,15 +189,22 @@ class GluonEngine(BaseEngine):
                 self._network.running[layer.scale][:] = scales
 
     def _quantize(self, uniforms: Mapping[str, np.ndarray] | None = None) -> None:
-        """Set the weights that the coming step uses, drawn with `uniforms` if given."""
+        """Set the weights that the coming step uses, drawn with `uniforms` if given.
+
+        Where only tables use them, they are not written (`UnwrittenWeights`): an update with a penalty reads them.
+        """
         for position, layer, weights, used in self._quantized():
             limit = self._limits[layer.weight]
             if uniforms is not None and layer.weights == "stochastic":
                 drawn = np.ascontiguousarray(uniforms[layer.weight], np.float32).reshape(-1)
+                self._network.linears[layer.weight].use(None)
                 quantize.compare_with_uniforms(weights, limit, drawn, used)
             else:
                 draw = self._draw(position, self._step + 1)
-                quantize.quantize(layer.weights, self._model.zero_weight, weights, limit, draw, used)
+                coming = UnwrittenWeights(layer.weights, self._model.zero_weight, weights, limit, draw)
+                read_again = layer.weight in self._settings.penalties
+                if not self._network.linears[layer.weight].use(None if read_again else coming):
+                    coming.write(used)
 
     # -- evaluation ----------------------------------------------------------------------------------------------------
 
@@ -217,6 +225,7 @@ class GluonEngine(BaseEngine):
         for position, layer, weights, used in self._quantized():
             kind = self._evaluation_kinds[position]
             draw = self._draw(EVALUATION_WEIGHTS + position, batch_number)
+            self._network.linears[layer.weight].use(None)
             quantize.quantize(kind, self._model.zero_weight, weights, self._limits[layer.weight], draw, used)
 
 

@@ -57,6 +57,11 @@ def convolution(x: np.ndarray, weights: np.ndarray, padding: int, product: np.nd
     return _set_product(x, weights, padding, product)
 
 
+def may_be_signs(values: np.ndarray) -> bool:
+    """Whether the first values are -1 and +1: so real values cost nothing."""
+    return bool((np.abs(values.reshape(-1)[:64]) == 1).all())
+
+
 def _set_product(x: np.ndarray, weights: np.ndarray, padding: int, product: np.ndarray) -> bool:
     (n, channels, *sides), (filters, _, kernel, _) = x.shape, weights.shape
     bits = _pack(x.reshape(n, channels, -1))
@@ -70,7 +75,7 @@ def _set_product(x: np.ndarray, weights: np.ndarray, padding: int, product: np.n
 def _pack(values: np.ndarray) -> np.ndarray | None:
     """Signs (N, channels, pixels) as bits (N, pixels, words), uint64 or uint32; None if there are other values."""
     n, channels, pixels = values.shape
-    if (np.abs(values.reshape(-1)[:64]) != 1).any():  # so real values cost nothing
+    if not may_be_signs(values):
         return None
     word = np.dtype(np.uint32 if channels <= 32 else np.uint64)
     bits = np.empty((n, pixels, -(-channels // (8 * word.itemsize))), word)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from bnn_gluon.kernels.table_products import TableProduct, pack, pays
+from bnn_gluon.kernels.table_products import TableProduct, pays
 from bnn_gluon.kernels.ternary_products import TernaryProduct, pays_if_ternary
+
+# As `table_products.pack` of the weights: pack(straight=..., transposed=...).
+Pack = Callable[..., bool]
 
 
 class DenseTables:
@@ -23,22 +28,22 @@ class DenseTables:
         """There are other weights. In training they stay as they are until the gradient of the input is made."""
         self._training, self._has_weights = training, False
 
-    def output(self, x: np.ndarray, weights: np.ndarray, product: np.ndarray) -> bool:
+    def output(self, x: np.ndarray, pack: Pack, product: np.ndarray) -> bool:
         """product = x @ weights.T; (N, inputs), (units, inputs), (N, units)."""
-        n, (units, inputs) = len(x), weights.shape
+        (n, inputs), units = x.shape, product.shape[1]
         if not pays(n, inputs, units):
             return False
         both = self._training and pays(n, units, inputs)
-        if not pack(weights, transposed=self._transposed, straight=self._straight if both else None):
+        if not pack(transposed=self._transposed, straight=self._straight if both else None):
             return False
         self._has_weights = both
         self._transposed.multiply(x, product)
         return True
 
-    def gradient_of_input(self, weights: np.ndarray, gradient: np.ndarray, of_x: np.ndarray) -> bool:
+    def gradient_of_input(self, pack: Pack, gradient: np.ndarray, of_x: np.ndarray) -> bool:
         """of_x = gradient @ weights; (units, inputs), (N, units), (N, inputs)."""
-        n, (units, inputs) = len(gradient), weights.shape
-        if not pays(n, units, inputs) or not (self._has_weights or self._straight.pack(weights)):
+        (n, units), inputs = gradient.shape, of_x.shape[1]
+        if not pays(n, units, inputs) or not (self._has_weights or pack(straight=self._straight)):
             return False
         self._straight.multiply(gradient, of_x)
         return True

@@ -34,6 +34,7 @@ from bnn_gluon.kernels.tables import (
 )
 
 _NO_CODES = np.empty(0, np.uint16)
+_COLUMNS = 4 * GROUPS * ROWS  # of a matrix that are packed at a time
 # What a cost model needs to know, in units of one look-up, an addition of one line of a table; measured with AVX-512
 # (0.3 ns), and with AVX2, where all but packing takes twice as long, the ratios are about the same.
 _BUILDING = 60  # a table
@@ -87,12 +88,20 @@ def pack(matrix: np.ndarray, *, straight: TableProduct | None = None, transposed
     scale = scale_of(matrix)
     if scale is None:
         return False
-    height, width = matrix.shape
+    others = np.empty(len(matrix), np.int32)
+    codes = rooms(matrix.shape, scale, straight, transposed)
+    _pack(matrix, matrix.view(np.int32), scale.view(np.int32), *codes, others)
+    return not others.any()
+
+
+def rooms(
+    shape: tuple[int, ...], scale: np.float32, straight: TableProduct | None, transposed: TableProduct | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The memory for the codes of a matrix's transpose, and for its own; empty where no product is given."""
+    height, width = shape
     by_rows = _NO_CODES if transposed is None else transposed.room(width, height, scale)
     by_columns = _NO_CODES if straight is None else straight.room(height, width, scale)
-    others = np.empty(height, np.int32)
-    _pack(matrix, matrix.view(np.int32), scale.view(np.int32), by_rows, by_columns, others)
-    return not others.any()
+    return by_rows, by_columns
 
 
 def pays(lines: int, rows: int, sums: int) -> bool:
@@ -126,37 +135,58 @@ def _differ(patterns, one):
 
 
 @numba.njit(error_model="numpy")
-def _pack_row(values, start, rows, sums, s, codes):
-    """Set the codes of sum s, of so many rows from values[start] on."""
-    padded, groups = sums + sums % 2, groups_of(rows)
-    for first in range(0, groups, GROUPS):
-        row = first * ROWS
-        together = min(GROUPS, groups - first)
-        to = first * padded + s * together
-        if row + ROWS * together > rows:
-            pack_some(codes, to, values, start + row, 1, rows - row, together)
-        elif together == GROUPS:
-            pack_row(codes, to, values, start + row, GROUPS)
-        else:
-            pack_row(codes, to, values, start + row, FEW_GROUPS)
+def _pack_rows(values, at, pitch, count, rows, sums, first, last, s, codes):
+    """Set the codes of sums s, s + 1, ..., `count` of them, and groups `first` to `last` - 1.
+
+    Their rows, `rows` in all, lie side by side, those of sum s from values[at] on, of the next one `pitch` behind.
+    """
+    padded = sums + sums % 2
+    for group in range(first, last, GROUPS):
+        row, together = group * ROWS, min(GROUPS, last - group)
+        to = group * padded + s * together
+        for i in range(count):
+            start, to_own = at + i * pitch + row, to + i * together
+            if row + ROWS * together > rows:
+                pack_some(codes, to_own, values, start, 1, rows - row, together)
+            elif together == GROUPS:
+                pack_row(codes, to_own, values, start, GROUPS)
+            else:
+                pack_row(codes, to_own, values, start, FEW_GROUPS)
 
 
 @numba.njit(error_model="numpy")
-def _pack_chunk(values, first, rows, sums, codes):
-    """Set the codes of all sums and the chunk that begins with group `first`, of values (rows, sums)."""
-    padded, groups = sums + sums % 2, groups_of(rows)
-    row = first * ROWS
-    together = min(GROUPS, groups - first)
-    count = min(rows - row, ROWS * together)
-    whole = sums // LANES * LANES
-    for s in range(0, whole, LANES):
-        to, start = first * padded + s * together, row * sums + s
+def _pack_columns(values, at, pitch, count, sums, first, together, low, high, codes):
+    """Set the codes of sums `low` to `high` - 1 and so many groups, from group `first` on.
+
+    Their rows, of which `count` are there, begin at values[at] and every `pitch` behind.
+    """
+    padded, whole = sums + sums % 2, low + (high - low) // LANES * LANES
+    for s in range(low, whole, LANES):
+        to = first * padded + s * together
         if together == GROUPS:
-            pack_columns(codes, to, values, start, sums, count, GROUPS)
+            pack_columns(codes, to, values, at + s, pitch, count, GROUPS)
         else:
-            pack_columns(codes, to, values, start, sums, count, FEW_GROUPS)
-    for s in range(whole, sums):
-        pack_some(codes, first * padded + s * together, values, row * sums + s, sums, count, together)
+            pack_columns(codes, to, values, at + s, pitch, count, FEW_GROUPS)
+    for s in range(whole, high):
+        pack_some(codes, first * padded + s * together, values, at + s, pitch, count, together)
+
+
+@numba.njit(error_model="numpy")
+def pack_chunk(values, at, pitch, height, width, first, by_rows, by_columns):
+    """Set the codes that a chunk of rows of a matrix (height, width) has part in: those that begin with group `first`.
+
+    These rows begin at values[at] and every `pitch`. `by_rows` are the codes of the transposed matrix, `by_columns` its
+    own; either may be empty. Columns are taken so many at a time as the first-level cache holds of all rows.
+    """
+    top, together = first * ROWS, min(GROUPS, groups_of(height) - first)
+    count = min(height - top, together * ROWS)
+    for low in range(0, width, _COLUMNS):
+        high = min(width, low + _COLUMNS)
+        if by_rows.size:
+            last = min(groups_of(width), (low + _COLUMNS) // ROWS)
+            _pack_rows(values, at, pitch, count, width, height, low // ROWS, last, top, by_rows)
+        if by_columns.size:
+            _pack_columns(values, at, pitch, count, width, first, together, low, high, by_columns)
 
 
 @parallel.loop
@@ -167,12 +197,10 @@ def _pack(part, matrix, patterns, one, by_rows, by_columns, others):
     values, groups = matrix.reshape(-1), groups_of(height)
     for chunk in parallel.share(part, -(-groups // GROUPS)):  # which the second-level cache holds
         first = chunk * GROUPS
-        for row in range(first * ROWS, min(height, (first + GROUPS) * ROWS)):
+        top, together = first * ROWS, min(GROUPS, groups - first)
+        for row in range(top, min(height, top + together * ROWS)):
             others[row] = _differ(patterns[row], one)
-            if by_rows.size:
-                _pack_row(values, row * width, width, height, row, by_rows)
-        if by_columns.size:
-            _pack_chunk(values, first, height, width, by_columns)
+        pack_chunk(values, top * width, width, height, width, first, by_rows, by_columns)
 
 
 @numba.njit(error_model="numpy")

@@ -69,7 +69,7 @@ class TernaryProduct:
 
 def pays_if_ternary(lines: int, rows: int, sums: int) -> bool:
     """Whether tables are faster than a matrix product, as `table_products.pays`: look-ups are half as many again."""
-    return pays(lines, -(-rows * 3 // 2), sums)
+    return pays(lines, rows, sums) and pays(lines, -(-rows * 3 // 2), sums)
 
 
 def _scale_of(values: np.ndarray) -> np.float32 | None:
