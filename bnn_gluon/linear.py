@@ -78,6 +78,7 @@ class Linear:
         sparse = self._compiled and pooled and not add_bias and applies_to(shape)
         self._sparse_gradients = SparseGradients(self._padding) if sparse else None
         self._unwritten: UnwrittenWeights | None = None
+        self._bits: np.ndarray | None = None  # of a convolution's input
         self._tables: DenseTables | ConvolutionTables | None = None
         if self._compiled and isinstance(shape.layer, Dense):
             self._tables = DenseTables()
@@ -124,26 +125,29 @@ class Linear:
         if self._tables is None:
             return set()
         gradient.wait_to_read()
-        values, x = _values(gradient), self._values_of_input(self._padded)
-        done = set()
-        if self._padded.grad is not None:
-            of_x = _values(self._padded.grad).reshape(x.shape)
-            if isinstance(self._tables, DenseTables):
-                found = self._tables.gradient_of_input(self._packing(), values, of_x)
-            else:
-                found = self._tables.gradient_of_input(self._weights(), values, of_x)
-            if found:
-                done.add("x")
-        if self._tables.gradient_of_weights(x, values, _values(self.weight.grad())):
+        values, x = _values(gradient), _values(self._padded)
+        of_x = None if self._padded.grad is None else _values(self._padded.grad)
+        done = {"x"} if of_x is not None and self._set_gradient_of_input(self._tables, values, of_x) else set()
+        if self._set_gradient_of_weights(self._tables, x, values, _values(self.weight.grad())):
             done.add(self.weight.name)
             if self._added_bias is not None:
                 self._set_gradient_of_bias(self._added_bias, gradient)
                 done.add(self._added_bias.name)
         return done
 
-    def _values_of_input(self, x: Any) -> np.ndarray:
-        """As the kernels take it: (N, inputs) of a fully connected layer."""
-        return _values(x) if isinstance(self._tables, ConvolutionTables) else _values(x).reshape(len(x), -1)
+    def _set_gradient_of_input(
+        self, tables: DenseTables | ConvolutionTables, gradient: np.ndarray, of_x: np.ndarray
+    ) -> bool:
+        if isinstance(tables, DenseTables):
+            return tables.gradient_of_input(self._packing(), gradient, of_x.reshape(len(of_x), -1))
+        return tables.gradient_of_input(self._weights(), gradient, of_x)
+
+    def _set_gradient_of_weights(
+        self, tables: DenseTables | ConvolutionTables, x: np.ndarray, gradient: np.ndarray, of_weights: np.ndarray
+    ) -> bool:
+        if isinstance(tables, DenseTables):
+            return tables.gradient_of_weights(x.reshape(len(x), -1), gradient, of_weights)
+        return tables.gradient_of_weights(x, gradient, of_weights, self._bits)
 
     def _set_moved_bias(self, gradient: Any) -> None:
         if self._moved_bias is not None:
@@ -253,8 +257,8 @@ class Linear:
         return found
 
     def _set_convolution(self, x: np.ndarray, product: np.ndarray) -> bool:
-        weights = self._weights()
-        if binary_products.convolution(x, weights, self._padding, product):
+        weights, self._bits = self._weights(), binary_products.bits_of(x)
+        if self._bits is not None and binary_products.convolution_of_bits(self._bits, weights, self._padding, product):
             return True
         if isinstance(self._tables, ConvolutionTables) and self._tables.output(x, weights, product):
             return True

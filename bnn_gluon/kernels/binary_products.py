@@ -57,19 +57,32 @@ def convolution(x: np.ndarray, weights: np.ndarray, padding: int, product: np.nd
     return _set_product(x, weights, padding, product)
 
 
+def bits_of(x: np.ndarray) -> np.ndarray | None:
+    """The signs of x, float32 (N, channels, rows, columns), as bits (N, rows, columns, words); None if there are other
+    values than -1 and +1."""
+    n, channels, *sides = x.shape
+    bits = _pack(x.reshape(n, channels, -1))
+    return None if bits is None else bits.reshape(n, *sides, -1)
+
+
+def convolution_of_bits(bits: np.ndarray, weights: np.ndarray, padding: int, product: np.ndarray) -> bool:
+    """As `convolution`, of an x that `bits_of` has as bits."""
+    filters, channels, kernel, _ = weights.shape
+    bits_of_weights = _pack(weights.reshape(filters, channels, -1))
+    if bits_of_weights is None:
+        return False
+    _convolution(bits, _by_word(bits_of_weights), channels, kernel, padding, product)
+    return True
+
+
 def may_be_signs(values: np.ndarray) -> bool:
     """Whether the first values are -1 and +1: so real values cost nothing."""
     return bool((np.abs(values.reshape(-1)[:64]) == 1).all())
 
 
 def _set_product(x: np.ndarray, weights: np.ndarray, padding: int, product: np.ndarray) -> bool:
-    (n, channels, *sides), (filters, _, kernel, _) = x.shape, weights.shape
-    bits = _pack(x.reshape(n, channels, -1))
-    bits_of_weights = None if bits is None else _pack(weights.reshape(filters, channels, -1))
-    if bits is None or bits_of_weights is None:
-        return False
-    _convolution(bits.reshape(n, *sides, -1), _by_word(bits_of_weights), channels, kernel, padding, product)
-    return True
+    bits = bits_of(x)
+    return bits is not None and convolution_of_bits(bits, weights, padding, product)
 
 
 def _pack(values: np.ndarray) -> np.ndarray | None:

@@ -18,7 +18,7 @@ import numba
 import numpy as np
 
 from bnn_gluon.kernels import parallel
-from bnn_gluon.kernels.tables import GROUPS, LANES, MAGNITUDE, ROWS, groups_of, scale_of
+from bnn_gluon.kernels.tables import FEW_GROUPS, GROUPS, LANES, MAGNITUDE, ROWS, groups_of, pack_bits, scale_of
 
 _PIXELS = 256  # whose signs are packed at a time
 _LINE_BYTES = 4 * LANES
@@ -53,6 +53,15 @@ def codes_of_input(x: np.ndarray) -> Codes | None:
     """For `gradient_of_weights`, of an input (N, channels, rows, columns); None if there are other values."""
     n, channels, rows, columns = x.shape
     return _packed(x, groups_of(n) * rows * columns * channels, -(-rows * columns // _PIXELS), _pack_input)
+
+
+def codes_of_bits(bits: np.ndarray, channels: int) -> Codes:
+    """As `codes_of_input`, of an input that `binary_products` has as bits, (N, rows, columns, words); channels are a
+    multiple of 16."""
+    n, rows, columns, _ = bits.shape
+    codes = np.empty(groups_of(n) * rows * columns * channels, np.uint16)
+    _pack_bits(bits.reshape(n, rows * columns, -1), channels, codes)
+    return Codes(codes, np.float32(1))
 
 
 def _packed(values: np.ndarray, size: int, parts: int, pack: Any) -> Codes | None:
@@ -163,3 +172,21 @@ def _pack_input(part, x, magnitude, codes, others):
                     for p in range(count):
                         codes[to + p * channels * together] = some[p]
         others[piece] = other
+
+
+@parallel.loop
+def _pack_bits(part, bits, channels, codes):
+    """Codes (chunks, pixels, channels, groups); rows of groups are images."""
+    n, pixels, words = bits.shape
+    flat, groups, width = bits.reshape(-1), groups_of(n), 8 * bits.itemsize
+    image = pixels * words
+    for pixel in parallel.share(part, pixels):
+        for begin in range(0, groups, GROUPS):
+            together, row = min(GROUPS, groups - begin), begin * ROWS
+            for c in range(0, channels, LANES):
+                to = (begin * pixels + pixel * together) * channels + c * together
+                start, shift = row * image + pixel * words + c // width, c % width
+                if together == GROUPS:
+                    pack_bits(codes, to, flat, start, image, shift, n - row, GROUPS)
+                else:
+                    pack_bits(codes, to, flat, start, image, shift, n - row, FEW_GROUPS)

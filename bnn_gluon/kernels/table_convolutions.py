@@ -33,7 +33,13 @@ from numba.extending import intrinsic
 
 from benchmarks.recipe.architecture import Conv, LayerShape
 from bnn_gluon.kernels import parallel, vectors
-from bnn_gluon.kernels.convolution_codes import Codes, codes_of_input, codes_of_turned_weights, codes_of_weights
+from bnn_gluon.kernels.convolution_codes import (
+    Codes,
+    codes_of_bits,
+    codes_of_input,
+    codes_of_turned_weights,
+    codes_of_weights,
+)
 from bnn_gluon.kernels.tables import (
     GROUPS,
     LANES,
@@ -95,9 +101,14 @@ class ConvolutionTables:
         convolution(gradient, codes, kernel, kernel - 1 - self._padding, of_x)
         return True
 
-    def gradient_of_weights(self, x: np.ndarray, gradient: np.ndarray, of_weights: np.ndarray) -> bool:
-        """For x and the gradient of the product; `of_weights` is shaped as the weights."""
-        codes = codes_of_input(x) if pays_for_weights(len(x), len(of_weights)) else None
+    def gradient_of_weights(
+        self, x: np.ndarray, gradient: np.ndarray, of_weights: np.ndarray, bits: np.ndarray | None = None
+    ) -> bool:
+        """For x and the gradient of the product; `of_weights` is shaped as the weights. `bits`: of x, where the product
+        was made of them."""
+        if not pays_for_weights(len(x), len(of_weights)):
+            return False
+        codes = codes_of_input(x) if bits is None else codes_of_bits(bits, x.shape[1])
         if codes is None:
             return False
         gradient_of_weights(gradient, codes, self._padding, x, of_weights)

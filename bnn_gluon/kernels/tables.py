@@ -293,8 +293,38 @@ def pack_columns(typing_context, codes, to, values, start, stride, rows, groups)
                 signs = _sign_at(builder, builder.load(line, align=4), words, bit)
                 pairs[group // 2] = builder.or_(pairs[group // 2], signs)
         pairs = [builder.xor(pair, _constant(words, _ALL_PLUS << 16 | _ALL_PLUS)) for pair in pairs]
-        found = _by_column(builder, pairs, together)
-        builder.store(found, builder.bitcast(target, found.type.as_pointer()), align=2)
+        _store_by_column(builder, pairs, together, target)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic(prefer_literal=True)
+def pack_bits(typing_context, codes, to, bits, start, stride, shift, rows, groups):
+    """Set codes[to : to + 16 * groups] to those of 16 sums and a chunk: of 16 bits, from bit `shift` on, of some words.
+
+    A set bit is a plus; the word of the chunk's row r is bits[start + r * stride]. The rest as `pack_columns`.
+    """
+    whole = types.int64
+    signature = types.void(codes, whole, bits, whole, whole, whole, whole, groups)
+
+    def generate(context, builder, signature, arguments):
+        target, first = (vectors.address(context, builder, signature, arguments, *place) for place in ((0, 1), (2, 3)))
+        together, stride = groups.literal_value, arguments[4]
+        words = ir.VectorType(_WORD, LANES)
+        last = builder.sub(arguments[6], vectors.INDEX(1))
+        word = first.type.pointee
+        shift = arguments[5] if word.width == 64 else builder.trunc(arguments[5], word)
+        pairs = [words(None) for _ in range(-(-together // 2))]
+        for i in range(ROWS):
+            for group in range(together):
+                row = vectors.INDEX(i * together + group)
+                row = builder.select(builder.icmp_signed("<", row, last), row, last)
+                own = builder.lshr(builder.load(builder.gep(first, [builder.mul(row, stride)])), shift)
+                plus = builder.bitcast(builder.trunc(own, ir.IntType(LANES)), ir.VectorType(ir.IntType(1), LANES))
+                bit = _constant(words, 1 << _bit(i) + 16 * (group % 2))
+                pairs[group // 2] = builder.or_(pairs[group // 2], builder.select(plus, bit, words(None)))
+        _store_by_column(builder, pairs, together, target)
         return context.get_dummy_value()
 
     return signature, generate
@@ -315,8 +345,13 @@ def _sign_at(builder: Any, patterns: Any, words: ir.VectorType, bit: int) -> Any
     return builder.and_(moved, _constant(words, 1 << bit))
 
 
+def _store_by_column(builder: Any, pairs: list[Any], groups: int, target: Any) -> None:
+    """Store, from pairs of codes of 16 columns each, all codes, column by column."""
+    found = _by_column(builder, pairs, groups)
+    builder.store(found, builder.bitcast(target, found.type.as_pointer()), align=2)
+
+
 def _by_column(builder: Any, pairs: list[Any], groups: int) -> Any:
-    """From pairs of codes of 16 columns each, all codes, column by column."""
     if groups % 2 == 0:
         count = len(pairs)
     else:

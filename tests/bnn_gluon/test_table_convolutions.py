@@ -15,7 +15,9 @@ from benchmarks.engine import open_engine
 from benchmarks.recipe import load_recipe
 from benchmarks.recipe.architecture import Conv, Dense, LayerShape
 from bnn_gluon.kernels import table_convolutions as tables
-from bnn_gluon.kernels.convolution_codes import codes_of_input, codes_of_turned_weights, codes_of_weights
+from bnn_gluon.kernels.binary_products import bits_of
+from bnn_gluon.kernels.convolution_codes import codes_of_bits, codes_of_input, codes_of_turned_weights, codes_of_weights
+from bnn_gluon.kernels.tables import GROUPS, ROWS, groups_of
 
 # Images, channels, filters, rows, columns, kernel, padding: channels and filters in units of 16, as layers have them.
 CASES = st.tuples(
@@ -144,6 +146,33 @@ def test_what_is_not_finite_is_at_the_same_places_as_mxnets_and_zero_has_its_sig
     nothing = np.full_like(x, -0.0)
     assert not np.signbit(by_tables(nothing, weights, 1)).any()
     assert not np.signbit(by_mxnet(nothing, weights, 1, g)[0]).any()
+
+
+@settings(max_examples=25)
+@given(CASES, st.integers(0, 2**32 - 1))
+def test_an_input_that_is_there_as_bits_has_the_same_codes(case, seed):
+    n, channels, _, rows, columns, _, _ = case
+    x = signs(np.random.default_rng(seed), (n, 16 * channels, rows, columns))
+    bits, codes = bits_of(x), codes_of_input(x)
+    assert bits is not None
+    assert codes is not None
+    found = codes_of_bits(bits, 16 * channels)
+    np.testing.assert_array_equal(of_images(found.values, x), of_images(codes.values, x))
+    assert found.scale == codes.scale == 1
+
+
+def of_images(codes: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Codes without the bits that stand for images that are not there."""
+    n, channels, rows, columns = x.shape
+    present, begin = [], 0
+    while begin < groups_of(n):
+        together = min(GROUPS, groups_of(n) - begin)
+        masks = [
+            sum(64 << i for i in range(ROWS) if begin * ROWS + i * together + group < n) for group in range(together)
+        ]
+        present.append(np.tile(np.array(masks, np.uint16), rows * columns * channels))
+        begin += together
+    return codes & np.concatenate(present)
 
 
 def test_other_values_than_two_opposite_ones_are_not_taken_for_signs():
