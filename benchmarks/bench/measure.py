@@ -11,11 +11,12 @@ from __future__ import annotations
 import functools
 import importlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.bench.blocks import SEED, Blocks, Trainer
 from benchmarks.bench.limits import BLAS_THREADS, Limits, MachineLimits, _rested_ms, dense_shapes
+from benchmarks.bench.look_ups import in_evaluation, in_training
 from benchmarks.bench.model import BenchResult, FullRun, Round, Speed, Spread, Together, Work
 from benchmarks.bench.processes import Options, TrainingProcesses, training_processes
 from benchmarks.bench.yardstick import check_known
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 BASELINES = {"gluon": "bnn_gluon.baseline", "torch": "bnn_torch.baseline"}
 # (engine, device) -> module whose DeviceLimits measures what the device can do, where that is not the CPU.
 LIMITS = {("torch", "gpu"): "bnn_torch.device.limits"}
+# The same -> module whose `lines_per_second` measures the limit of products that come from tables.
+LINE_LOADS = {("gluon", "cpu"): "bnn_gluon.kernels.line_loads"}
 
 
 def bench(
@@ -79,7 +82,7 @@ def bench(
     machine, device_memory = limits_of(recipe, engine_name, device, threads, precision)
     options = Options(engine_name, device, max(1, threads // at_once), precision, compile)
     with training_processes(recipe, steps, options, at_once if at_once > 1 else 0) as others:
-        rounds = [_round(machine, blocks, engine, trainers, others) for _ in range(repeats)]
+        rounds = [_round((machine, _line_loads(engine)), blocks, engine, trainers, others) for _ in range(repeats)]
     return BenchResult(
         benchmark=recipe.id,
         scoring=recipe.scoring,
@@ -131,11 +134,26 @@ def _baselines(engine: Engine, engine_name: str, recipe: Recipe, device: str, pr
     return found
 
 
+def _line_loads(engine: Engine) -> Callable[[], float] | None:
+    described = engine.describe()
+    name = LINE_LOADS.get((str(described["name"]), str(described["device"])))
+    if name is None:
+        return None
+    lines_per_second: Callable[[], float] = importlib.import_module(name).lines_per_second
+    return lines_per_second
+
+
 def _round(
-    machine: Limits, blocks: Blocks, engine: Engine, baselines: Mapping[str, Trainer], others: TrainingProcesses
+    limits: tuple[Limits, Callable[[], float] | None],
+    blocks: Blocks,
+    engine: Engine,
+    baselines: Mapping[str, Trainer],
+    others: TrainingProcesses,
 ) -> Round:
+    machine, line_loads = limits
     square, network, copied = machine.measure()
     return Round(
+        lines=None if line_loads is None else line_loads() / 1e9,
         sgemm_square=square,
         sgemm_network=network,
         copy=copied,
@@ -165,9 +183,13 @@ def _figures(recipe: Recipe, rounds: Sequence[Round]) -> dict[str, Any]:
     """What follows from the measured times: the fields of `BenchResult` that are not measured themselves."""
     counted, images = cost(recipe), recipe.train.batch_size
     step = Work(
-        images, images * counted.training_flop_per_image, counted.parameters.weights * update_bytes(recipe.model)
+        images,
+        images * counted.training_flop_per_image,
+        counted.parameters.weights * update_bytes(recipe.model),
+        *in_training(recipe).times(images),
     )
-    batch = Work(EVALUATION_BATCH, EVALUATION_BATCH * 2 * counted.multiply_adds, 0)
+    evaluated = in_evaluation(recipe).times(EVALUATION_BATCH)
+    batch = Work(EVALUATION_BATCH, EVALUATION_BATCH * 2 * counted.multiply_adds, 0, *evaluated)
     training = _speed(step, [r.training_ms for r in rounds], rounds)
     evaluation = _speed(batch, [r.evaluation_ms for r in rounds], rounds)
     others: dict[str, Any] = {}
@@ -177,8 +199,10 @@ def _figures(recipe: Recipe, rounds: Sequence[Round]) -> dict[str, Any]:
         ratios = [ms / r.training_ms for ms, r in zip(times, rounds, strict=bool(times))]
         others[speedup] = Spread.of(ratios) if ratios else None
     limits = {name: Spread.of(getattr(r, name) for r in rounds) for name in ("sgemm_square", "sgemm_network", "copy")}
+    lines = [r.lines for r in rounds if r.lines is not None]
     return {
         **limits,
+        "lines": Spread.of(lines) if lines else None,
         "rounds": rounds,
         "cost": counted,
         "training": training,
@@ -192,6 +216,8 @@ def _speed(work: Work, times: Sequence[float], rounds: Sequence[Round]) -> Speed
     """`times` are the milliseconds of a batch in each round."""
     gflops = [work.flop / ms / 1e6 for ms in times]
     floors = [work.floor_ms(limits) for limits in rounds]
+    of_tables = [floor for limits in rounds if (floor := work.tables_floor_ms(limits)) is not None]
+    by_tables = [floor / ms for floor, ms in zip(of_tables, times, strict=bool(of_tables))]
     return Speed(
         work=work,
         ms=Spread.of(times),
@@ -200,6 +226,8 @@ def _speed(work: Work, times: Sequence[float], rounds: Sequence[Round]) -> Speed
         of_sgemm=Spread.of(speed / limits.sgemm for speed, limits in zip(gflops, rounds, strict=True)),
         floor_ms=Spread.of(floors),
         of_floor=Spread.of(floor / ms for floor, ms in zip(floors, times, strict=True)),
+        tables_floor_ms=Spread.of(of_tables) if of_tables else None,
+        of_tables_floor=Spread.of(by_tables) if by_tables else None,
     )
 
 

@@ -33,7 +33,8 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
 
     Speeds in GFLOP/s and GB/s (10^9), a copied byte counted as one read and one written. On a GPU `sgemm_*` are the
     GPU's matrix products in the engine's precision. `compiled_ms` is of the baseline behind torch.compile,
-    `together_ms` of a step of each of several runs at once.
+    `together_ms` of a step of each of several runs at once. `lines` are the cache lines, 10^9 a second, that vector
+    registers can be loaded with, where the engine has products from tables.
     """
 
     sgemm_square: float
@@ -44,6 +45,7 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     baseline_ms: float | None = None
     compiled_ms: float | None = None
     together_ms: float | None = None
+    lines: float | None = None
 
     @property
     def sgemm(self) -> float:
@@ -52,15 +54,27 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Work(msgspec.Struct, frozen=True):
-    """What one batch takes: images, FLOP of matrix products and convolutions, and bytes moved by the update."""
+    """What one batch takes: images, FLOP of matrix products and convolutions, and bytes moved by the update.
+
+    `signed_flop`: how many of these FLOP are of products that tables could make, in so many `look_ups`.
+    """
 
     images: int
     flop: int
     bytes: int
+    signed_flop: int = 0
+    look_ups: float = 0
 
     def floor_ms(self, limits: Round) -> float:
         """The time of a batch if products ran at peak sgemm, the update at copy speed, and nothing else were done."""
         return self.flop / limits.sgemm / 1e6 + self.bytes / limits.copy / 1e6
+
+    def tables_floor_ms(self, limits: Round) -> float | None:
+        """The same if what tables could make took as long as loading its look-ups' lines; None without tables."""
+        if limits.lines is None or not self.signed_flop:
+            return None
+        rest = Work(self.images, self.flop - self.signed_flop, self.bytes)
+        return rest.floor_ms(limits) + self.look_ups / limits.lines / 1e6
 
 
 class Speed(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +86,7 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True):
         of_sgemm: gflops over the machine's peak sgemm of the same round.
         floor_ms: `Work.floor_ms` with the limits of each round.
         of_floor: floor over time; 1 would be as fast as the floor model allows.
+        tables_floor_ms, of_tables_floor: the same of `Work.tables_floor_ms`, where there is one.
     """
 
     work: Work
@@ -81,6 +96,8 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True):
     of_sgemm: Spread
     floor_ms: Spread
     of_floor: Spread
+    tables_floor_ms: Spread | None = None
+    of_tables_floor: Spread | None = None
 
 
 class Together(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,7 +136,7 @@ class BenchResult(msgspec.Struct, frozen=True, kw_only=True):
         open_seconds, warm_up_seconds: before the first timed block, compilation included (numba keeps its code from
             one process to the next, so the first run on a machine takes longer).
         peak_memory_mib: of this process after warming up, without a data set and before the limits were measured.
-        sgemm_square, sgemm_network, copy: the machine's limits, see `Round`.
+        sgemm_square, sgemm_network, copy, lines: the machine's limits, see `Round`.
         baseline: the framework used as its layers come, with `speedup` = its time over the engine's, round by round.
         compiled, compiled_speedup: the same network behind torch.compile, where the engine is torch and compiles.
         device_memory_mib: peak of what the engine had of the GPU's memory, None on a CPU.
@@ -151,3 +168,4 @@ class BenchResult(msgspec.Struct, frozen=True, kw_only=True):
     compiled_speedup: Spread | None = None
     device_memory_mib: float | None = None
     together: Together | None = None
+    lines: Spread | None = None

@@ -35,8 +35,12 @@ def to_text(result: BenchResult) -> str:
         ("of peak sgemm", "of_sgemm", ".1%"),
         ("floor, ms", "floor_ms", ".2f"),
         ("of the floor's speed", "of_floor", ".1%"),
+        ("floor of tables, ms", "tables_floor_ms", ".2f"),
+        ("of that floor's speed", "of_tables_floor", ".1%"),
     ):
-        table.add_row(label, *(_text(getattr(speed, attribute), form) for speed in speeds.values()))
+        found = [getattr(speed, attribute) for speed in speeds.values()]
+        if any(found):
+            table.add_row(label, *("" if spread is None else _text(spread, form) for spread in found))
     other = f" ({result.sgemm_threads} threads, the engine {result.threads})" * (result.sgemm_threads != result.threads)
     run, total = result.full_run, duration(result.full_run.total_seconds)
     lines: list[str | Table] = [
@@ -47,6 +51,7 @@ def to_text(result: BenchResult) -> str:
         f"sgemm {SQUARE} x {SQUARE}: {_text(result.sgemm_square, '.1f')} GFLOP/s{other}",
         f"sgemm at the dense layers' shapes: {_text(result.sgemm_network, '.1f')} GFLOP/s{other}",
         f"copy: {_text(result.copy, '.1f')} GB/s read and written",
+        *([] if result.lines is None else [_lines_text(result.lines)]),
         f"peak memory {result.peak_memory_mib:,.0f} MiB without a data set; opened in {result.open_seconds:.1f} s,"
         f" first steps and evaluation {result.warm_up_seconds:.1f} s with compilation",
         f"a whole run by these medians: {total} (training {duration(run.training_seconds)},"
@@ -67,6 +72,10 @@ def to_text(result: BenchResult) -> str:
     for line in lines:
         console.print(line, soft_wrap=True)
     return buffer.getvalue()
+
+
+def _lines_text(lines: Spread) -> str:
+    return f"lines loaded from the first-level cache: {_text(lines, '.2f')} x 10^9 a second"
 
 
 def _together_lines(together: Together) -> list[str]:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks.bench import BenchResult, Speed, bench, to_text, update_bytes
+from benchmarks.bench.look_ups import in_training
 from benchmarks.bench.processes import Options, training_processes
 from benchmarks.engine import open_engine
 from benchmarks.errors import EngineError
@@ -78,6 +79,37 @@ def test_figures_follow_from_the_rounds(result, name):
     assert (speed.of_floor.min, speed.of_floor.max) == pytest.approx((min(ratios), max(ratios)))
 
 
+def test_the_floor_of_tables_follows_from_the_rounds(result):
+    """Of binary weights and real activations: outputs and gradients of inputs could come from tables."""
+    work, inner = result.training.work, 32 * 32 + 32 * 10
+    assert work.signed_flop == 20 * 2 * (784 * 32 + 2 * inner)
+    assert work.look_ups == pytest.approx(work.signed_flop / 2 / 6 / 16)
+    floors = [
+        (work.flop - work.signed_flop) / r.sgemm / 1e6 + work.look_ups / r.lines / 1e6 + work.bytes / r.copy / 1e6
+        for r in result.rounds
+    ]
+    assert result.training.tables_floor_ms.median == pytest.approx(statistics.median(floors))
+    ratios = [floor / r.training_ms for floor, r in zip(floors, result.rounds, strict=True)]
+    assert (result.training.of_tables_floor.min, result.training.of_tables_floor.max) == (min(ratios), max(ratios))
+    assert result.evaluation.work.signed_flop == 0  # by real-valued weights
+    assert result.evaluation.tables_floor_ms is None
+    assert result.lines.min > 0.01
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "overrides", "flop", "look_ups"),
+    [
+        ("binarynet-mnist", ["model.dropout_hidden=0"], 2 * (6272 + 3 * 144), (6272 + 3 * 144) / 96),
+        # Dropped out activations have three values, so tables of four rows for the gradients of weights.
+        ("binarynet-mnist", [], 2 * (6272 + 3 * 144), (6272 + 2 * 144) / 96 + 144 / 64),
+        ("rwth-lenet5-mnist-float", [], 0, 0),
+    ],
+)
+def test_what_tables_could_make(benchmark, overrides, flop, look_ups):
+    found = in_training(load_recipe(benchmark, ["model.architecture=8FC-8FC-10FC", *overrides]))
+    assert found == (flop, pytest.approx(look_ups))
+
+
 def test_speedup_is_taken_round_by_round(result):
     ratios = [r.baseline_ms / r.training_ms for r in result.rounds]
     assert (result.speedup.min, result.speedup.max) == (min(ratios), max(ratios))
@@ -96,7 +128,10 @@ def test_json_round_trip(result):
 
 def test_text_shows_every_part(result):
     text = to_text(result)
-    for part in ("random images", "plain training", "of peak sgemm", "copy:", "peak memory", "a whole run", "times as"):
+    for part in (
+        *("random images", "plain training", "of peak sgemm", "copy:", "peak memory", "a whole run", "times as"),
+        *("floor of tables", "lines loaded"),
+    ):
         assert part in text
     assert text.endswith("\n")
 
