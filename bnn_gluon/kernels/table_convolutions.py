@@ -28,7 +28,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from benchmarks.recipe.architecture import Conv, LayerShape
@@ -56,6 +56,7 @@ from bnn_gluon.kernels.tables import (
 _LEAST_KERNEL = 3  # a table of one pixel is used once for each tap
 _LEAST_CHANNELS = 64
 _LEAST_USED = 0.5  # part of lanes and threads
+_AHEAD = 4  # channels: their rows lie far apart, so the processor does not fetch them by itself
 _SIDE = 8  # of the squares that are transposed
 _SQUARE = ir.VectorType(ir.FloatType(), _SIDE)
 
@@ -236,6 +237,37 @@ def _give_square(typing_context, source, at, stride, scale, target, starts, lane
     return types.void(source, whole, whole, types.float32, target, starts, whole, whole), generate
 
 
+@intrinsic(prefer_literal=True)
+def _fetch(typing_context, values, at, written):
+    """Have the line of values[at] brought to the first-level cache, to be `written`, a literal, or only read."""
+
+    def generate(context, builder, signature, arguments):
+        place = vectors.address(context, builder, signature, arguments, 0, 1)
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        # To be written: 1 or 0; in all caches: 3; no instructions: 1.
+        builder.call(prefetch, [builder.bitcast(place, byte), word(written.literal_value), word(3), word(1)])
+        return context.get_dummy_value()
+
+    return types.void(values, types.int64, written), generate
+
+
+@numba.njit(error_model="numpy")
+def _fetch_to_read(values, starts, offset, count):
+    """Fetch values[starts[l] + offset + r], r < count, of all lanes."""
+    for lane in range(LANES):
+        for r in range(0, count, LANES):
+            _fetch(values, starts[lane] + offset + r, 0)
+
+
+@numba.njit(error_model="numpy")
+def _fetch_to_write(values, starts, lanes, offset, count):
+    for lane in range(lanes):
+        for r in range(0, count, LANES):
+            _fetch(values, starts[lane] + offset + r, 1)
+
+
 @numba.njit(error_model="numpy")
 def _take_lanes(source, starts, inside, offset, count, target, to, pitch):
     """target[to + r * pitch + l] = source[starts[l] + offset + r], r < count, for the lanes l that are inside, or 0."""
@@ -281,6 +313,8 @@ def _give_row(ring, first, done, block, bands, kernel, scale, target, starts, sh
     pixel, plane = filters * LANES, height * width
     at = first + done % kernel * width * pixel
     for f in range(filters):
+        if f + _AHEAD < filters:
+            _fetch_to_write(target, starts, lanes, (f + _AHEAD) * plane, width)
         _give_lanes(ring, at + f * LANES, pixel, width, scale, target, starts, lanes, f * plane)
     for e in range(at, at + width * pixel):
         ring[e] = np.float32(0)
@@ -311,6 +345,8 @@ def _convolve(part, x, codes, scale, kernel, padding, bands, product):
             if any_inside:
                 for c in range(channels):
                     to = line + c * LANES
+                    if c + _AHEAD < channels:
+                        _fetch_to_read(source, starts, (c + _AHEAD) * rows * columns, columns)
                     _take_lanes(source, starts, inside, c * rows * columns, columns, lines, to, pixel)
                 low_tap, high_tap = max(0, j - band + 1), min(kernel, j + 1)
                 for w in range(columns):
