@@ -18,7 +18,7 @@ from bnn_gluon.kernels.padding import fold_edge, pad_edge
 from bnn_gluon.kernels.sparse_gradients import SparseGradients, applies_to
 from bnn_gluon.kernels.table_convolutions import ConvolutionTables
 from bnn_gluon.kernels.table_products import pack
-from bnn_gluon.memory import buffer, view
+from bnn_gluon.memory import buffer, shaped_view, view
 from bnn_gluon.unwritten_weights import UnwrittenWeights
 
 
@@ -352,4 +352,4 @@ def _add_bias(sums: np.ndarray, bias: gluon.Parameter) -> None:
 
 
 def _values(array: nd.NDArray) -> np.ndarray:
-    return view(array).reshape(array.shape)
+    return shaped_view(array)

@@ -29,7 +29,7 @@ from bnn_gluon.kernels import choice
 from bnn_gluon.kernels.ap2 import ap2
 from bnn_gluon.kernels.fused import NO_THRESHOLDS
 from bnn_gluon.linear import FilterScaledLinear, Linear, ScaledLinear
-from bnn_gluon.memory import buffer, view
+from bnn_gluon.memory import buffer, shaped_view, view
 from bnn_gluon.quantized_images import QuantizedImages
 
 if TYPE_CHECKING:
@@ -389,7 +389,8 @@ class WholeNormalized(Normalized):
 def _values(array: Any) -> np.ndarray:
     """The values of an NDArray (N, channels) or (N, channels, rows, columns), as a view with all four axes."""
     array.wait_to_read()
-    return view(array).reshape(array.shape + (1,) * (4 - array.ndim))
+    values = shaped_view(array)
+    return values.reshape(values.shape + (1,) * (4 - values.ndim))
 
 
 def _flat(values: np.ndarray) -> np.ndarray:
