@@ -8,7 +8,12 @@ errors that a user can mend are one line, and each has its exit code.
 # Old Pythons must understand this file, to be told which one it needs: no syntax in it is of a later one than 3.8.
 from __future__ import annotations
 
+import os
 import sys
+
+if __name__ == "__main__":
+    # This checkout's packages and no others of their names, also with `python -P` or PYTHONSAFEPATH.
+    sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
 try:
     from benchmarks import start
@@ -20,7 +25,6 @@ try:
     import contextlib
     import errno
     import importlib
-    import os
     from collections.abc import Iterator
     from typing import Any, NoReturn
 

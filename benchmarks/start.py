@@ -19,12 +19,17 @@ NEEDED = ("click", "msgspec", "yaml", "rich")  # what the command line itself im
 
 
 def check_python():  # type: () -> None
-    """End with one line where Python is too old for this code, or the system has no locks of files (fcntl)."""
+    """End with one line where Python is too old for this code, or the system has no locks of files (fcntl).
+
+    Or where Python was told to take away all docstrings.
+    """
     if os.name == "nt":
         _refuse("this is Windows, expected Linux or macOS; Windows' own Linux (WSL) is one")
     if sys.version_info < PYTHON:
         found, wanted = (".".join(map(str, version)) for version in (sys.version_info[:2], PYTHON))
         _refuse(f"this is Python {found}, expected {wanted} or later: {_mend()}")
+    if sys.flags.optimize > 1:
+        _refuse("this is `python -OO`, or PYTHONOPTIMIZE=2, which takes away texts that MXNet needs: start without it")
 
 
 def check_memory_limit():  # type: () -> None

@@ -37,7 +37,7 @@ def open(
     try:
         _set_threads(threads)
         _import_mxnet()
-    except (ImportError, OSError, AttributeError, ValueError) as error:
+    except (ImportError, OSError, AttributeError, ValueError, Warning) as error:  # the last with `python -W error`
         raise EngineError(f"mxnet cannot be loaded ({error}): `python cli.py doctor` says what is missing") from error
     check_threads(threads)
     gpu = _gpu() if device == "gpu" else None

@@ -640,6 +640,23 @@ def test_ctrl_c_while_modules_are_loaded_is_no_traceback(tmp_path):
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "interrupted\n")
 
 
+@pytest.mark.parametrize("options", ["", "-P", "-I"])
+def test_no_other_packages_of_these_names_are_taken(options, tmp_path):
+    """With -P Python itself puts what PYTHONPATH names, another checkout say, before the folder of cli.py."""
+    for package in ("benchmarks", "commands", "results"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("raise SystemExit('another checkout')")
+    command = f"'{sys.executable}' {options} '{REPOSITORY / 'cli.py'}' --version"
+    ended = shell(command, env=os.environ | {"PYTHONPATH": str(tmp_path)})
+    assert ended.stdout.startswith("bnn-reproducibility "), ended.stderr
+
+
+def test_a_python_without_docstrings_is_told_in_one_line():
+    ended = shell(f"'{sys.executable}' -OO '{REPOSITORY / 'cli.py'}' --version")
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert ended.stderr.startswith("error: this is `python -OO`")
+
+
 def test_windows_is_told_in_one_line(monkeypatch, capsys):
     monkeypatch.setattr(start.os, "name", "nt")
     with pytest.raises(SystemExit, match="1"):
