@@ -10,6 +10,7 @@ import click
 from benchmarks.engine import DEVICES, ENGINES
 from commands.options import data_option, json_option, registry_option, remember_runs_of, runs_option
 from commands.output import announced, echo, note, print_json
+from commands.registry import check_registry
 
 EVALUATING = "loading the data, opening the engine and evaluating the images"
 
@@ -38,10 +39,11 @@ EVALUATING = "loading the data, opening the engine and evaluating the images"
 @runs_option
 @registry_option
 @json_option
+@click.pass_context
 def command(
-    run: str | None, pretrained: str | None, first: int | None, weights: str | None, engine: str | None,
-    device: str | None, threads: int | None, wrong: Path | None, data_root: Path, runs_root: Path, registry: Path,
-    as_json: bool,
+    ctx: click.Context, run: str | None, pretrained: str | None, first: int | None, weights: str | None,
+    engine: str | None, device: str | None, threads: int | None, wrong: Path | None, data_root: Path, runs_root: Path,
+    registry: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure a run's test error again, from its saved weights and the data; exit code 1 if the record has another.
 
@@ -62,6 +64,7 @@ def command(
         evaluated_runs.check_folder(wrong)
     asked = evaluation.Asked(engine, device, threads)
     if pretrained is not None:
+        check_registry(ctx, registry)
         path = evaluation.find_published(registry, pretrained)
         with announced(EVALUATING):
             evaluated = evaluation.evaluate_published(

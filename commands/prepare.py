@@ -10,6 +10,7 @@ import click
 from benchmarks.hints import as_typed
 from commands.options import data_option, json_option
 from commands.output import announced, console, print_json
+from commands.registry import check_named
 
 if TYPE_CHECKING:
     from data_prep import Prepared
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
 @click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), help="Write a contact sheet as PNG.")
 @data_option
 @json_option
+@click.pass_context
 def command(
-    dataset: str | None, variant: str | None, source: Path | None, check_only: bool, list_only: bool,
-    picture: Path | None, data_root: Path, as_json: bool,
+    ctx: click.Context, dataset: str | None, variant: str | None, source: Path | None, check_only: bool,
+    list_only: bool, picture: Path | None, data_root: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Fetch a data set, prove that it is the right bytes, and store it.
 
@@ -40,6 +42,7 @@ def command(
     import data_prep
 
     if list_only:
+        check_named(ctx, "data_root", data_root)
         stored = data_prep.listing(data_root)
         if as_json:
             print_json([_stored(prepared) for prepared in stored])

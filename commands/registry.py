@@ -31,6 +31,13 @@ def check_registry(ctx: click.Context, registry: Path, *, environment_too: bool 
         fail(f"{named[source]}{registry}: there is no such folder: expected one with records", 1)
 
 
+def check_named(ctx: click.Context, name: str, folder: Path) -> None:
+    """A folder that an option names must be there: nothing in one that is not would be no answer."""
+    if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE and not folder.is_dir():
+        (option,) = (parameter.opts[0] for parameter in ctx.command.params if parameter.name == name)
+        fail(f"{option} {folder}: there is no such folder", 1)
+
+
 def records_of(registry: Path) -> Sequence[Run]:
     """What the table needs of the registry's records; a warning for each that is passed over."""
     from results.index import entries

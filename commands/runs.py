@@ -12,6 +12,7 @@ import click
 from benchmarks.hints import as_typed
 from commands.options import json_option, registry_option, runs_option
 from commands.output import byte_size, echo, line_width, print_json
+from commands.registry import check_named, check_registry
 
 if TYPE_CHECKING:
     from benchmarks.run.listing import LocalRun
@@ -24,7 +25,8 @@ HEADINGS = ("Run", "State", "Epoch", "Error (%)", "Left", "Size")
 @runs_option
 @registry_option
 @json_option
-def command(runs_root: Path, registry: Path, as_json: bool) -> None:
+@click.pass_context
+def command(ctx: click.Context, runs_root: Path, registry: Path, as_json: bool) -> None:
     """List the runs in the folder of runs: state, epoch, validation error, time left, size.
 
     running: a process is at it; interrupted: `resume` goes on with it; finished; registered: finished, and its record
@@ -33,6 +35,8 @@ def command(runs_root: Path, registry: Path, as_json: bool) -> None:
     """
     from benchmarks.run.listing import local_runs
 
+    check_named(ctx, "runs_root", runs_root)
+    check_registry(ctx, registry)
     found = local_runs(runs_root, registry)
     if as_json:
         print_json({"schema": SCHEMA, "runs": found})

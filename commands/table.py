@@ -45,9 +45,9 @@ def command(
     With --history: all runs of a benchmark over commits and time, and from ten runs on where their level changed.
     """
     filters = Filters(paper, dataset, verdict)
+    check_registry(ctx, registry, environment_too=write)
     if benchmark is not None:
         _check_history(style, all_benchmarks or write or filters.given, plot)
-        check_registry(ctx, registry)
         print_history(benchmark, registry, plot, as_json or style == "json")
         return
     if plot is not None:
@@ -57,8 +57,6 @@ def command(
     from results.views.json import to_json
     from results.views.markdown import to_markdown
 
-    if write:
-        check_registry(ctx, registry, environment_too=True)
     records = records_of(registry)
     known = usable_summaries({record.benchmark for record in records}, warn)
     rows = table_rows(records, registry, all_benchmarks=all_benchmarks, benchmarks=known)

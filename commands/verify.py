@@ -111,7 +111,8 @@ def command(
         for problem in problems:
             click.echo(as_typed(str(problem)))
         count = verified.records
-        click.echo(f"{count} records, {len(problems)} problems" if problems else f"{count} records, all valid")
+        summary = f"{len(problems)} problems" if problems else "all valid" if count else "there is nothing to check"
+        click.echo(f"{count} records, {summary}")
     sys.exit(RegistryError.exit_code if problems else 0)
 
 

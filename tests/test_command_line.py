@@ -445,6 +445,25 @@ def test_the_table_is_narrowed_as_the_list_is(invoke):
 
 def test_a_registry_that_is_named_must_be_there(invoke, tmp_path):
     assert "there is no such folder" in error_line(invoke("list", "--registry", str(tmp_path / "typo")), 1)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("table", "list", "check", "verify", "runs", "export --format csv", "compare a b", "submit a --out b"),
+        *("table --history binaryconnect-mnist", "evaluate --pretrained a", "regress --kind registry"),
+    ],
+)
+def test_nothing_in_a_registry_that_is_not_there_is_no_answer(invoke, tmp_path, words):
+    line = error_line(invoke(*words.split(), "--registry", str(tmp_path / "typo")), 1)
+    assert line.startswith(f"error: --registry {tmp_path / 'typo'}: there is no such folder")
+
+
+@pytest.mark.parametrize(("words", "option"), [("runs", "--runs"), ("prepare --list", "--data")])
+def test_a_folder_that_is_named_to_be_listed_is_there(invoke, tmp_path, words, option):
+    line = error_line(invoke(*words.split(), option, str(tmp_path / "typo")), 1)
+    assert line == f"error: {option} {tmp_path / 'typo'}: there is no such folder"
+    assert invoke(*words.split()).exit_code == 0
     assert invoke("list", "--registry", str(tmp_path)).exit_code == 0
     assert invoke("list").exit_code == 0
 
