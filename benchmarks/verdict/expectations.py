@@ -127,7 +127,7 @@ def _published_weights(record: Record, recipe: Recipe) -> Iterator[FieldProblem]
     Real-valued ones may be absent without a reason: earlier versions did not publish them.
     """
     published, reason = record.published_weights, record.unpublished_reason
-    publishes = record.outcome == "finished" and recipe.scoring
+    publishes = record.outcome == "finished" and record.recipe.scoring  # by the version of the entry that it is of
     size = packed_bytes(recipe) if publishes else None
     if published is not UNSET:
         yield from _expect("published_weights.bytes", published.bytes, size)

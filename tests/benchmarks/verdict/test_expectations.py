@@ -131,3 +131,11 @@ def test_what_is_drawn_has_no_known_digest(drawn: dict[str, str]) -> None:
 def test_the_same_settings_are_read_once() -> None:
     record = real("binaryconnect-mnist")
     assert expectations.recipe_of(record) is expectations.recipe_of(real("binaryconnect-mnist"))
+
+
+def test_a_record_with_weights_stays_valid_when_its_entry_is_corrected():
+    record = real("chawla-mlp-mnist-binary")
+    corrected = load_recipe(record.benchmark, ["train.epochs=99"])
+    assert not corrected.scoring
+    wrong = [field for field, _ in expectations.of_settings(record, corrected)]
+    assert not [field for field in wrong if "weights" in field or field == "unpublished_reason"]
