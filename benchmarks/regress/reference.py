@@ -13,7 +13,8 @@ import msgspec
 from benchmarks.errors import OneLineError
 from benchmarks.regress.budgets import Budget, budget_of
 from benchmarks.regress.measure import Measured, Scored
-from results.files import restoring, write_atomically
+from results.errors import RegistryError
+from results.files import read_whole, restoring, write_atomically
 
 SCHEMA = 1
 FOLDER = Path(__file__).parent / "references"
@@ -120,11 +121,12 @@ def read(engine: str, folder: Path = FOLDER) -> Reference | None:
     """
     path = path_of(engine, folder)
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=Reference)
+        found = msgspec.json.decode(read_whole(path), type=Reference)
     except FileNotFoundError:
         return None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ReferenceFileError(f"{path}: {error}: {_mend(path)}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OSError, RegistryError) as error:
+        why = str(error).removeprefix(f"{path}: ")
+        raise ReferenceFileError(f"{path}: {why}: {_mend(path)}") from error
     if found.schema != SCHEMA or found.engine != engine:
         raise ReferenceFileError(f"{path}: expected schema {SCHEMA} and engine {engine}: {_mend(path)}")
     for name, one in found.benchmarks.items():

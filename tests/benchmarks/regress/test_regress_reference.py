@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import msgspec
 import pytest
 
@@ -72,6 +74,13 @@ def test_an_origin_of_which_nothing_is_left_is_left_out():
 def test_a_damaged_file_is_one_line(text, tmp_path):
     (tmp_path / "gluon.json").write_bytes(text)
     with pytest.raises(ReferenceFileError, match=r"gluon\.json: "):
+        read("gluon", tmp_path)
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])  # a pipe would be waited for
+def test_what_is_no_file_is_one_line_too(make, tmp_path):
+    make(tmp_path / "gluon.json")
+    with pytest.raises(ReferenceFileError, match=r"gluon\.json: content: is no file"):
         read("gluon", tmp_path)
 
 
