@@ -14,7 +14,7 @@ from mxnet import autograd, gluon, nd, random
 
 from benchmarks.bench.yardstick import check_known
 from benchmarks.engine.updates import RULES
-from benchmarks.recipe.architecture import Conv, LayerShape, MaxPool, layer_shapes, parse_architecture
+from benchmarks.recipe.architecture import Conv, LayerShape, Pool, layer_shapes, parse_architecture
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings
@@ -83,7 +83,7 @@ def _network(shapes: list[LayerShape], model: ModelSettings) -> gluon.nn.HybridS
     network = gluon.nn.HybridSequential()
     for position, shape in enumerate(shapes, 1):
         network.add(_layer(shape))
-        if position < len(shapes) and isinstance(shapes[position].layer, MaxPool):
+        if position < len(shapes) and isinstance(shapes[position].layer, Pool):
             continue  # normalized after pooling
         channels, momentum = shape.output_shape[0], 1 - model.batch_norm_alpha
         network.add(gluon.nn.BatchNorm(momentum=momentum, epsilon=model.batch_norm_epsilon, in_channels=channels))
@@ -96,7 +96,7 @@ def _layer(shape: LayerShape) -> gluon.HybridBlock:
     layer = shape.layer
     if isinstance(layer, Conv):
         return gluon.nn.Conv2D(layer.filters, layer.kernel, padding=layer.padding, in_channels=shape.input_shape[0])
-    if isinstance(layer, MaxPool):
+    if isinstance(layer, Pool):
         return gluon.nn.MaxPool2D(layer.size, layer.size)
     return gluon.nn.Dense(layer.units, in_units=shape.fan_in)
 

@@ -35,7 +35,7 @@ def _narrow(benchmark: str) -> Recipe:
     recipe = load_recipe(benchmark)
     if recipe.model.architecture in NETWORKS:
         return recipe
-    hidden, _, output = recipe.model.architecture.rpartition("-")
+    hidden, output = re.split(r"-(?=\d+(?:FC$|C\d+-AP\d+$))", recipe.model.architecture)
     narrow = re.sub(r"\d+(?=C\d|FC)", "8", hidden)
     return load_recipe(benchmark, [f"model.architecture={narrow}-{output}"])
 

@@ -65,8 +65,8 @@ class Network:
         view(x)[:] = np.reshape(images, -1)
         for stage in self._stages:
             x = stage.forward(x, draw)
-        loss, gradient_of_scores = loss_and_gradient(x.asnumpy())
-        gradient = nd.array(gradient_of_scores)
+        loss, gradient_of_scores = loss_and_gradient(x.asnumpy().reshape(len(images), -1))
+        gradient = nd.array(gradient_of_scores.reshape(x.shape))
         for stage in reversed(self._stages):
             gradient = stage.backward(gradient)
         nd.waitall()
@@ -81,5 +81,5 @@ class Network:
         x = nd.array(images, dtype="float32")
         for stage in self._stages:
             x = stage.evaluate(x)
-        scores: np.ndarray = x.asnumpy()
+        scores: np.ndarray = x.asnumpy().reshape(len(images), -1)
         return scores

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
-from mxnet import gluon, nd
+from mxnet import gluon
 
 from benchmarks.engine.draws import Draws, Mask, Thresholds
 from benchmarks.engine.layers import Layer
@@ -30,6 +30,7 @@ from bnn_gluon.kernels.ap2 import ap2
 from bnn_gluon.kernels.fused import NO_THRESHOLDS
 from bnn_gluon.linear import FilterScaledLinear, Linear, ScaledLinear
 from bnn_gluon.memory import buffer, shaped_view, view
+from bnn_gluon.pools import pool_of
 from bnn_gluon.quantized_images import QuantizedImages
 
 if TYPE_CHECKING:
@@ -72,11 +73,11 @@ class Stage:
 
     def __init__(self, layer: Layer, draws: Draws, model: ModelSettings, gpu: Any | None = None) -> None:
         """`gpu`: MXNet's context of a GPU, if products are to be made there."""
-        pool = [] if layer.pool is None else [Pool(layer.pool, every=model.max_pool_gradient == "all")]
+        pool = [] if layer.pool is None else [pool_of(layer.pool, model)]
         pools_first = model.layer_order == "CPBA"
         behind = [*_on_linear_output(layer, model), _normalized(layer, draws.thresholds, model)]
         moves_mean = layer.biases and behind[0].has_norm and (isinstance(layer.shape.layer, Conv) or layer.scaled)
-        pools_next = bool(pool) and pools_first and layer.linear_output == "none"
+        pools_next = layer.pool is not None and layer.pool.tiles and pools_first and layer.linear_output == "none"
         adds_bias = layer.biases and not (moves_mean or layer.scaled)
         linear = _linear(layer, model, gpu, adds_bias=adds_bias, pools_next=pools_next)
         if moves_mean:
@@ -204,35 +205,6 @@ class NamedLinear:
 
     def evaluate(self, x: Any) -> Any:
         return self._linear.evaluate(x)
-
-
-class Pool:
-    """Max pooling, windows of `size` x `size`; `every` one of tied maxima gets the gradient, or else the first."""
-
-    def __init__(self, size: int, *, every: bool) -> None:
-        self.parameters: dict[str, gluon.Parameter] = {}
-        self.running: dict[str, np.ndarray] = {}
-        self._size, self._every, self._loops = size, every, choice.pooling_loops()
-
-    def forward(self, x: Any, draw: Draw) -> Any:
-        self._x, self._y = x, buffer(self, "_pooled", self._shape(x), gradient=False)
-        self._loops.max_pool(_values(x), self._size, _values(self._y))
-        return self._y
-
-    def backward(self, gradient: Any) -> Any:
-        spread = buffer(self, "_spread", self._x.shape, gradient=False)
-        x, y, g = _values(self._x), _values(self._y), _values(gradient)
-        self._loops.gradient_of_max_pool(x, y, g, self._size, self._every, _values(spread))
-        return spread
-
-    def evaluate(self, x: Any) -> Any:
-        y = nd.empty(self._shape(x))
-        self._loops.max_pool(_values(x), self._size, _values(y))
-        return y
-
-    def _shape(self, x: Any) -> tuple[int, ...]:
-        n, channels, rows, columns = x.shape
-        return n, channels, rows // self._size, columns // self._size
 
 
 class Normalization(NamedTuple):

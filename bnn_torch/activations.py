@@ -136,6 +136,7 @@ def _whatever_the_estimator(activation: Activation) -> Callable[[Estimator], Act
 # f has the sign of x, "sign" need not compute it.
 ACTIVATIONS: dict[str, Callable[[Estimator], Activation]] = {
     **{word: _whatever_the_estimator(fixed) for word, fixed in _FIXED.items()},
+    "none": lambda estimator: Activation(lambda x: x, torch.ones_like),
     "torch_sign": lambda estimator: Activation(torch.sign, _inside),
     "sign": lambda estimator: Activation(_sign, estimator.slope),
     "ternary": lambda estimator: Activation(lambda x: _ternary(estimator.f(x)), estimator.slope),

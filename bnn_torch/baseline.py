@@ -97,7 +97,8 @@ class _Network(nn.Module):
         found = weight_limits(layers, model)
         self._limits = [float(found.get(layer.weight, 0)) for layer in layers]
         self._stochastic, self._tanh = model.weights == "stochastic", model.activation == "binary_tanh"
-        self._pools, self._dropouts = [layer.pool for layer in layers], [layer.dropout for layer in layers]
+        self._pools = [layer.pool.size if layer.pool else None for layer in layers]
+        self._dropouts = [layer.dropout for layer in layers]
         self.linear = nn.ModuleList(map(_linear, layers))
         self.norms = nn.ModuleList(
             (nn.BatchNorm2d if isinstance(layer.shape.layer, Conv) else nn.BatchNorm1d)(

@@ -90,8 +90,8 @@ class Network:
         for stage, its in zip(self._stages, given, strict=True):
             x, tape = stage.forward(x, its)
             tapes.append(tape)
-        loss, gradient_of_scores = loss_and_gradient(self._loss, x, labels, loss_divisor)
-        g: Tensor | None = gradient_of_scores
+        loss, gradient_of_scores = loss_and_gradient(self._loss, x.flatten(1), labels, loss_divisor)
+        g: Tensor | None = gradient_of_scores.reshape(x.shape)
         gradients: dict[str, Tensor] = {}
         statistics: dict[str, Tensor] = {}
         for stage, its, tape in reversed(list(zip(self._stages, given, tapes, strict=True))):
@@ -120,7 +120,7 @@ class Network:
         x = images.to(memory_format=self._format)
         for stage, weight, scale in zip(self._stages, weights, scales.split(self.scales), strict=True):
             x = stage.evaluate(x, Given(weight, scale, values))
-        return x
+        return x.flatten(1)
 
 
 def named_parts(flat: Tensor, sizes: Mapping[str, int]) -> dict[str, Tensor]:

@@ -21,15 +21,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from benchmarks.engine.draws import Draws, Mask, Thresholds
 from benchmarks.engine.layers import SPREADS, Layer
 from bnn_torch import quantize
 from bnn_torch.activations import LINEAR_RELU, Activation, activation
 from bnn_torch.batch_norm import BATCH_NORMS, Moments
-from bnn_torch.kernels.pooling import GRADIENTS, max_pool
 from bnn_torch.linear import Given, Linear
+from bnn_torch.pools import pool_of
 from bnn_torch.quantized_images import QuantizedImages
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class Stage:
     """A linear layer with what belongs to it."""
 
     def __init__(self, layer: Layer, draws: Draws, model: ModelSettings, key: quantize.Key, dtype: torch.dtype) -> None:
-        pool = [] if layer.pool is None else [Pool(layer.pool, model.max_pool_gradient)]
+        pool = [] if layer.pool is None else [pool_of(layer.pool, model)]
         pools_first = model.layer_order == "CPBA"
         quantizes = layer.norm == "bn1" and model.input_quantization != "none"
         self._parts: list[Part] = [
@@ -137,32 +136,6 @@ class Dropout:
 
     def evaluate(self, x: Tensor, given: Given) -> Tensor:
         return x
-
-
-class Pooled(NamedTuple):
-    """What the gradient of a max pooling needs: its input, its output, and the places of the maxima."""
-
-    unpooled: Tensor
-    largest: Tensor
-    places: Tensor
-
-
-class Pool:
-    """Max pooling."""
-
-    def __init__(self, size: int, gradient: str) -> None:
-        """`gradient`: a key of `pooling.GRADIENTS`."""
-        self._size, self._gradient = size, GRADIENTS[gradient]
-
-    def forward(self, x: Tensor, given: Given) -> tuple[Tensor, Pooled]:
-        pooled = Pooled(x, *max_pool(x, self._size))
-        return pooled.largest, pooled
-
-    def backward(self, g: Tensor, given: Given, taped: Pooled) -> tuple[Tensor, dict[str, Tensor]]:
-        return self._gradient(g, *taped, self._size), {}
-
-    def evaluate(self, x: Tensor, given: Given) -> Tensor:
-        return functional.max_pool2d(x, self._size)
 
 
 class Drawn(NamedTuple):

@@ -7,7 +7,8 @@ Images, float32 (N, channels, rows, columns), go through the steps in order; out
 
 - "conv": convolution of stride 1 with weights (out, in, rows, columns), `padding` pixels around, zeros or copies of the
   edge; "dense": weights (out, in) times the input, flattened in C order. With "bias": a tensor that is added.
-- "max_pool": windows of `size` x `size`, stride `size`; what does not fill a window is left out.
+- "max_pool", "mean_pool": windows of `size` x `size`, `stride` apart (or `size`), `padding` pixels around (or none),
+  which are zeros of a mean and no maximum; what does not fill a window is left out.
 - "normalize": (x - <norm>.center) * <norm>.scale + <norm>.shift by channel: batch normalization by `norm_tensors`.
 - "relu", "binary_tanh", "binary_sigmoid", "sign", "torch_sign", "int2": the words of `ModelSettings.activation`;
   "stochastic_sign" is "torch_sign" here.
@@ -25,7 +26,7 @@ import numpy as np
 
 from benchmarks.engine.layers import SPREADS, Layer, evaluation_kinds, layers_of
 from benchmarks.engine.updates import ap2
-from benchmarks.recipe.architecture import Conv
+from benchmarks.recipe.architecture import Conv, Pool
 from benchmarks.recipe.networks import NETWORKS
 
 if TYPE_CHECKING:
@@ -65,11 +66,16 @@ def _steps(layer: Layer, model: ModelSettings) -> list[Step]:
         steps.append({"op": "normalize", "norm": layer.linear_norm})
     if layer.linear_output != "none":
         steps.append({"op": "relu"})
-    pool = [] if layer.pool is None else [{"op": "max_pool", "size": layer.pool}]
+    pool = [] if layer.pool is None else [_pool(layer.pool)]
     norm = [] if layer.norm_kind == "none" else [{"op": "normalize", "norm": layer.norm}]
     word = layer.activation
     activation = [] if word == "none" else [{"op": _AS_EVALUATED.get(word, word)}]
     return [*steps, *pool, *norm, *activation] if model.layer_order == "CPBA" else [*steps, *norm, *activation, *pool]
+
+
+def _pool(pool: Pool) -> Step:
+    step: Step = {"op": "mean_pool" if pool.mean else "max_pool", "size": pool.size}
+    return step if pool.tiles else step | {"stride": pool.stride, "padding": pool.padding}
 
 
 def _linear(layer: Layer, model: ModelSettings) -> Step:

@@ -57,6 +57,7 @@ def _initial_weights(
     deviations = {
         "xavier_normal": math.sqrt(2 / (layer.shape.fan_in + layer.shape.fan_out)),
         "he_normal": math.sqrt(2 / layer.shape.fan_in),
+        "narrow_normal": 0.05,
         "standard_normal": 1.0,
     }
     if model.initialization in deviations:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from benchmarks.recipe.architecture import Conv, LayerShape, MaxPool, layer_shapes, parse_architecture
+from benchmarks.recipe.architecture import Conv, LayerShape, Pool, layer_shapes, parse_architecture
 from benchmarks.recipe.layerwise import (
     layer_activations,
     layer_batch_norms,
@@ -47,7 +47,7 @@ class Layer(NamedTuple):
         weights: how training quantizes them, "real" if not at all.
         biases: whether the linear layer has them.
         trained: whether weights and biases are updated.
-        pool: side of the pooling windows, None without pooling.
+        pool: the pooling behind it, None without pooling.
         linear_output: what is done to the linear layer's output first: "none", "relu", "batch_norm_relu" or
             "batch_norm_no_affine_relu".
         norm_kind, alpha, epsilon: of the batch normalization, kind "none" if there is none.
@@ -62,7 +62,7 @@ class Layer(NamedTuple):
     weights: str
     biases: bool
     trained: bool
-    pool: int | None
+    pool: Pool | None
     linear_output: str
     norm_kind: str
     alpha: float
@@ -168,8 +168,8 @@ class Layer(NamedTuple):
 def layers_of(model: ModelSettings, input_shape: tuple[int, ...]) -> list[Layer]:
     """The network's layers in order."""
     shapes = layer_shapes(parse_architecture(model.architecture), input_shape)
-    pools = [after.layer.size if isinstance(after.layer, MaxPool) else None for after in shapes[1:]] + [None]
-    linear = [(shape, pool) for shape, pool in zip(shapes, pools, strict=True) if not isinstance(shape.layer, MaxPool)]
+    pools = [after.layer if isinstance(after.layer, Pool) else None for after in shapes[1:]] + [None]
+    linear = [(shape, pool) for shape, pool in zip(shapes, pools, strict=True) if not isinstance(shape.layer, Pool)]
     weights, trained = layer_weights(model), layer_trained(model)
     norms, dropouts = layer_batch_norms(model), layer_dropouts(model)
     linear_outputs = layer_linear_outputs(model)

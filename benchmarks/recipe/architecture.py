@@ -1,9 +1,10 @@
 """The papers' notation for networks, parsed into layers: "2x128C3-MP2-2x256C3-MP2-2x1024FC-10FC".
 
 `<n>C<k>` is a convolution with n filters of k x k pixels, padded so that the image keeps its size, `<n>C<k>v` one
-without padding ("valid"); `MP<k>` a max pooling of k x k windows, stride k; `<n>FC` a fully connected layer of n units;
-`<r>x` in front repeats a layer r times.
-The notation is that of arXiv 1511.00363 section 3.3 and arXiv 1602.02830 section 2; the v is ours.
+without padding ("valid"); `MP<k>` a max pooling of k x k windows, stride k, `MP<k>s<s>p<p>` one of stride s with p
+pixels around the image; `AP` likewise the mean of windows, of zeros around them too; `<n>FC` a fully connected layer of
+n units; `<r>x` in front repeats a layer r times. At the end is a fully connected layer, or a mean of whole images.
+The notation is that of arXiv 1511.00363 section 3.3 and arXiv 1602.02830 section 2; v, s, p and AP are ours.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 _TOKEN = re.compile(
-    r"(?:(?P<repeat>[1-9]\d*)x)?(?:(?P<filters>[1-9]\d*)C(?P<kernel>[1-9]\d*)(?P<valid>v)?|MP(?P<pool>[1-9]\d*)|(?P<units>[1-9]\d*)FC)"
+    r"(?:(?P<repeat>[1-9]\d*)x)?(?:(?P<filters>[1-9]\d*)C(?P<kernel>[1-9]\d*)(?P<valid>v)?"
+    r"|(?P<kind>[MA])P(?P<pool>[1-9]\d*)(?:s(?P<stride>[1-9]\d*)p(?P<around>\d+))?|(?P<units>[1-9]\d*)FC)"
 )
 _MAX_LAYERS = 1000  # a typing slip such as "99999999x8FC" must not eat the memory
 
@@ -36,10 +38,34 @@ class Conv:
 
 
 @dataclass(frozen=True)
-class MaxPool:
-    """Max pooling of `size` x `size` windows, stride `size`."""
+class Pool:
+    """The maximum, or the mean, of windows of `size` x `size` pixels.
+
+    Attributes:
+        size: of the windows.
+        apart: how far the next one is, None: as far as it is wide.
+        padding: pixels around the image: no maximum, and zeros that enter a mean.
+        mean: whether it is the mean.
+    """
 
     size: int
+    apart: int | None = None
+    padding: int = 0
+    mean: bool = False
+
+    @property
+    def stride(self) -> int:
+        """How far the next window is."""
+        return self.apart or self.size
+
+    @property
+    def tiles(self) -> bool:
+        """Whether it is a maximum of windows that are side by side, within the image."""
+        return not self.mean and self.stride == self.size and not self.padding
+
+    def output(self, side: int) -> int:
+        """How many windows there are along a side of so many pixels."""
+        return (side + 2 * self.padding - self.size) // self.stride + 1
 
 
 @dataclass(frozen=True)
@@ -49,7 +75,7 @@ class Dense:
     units: int
 
 
-Layer = Conv | MaxPool | Dense
+Layer = Conv | Pool | Dense
 
 
 @dataclass(frozen=True)
@@ -77,7 +103,7 @@ class LayerShape:
     @property
     def weights(self) -> int:
         """Number of weights, biases not counted."""
-        if isinstance(self.layer, MaxPool):
+        if isinstance(self.layer, Pool):
             return 0
         return self.fan_in * self.output_shape[0]
 
@@ -100,18 +126,20 @@ def parse_architecture(text: str) -> tuple[Layer, ...]:
         match = _TOKEN.fullmatch(part)
         if match is None:
             raise ValueError(
-                f"{part!r} is none of '<n>C<k>', '<n>C<k>v', 'MP<k>', '<n>FC' (with '<r>x' in front to repeat)"
+                f"{part!r} is none of '<n>C<k>', '<n>C<k>v', 'MP<k>', 'AP<k>', 'MP<k>s<s>p<p>', '<n>FC' (with '<r>x' in"
+                " front to repeat)"
             )
         if len(layers) + int(match["repeat"] or 1) > _MAX_LAYERS:
             raise ValueError(f"{part!r} makes more than {_MAX_LAYERS} layers")
         layers += [_layer(match)] * int(match["repeat"] or 1)
-    if any(isinstance(layer, MaxPool) and not isinstance(before, Conv) for before, layer in pairwise([None, *layers])):
+    if any(isinstance(layer, Pool) and not isinstance(before, Conv) for before, layer in pairwise([None, *layers])):
         raise ValueError("a pooling follows no convolution")
     first_dense = next((i for i, layer in enumerate(layers) if isinstance(layer, Dense)), len(layers))
     if not all(isinstance(layer, Dense) for layer in layers[first_dense:]):
         raise ValueError("a convolution follows a fully connected layer")
-    if not layers or not isinstance(layers[-1], Dense):
-        raise ValueError("the last layer must be fully connected, one unit a class")
+    last = layers[-1] if layers else None
+    if not (isinstance(last, Dense) or (isinstance(last, Pool) and last.mean)):
+        raise ValueError("the last layer must be fully connected, one unit a class, or a mean of images, one a class")
     return tuple(layers)
 
 
@@ -119,7 +147,12 @@ def _layer(match: re.Match[str]) -> Layer:
     if match["filters"]:
         return Conv(int(match["filters"]), int(match["kernel"]), match["valid"] is not None)
     if match["pool"]:
-        return MaxPool(int(match["pool"]))
+        size, stride, padding = int(match["pool"]), match["stride"], int(match["around"] or 0)
+        if 2 * padding > size:
+            raise ValueError(
+                f"{match[0]!r} has windows outside of the image: expected at most {size // 2} pixels around"
+            )
+        return Pool(size, None if stride in (None, match["pool"]) else int(stride), padding, match["kind"] == "A")
     return Dense(int(match["units"]))
 
 
@@ -143,10 +176,11 @@ def layer_shapes(layers: tuple[Layer, ...], input_shape: tuple[int, ...]) -> lis
             )
             if min(output) < 1:
                 raise ValueError(f"a {layer.kernel}x{layer.kernel} kernel finds only {shape[1]}x{shape[2]} pixels")
-        elif isinstance(layer, MaxPool):
-            output = (shape[0], *(side // layer.size for side in shape[1:]))
-            if 0 in output:
-                raise ValueError(f"max pooling of {layer.size} finds only {shape[1]}x{shape[2]} pixels")
+        elif isinstance(layer, Pool):
+            output = (shape[0], *map(layer.output, shape[1:]))
+            if min(output) < 1:
+                kind = "mean" if layer.mean else "max"
+                raise ValueError(f"{kind} pooling of {layer.size} finds only {shape[1]}x{shape[2]} pixels")
         else:
             output = (layer.units,)
         shapes.append(LayerShape(layer, shape, output))

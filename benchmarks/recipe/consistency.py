@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from benchmarks.recipe.architecture import Dense, layer_shapes, parse_architecture
+from benchmarks.recipe.architecture import Dense, Pool, layer_shapes, parse_architecture
 from benchmarks.recipe.expected import nearest
 from benchmarks.recipe.layerwise import (
     layer_activations,
@@ -61,7 +61,10 @@ def _architecture_problems(settings: Settings) -> Iterator[str]:
     except ValueError as error:
         yield f"model.architecture={text}: {error}{nearest(text, NETWORKS)}"
         return
-    if shapes[-1].output_shape != (CLASSES,):
+    overlaps = [shape.layer for shape in shapes if isinstance(shape.layer, Pool) and not shape.layer.tiles]
+    if overlaps and settings.model.max_pool_gradient == "all":
+        yield f"model.max_pool_gradient=all: expected first with model.architecture={text}, whose windows overlap"
+    if shapes[-1].output_shape not in ((CLASSES,), (CLASSES, 1, 1)):
         yield f"model.architecture={text}: expected {CLASSES}FC at the end, one unit a class"
 
 
@@ -89,7 +92,9 @@ def _layer_problems(model: ModelSettings) -> Iterator[str]:
     yield from _word_problems("activation", model.activation, len(layers) - 1, "hidden layer")
     yield from _word_problems("linear_output", model.linear_output, len(layers) - 1, "hidden layer")
     yield from _word_problems("batch_norm", model.batch_norm, len(layers) - 1, "hidden layer")
-    yield from _rate_problems(model, sum(isinstance(layer, Dense) for layer in layers))
+    dense = sum(isinstance(layer, Dense) for layer in layers)
+    yield from _rate_problems("dropout_dense_output", model.dropout_dense_output, dense, "fully connected layer")
+    yield from _rate_problems("dropout_conv", model.dropout_conv, len(layers) - dense, "convolution")
 
 
 def _word_problems(name: str, text: str, layers: int, kind: str) -> Iterator[str]:
@@ -105,16 +110,15 @@ def _word_problems(name: str, text: str, layers: int, kind: str) -> Iterator[str
         yield f"model.{name}={text}: {word!r} is not known: {expected}{nearest(word, known)}"
 
 
-def _rate_problems(model: ModelSettings, dense_layers: int) -> Iterator[str]:
-    text = model.dropout_dense_output
-    expected = "expected a rate, at least 0 and below 1, or one for each fully connected layer as in '2x0.5-0'"
+def _rate_problems(name: str, text: str, layers: int, kind: str) -> Iterator[str]:
+    expected = f"expected a rate, at least 0 and below 1, or one for each {kind} as in '2x0.5-0'"
     try:
-        rates = [float(word) for word in spread(text, dense_layers)]
+        rates = [float(word) for word in spread(text, layers)]
     except ValueError as error:
-        yield f"model.dropout_dense_output={text}: {error}: {expected}"
+        yield f"model.{name}={text}: {error}: {expected}"
         return
     if not all(math.isfinite(rate) and 0 <= rate < 1 for rate in rates):
-        yield f"model.dropout_dense_output={text}: {expected}"
+        yield f"model.{name}={text}: {expected}"
 
 
 def _network_problems(settings: Settings) -> Iterator[str]:
@@ -190,8 +194,9 @@ def _model_problems(model: ModelSettings) -> Iterator[str]:
             f" {model.activation}"
         )
     yield from _batch_norm_problems(model)
-    if model.dropout_dense and (model.dropout_input or model.dropout_hidden):
-        yield f"model.dropout_dense={model.dropout_dense}: expected no dropout_input and dropout_hidden with it"
+    if (model.dropout_dense or model.dropout_conv != "0") and (model.dropout_input or model.dropout_hidden):
+        name = "dropout_dense" if model.dropout_dense else "dropout_conv"
+        yield f"model.{name}={getattr(model, name)}: expected no dropout_input and dropout_hidden with it"
     yield from _optimizer_problems(model)
     yield from _scale_problems(model)
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from benchmarks.recipe.architecture import LayerShape, MaxPool, layer_shapes, parse_architecture
+from benchmarks.recipe.architecture import LayerShape, Pool, layer_shapes, parse_architecture
 from benchmarks.recipe.layerwise import layer_batch_norms, layer_weights
 from benchmarks.recipe.loading import DATASETS, ModelSettings, Recipe
 from benchmarks.recipe.networks import NETWORKS, network
@@ -100,7 +100,7 @@ def recipe_shapes(recipe: Recipe) -> list[LayerShape]:
 
 def count_parameters(shapes: Sequence[LayerShape], model: ModelSettings) -> Parameters:
     """Parameters of a model's network, whose layers have these shapes."""
-    linear = [shape for shape in shapes if not isinstance(shape.layer, MaxPool)]
+    linear = [shape for shape in shapes if not isinstance(shape.layer, Pool)]
     biases, affine = _biases_and_gammas(linear, model)
     kinds: Counter[str] = Counter()
     for shape, kind in zip(linear, layer_weights(model), strict=True):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from benchmarks.recipe.architecture import Conv, Dense, MaxPool, parse_architecture
+from benchmarks.recipe.architecture import Conv, Dense, Pool, parse_architecture
 from benchmarks.recipe.networks import NETWORKS, network
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ def spread(text: str, layers: int) -> list[str]:
 def linear_layers(model: ModelSettings) -> list[Conv | Dense]:
     """The layers that have weights, in order."""
     if model.architecture in NETWORKS:
-        return [shape.layer for shape in network(model.architecture).shapes if not isinstance(shape.layer, MaxPool)]
-    return [layer for layer in parse_architecture(model.architecture) if not isinstance(layer, MaxPool)]
+        return [shape.layer for shape in network(model.architecture).shapes if not isinstance(shape.layer, Pool)]
+    return [layer for layer in parse_architecture(model.architecture) if not isinstance(layer, Pool)]
 
 
 def layer_weights(model: ModelSettings) -> list[str]:
@@ -62,8 +62,8 @@ def layer_activations(model: ModelSettings) -> list[str]:
 
 
 def layer_linear_outputs(model: ModelSettings) -> list[str]:
-    """What is done to the output of each linear layer before all else, "none" behind the last."""
-    return [*spread(model.linear_output, len(linear_layers(model)) - 1), "none"]
+    """What is done to the output of each linear layer before all else."""
+    return [*spread(model.linear_output, len(linear_layers(model)) - 1), "relu" if model.output_relu else "none"]
 
 
 def layer_hidden_batch_norms(model: ModelSettings) -> list[str]:
@@ -81,6 +81,9 @@ def layer_dropouts(model: ModelSettings) -> list[Dropout]:
     layers = linear_layers(model)
     before = [model.dropout_input, *[model.dropout_hidden] * (len(layers) - 1)]
     dense = [isinstance(layer, Dense) for layer in layers]
+    if model.dropout_conv != "0":
+        rates = iter(spread(model.dropout_conv, len(dense) - sum(dense)))
+        before = [rate if is_dense else float(next(rates)) for is_dense, rate in zip(dense, before, strict=True)]
     if model.dropout_dense:
         before = [model.dropout_dense if is_dense else rate for is_dense, rate in zip(dense, before, strict=True)]
     behind = iter(spread(model.dropout_dense_output, sum(dense)))

@@ -236,6 +236,16 @@ class ModelSettings(_Settings, frozen=True, kw_only=True):
     weight_centering: Annotated[
         OneOf[str, names_of("model.weight_centering")], _said("What is taken off the w of layers that are not real.")
     ] = "none"
+    output_relu: Annotated[
+        bool, _said("Whether the last linear layer's output goes through a rectifier, as `linear_output` relu.")
+    ] = False
+    dropout_conv: Annotated[
+        str,
+        _said(
+            "Dropout rate in front of each convolution, instead of dropout_input and dropout_hidden: a rate, or one a"
+            ' convolution, as in "3x0-0.5-2x0".'
+        ),
+    ] = "0"
     least_gamma: Annotated[
         NonNegative, _said("What a smaller gamma is raised to after each update. 0: none is raised.")
     ] = 0.0

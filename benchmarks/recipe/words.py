@@ -120,6 +120,7 @@ MODEL_WORDS: dict[str, tuple[Word, ...]] = {
             "that of the formula, through mean and variance",
             "torch/nn, BatchNormalization.lua and lib/THNN/generic/BatchNormalization.c",
         ),
+        Word("torch_no_affine", "As \"torch\", without gamma and beta.", "(z - mean) / sqrt(variance + epsilon)"),
         Word("none", "Nothing, and no parameters."),
     ),
     "model.output_batch_norm": (
@@ -194,6 +195,7 @@ MODEL_WORDS: dict[str, tuple[Word, ...]] = {
     ),
     "model.activation": (
         Word("relu", "The rectifier.", "max(0, x)", "1 if x > 0, 1/2 if x = 0, else 0", bits=32),
+        Word("none", "Nothing.", "x", "1", bits=32),
         Word(
             "binary_tanh",
             "+1 or -1; (x + 1) / 2 is rounded in float32, half away from zero, so that -2.98e-8 <= x < 0 gives"
@@ -289,6 +291,10 @@ MODEL_WORDS: dict[str, tuple[Word, ...]] = {
         Word(
             "he_normal", "Normal weights; biases 0.", "w ~ N(0, variance 2 / fan_in)",
             source=CHAWLA + "layers.py: he_normal",
+        ),
+        Word(
+            "narrow_normal", "Normal weights; biases 0.", "w ~ N(0, variance .05^2)",
+            source=XNOR + "CIFAR_10/main.py:141-144",
         ),
         Word(
             "standard_normal", "Normal weights; biases 0.", "w ~ N(0, variance 1)", source=CHAWLA + "layers.py: Dense"

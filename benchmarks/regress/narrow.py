@@ -10,7 +10,7 @@ Width = Callable[[int], int]
 
 def narrowed(architecture: str, filters: Width, units: Width) -> str:
     """With `filters` of each convolution's filters and `units` of each dense layer's units; the output stays."""
-    *hidden, last = architecture.split("-")
+    *hidden, last = re.split(r"-(?=\d+(?:FC$|C\d+-AP\d+$))", architecture)
 
     def narrow(match: re.Match[str]) -> str:
         width = units if match["kind"] == "FC" else filters

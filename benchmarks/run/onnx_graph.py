@@ -48,6 +48,7 @@ def to_onnx(content: bytes, *, qonnx: bool = False, batch: int | None = None) ->
     value = INPUT
     for step in steps:
         value = graph.add_step(step, value)
+    value = value if graph.is_flat else graph.add("Flatten", [value], axis=1)
     graph.add("Identity", [value], OUTPUT)
     n, classes = batch or "N", graph.shape_of(steps_weight(steps))[0]
     model = helper.make_model(
@@ -78,6 +79,7 @@ class _Graph:
 
     Attributes:
         nodes, constants: of the graph so far.
+        is_flat: whether images have become vectors.
     """
 
     def __init__(self, tensors: Mapping[str, np.ndarray], about: Mapping[str, str], *, qonnx: bool) -> None:
@@ -86,7 +88,7 @@ class _Graph:
         self._tensors, self._qonnx, self._names = tensors, qonnx, set[str]()
         self._levels: dict[str, list[int]] = json.loads(about["levels"])
         self._forms = {name: (tuple(shape), kind) for name, shape, kind in json.loads(about["tensors"])}
-        self._is_flat = False  # whether images have become vectors
+        self.is_flat = False  # whether images have become vectors
 
     def shape_of(self, parameter: str) -> tuple[int, ...]:
         return self._forms[parameter][0]
@@ -117,16 +119,23 @@ class _Graph:
     def add_step(self, step: Mapping[str, Any], x: str) -> str:
         """What the step makes of x."""
         word = step["op"]
-        made = {"conv": self._conv, "dense": self._dense, "max_pool": self._pool, "normalize": self._normalize}
+        pools = dict.fromkeys(("max_pool", "mean_pool"), self._pool)
+        made = {"conv": self._conv, "dense": self._dense, "normalize": self._normalize, **pools}
         return made[word](step, x) if word in made else self._activation(word, x)
 
     def _dense(self, step: Mapping[str, Any], x: str) -> str:
-        x = x if self._is_flat else self.add("Flatten", [x], axis=1)
-        self._is_flat = True
+        x = x if self.is_flat else self.add("Flatten", [x], axis=1)
+        self.is_flat = True
         return self.add("Gemm", [x, self._weights(step["weight"]), *self._bias(step)], transB=1)
 
     def _pool(self, step: Mapping[str, Any], x: str) -> str:
-        return self.add("MaxPool", [x], kernel_shape=[step["size"]] * 2, strides=[step["size"]] * 2)
+        size, stride = step["size"], step.get("stride", step["size"])
+        windows: dict[str, Any] = {"kernel_shape": [size] * 2, "strides": [stride] * 2}
+        if step.get("padding"):
+            windows["pads"] = [step["padding"]] * 4
+        if step["op"] == "mean_pool":
+            return self.add("AveragePool", [x], **windows, count_include_pad=1)
+        return self.add("MaxPool", [x], **windows)
 
     def _normalize(self, step: Mapping[str, Any], x: str) -> str:
         centered = self.add("Sub", [x, self._by_channel(f"{step['norm']}.center")])
@@ -166,7 +175,7 @@ class _Graph:
         return [self.constant(step["bias"], self._tensors[step["bias"]])] if "bias" in step else []
 
     def _by_channel(self, name: str) -> str:
-        return self.constant(name, self._tensors[name].reshape(-1, *(() if self._is_flat else (1, 1))))
+        return self.constant(name, self._tensors[name].reshape(-1, *(() if self.is_flat else (1, 1))))
 
     def _sign(self, word: str, x: str) -> str:
         if word == "torch_sign":

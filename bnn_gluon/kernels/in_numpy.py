@@ -6,6 +6,7 @@ For BNN_KERNELS=mxnet: see `choice`. Arguments and results are those of the comp
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,48 @@ def _windows(x: Array, size: int) -> Array:
     n, channels, rows, columns = (*x.shape[:2], x.shape[2] // size, x.shape[3] // size)
     whole = x[:, :, : rows * size, : columns * size].reshape(n, channels, rows, size, columns, size)
     return whole.transpose(0, 1, 2, 4, 3, 5).reshape(n, channels, rows, columns, size * size)
+
+
+def max_pool_windows(x: Array, size: int, stride: int, padding: int, y: Array) -> None:
+    """Compute what `pooling.max_pool_windows` does."""
+    y[:] = _padded_windows(x, size, stride, padding, -np.inf).max(axis=-1)
+
+
+def gradient_of_max_pool_windows(
+    x: Array, y: Array, dy: Array, size: int, stride: int, padding: int, dx: Array
+) -> None:
+    """Compute what `pooling.gradient_of_max_pool_windows` does."""
+    first = _padded_windows(x, size, stride, padding, -np.inf).argmax(axis=-1)
+    _spread_windows(dy[..., None] * (first[..., None] == np.arange(size**2)), size, stride, padding, dx)
+
+
+def mean_pool_windows(x: Array, size: int, stride: int, padding: int, y: Array) -> None:
+    """Compute what `pooling.mean_pool_windows` does."""
+    y[:] = _padded_windows(x, size, stride, padding, 0).mean(axis=-1)
+
+
+def gradient_of_mean_pool_windows(dy: Array, size: int, stride: int, padding: int, dx: Array) -> None:
+    """Compute what `pooling.gradient_of_mean_pool_windows` does."""
+    _spread_windows(np.repeat(dy[..., None] / np.float32(size**2), size**2, -1), size, stride, padding, dx)
+
+
+def _padded_windows(x: Array, size: int, stride: int, padding: int, around: float) -> Array:
+    """(N, channels, rows, columns, values of a window), row by row."""
+    sides = ((0, 0), (0, 0), (padding, padding), (padding, padding))
+    padded: Array = np.pad(x, sides, constant_values=around)
+    view: Any = np.lib.stride_tricks.sliding_window_view  # whose types know no axes
+    windows: Array = view(padded, (size, size), axis=(2, 3))[:, :, ::stride, ::stride]
+    return windows.reshape(*windows.shape[:4], size**2)
+
+
+def _spread_windows(values: Array, size: int, stride: int, padding: int, dx: Array) -> None:
+    """Set dx to the sums, at each pixel, of the values (N, channels, rows, columns, values of a window) of windows."""
+    rows, columns = values.shape[2:4]
+    total = np.zeros((*dx.shape[:2], dx.shape[2] + 2 * padding, dx.shape[3] + 2 * padding), np.float32)
+    for place in range(size**2):
+        a, b = divmod(place, size)
+        total[:, :, a : a + rows * stride : stride, b : b + columns * stride : stride] += values[..., place]
+    dx[:] = total[:, :, padding : padding + dx.shape[2], padding : padding + dx.shape[3]]
 
 
 def moments(x: Array, rounded: bool = False) -> tuple[Array, Array]:

@@ -1,4 +1,4 @@
-"""Max pooling on the CPU, with the two rules for the gradient of windows whose maximum is there more than once.
+"""Pooling on the CPU; of maxima with the two rules for the gradient of windows whose maximum is there more than once.
 
 Memory, float32 (N, channels, rows, columns), C-contiguous; a thread has whole planes, each one image's channel::
 
@@ -9,6 +9,7 @@ Memory, float32 (N, channels, rows, columns), C-contiguous; a thread has whole p
 
 The papers' windows of 2 x 2 are compiled on their own. Of their gradient, two rows of four windows are worked on at a
 time, in vectors, which a loop over windows, with the rows of each apart, is not compiled to.
+At the end of the file are windows that may overlap, or reach over the edge, and means of them.
 """
 
 from __future__ import annotations
@@ -143,3 +144,84 @@ def gradient_of_max_pool(part, x, y, dy, size, every, dx):
             _spread_plane(flat_x, flat_y, flat_dy, image, shape, every, flat_dx)
         else:
             _spread(x[i, c], y[i, c], dy[i, c], size, every, dx[i, c])
+
+
+# -- any windows: `stride` apart, `padding` pixels around the image ----------------------------------------------------
+
+
+@numba.njit(inline="always")
+def _clipped(first, size, side):
+    """The pixels of a window that are within the image."""
+    return max(first, 0), min(first + size, side)
+
+
+@parallel.loop
+def max_pool_windows(part, x, size, stride, padding, y):
+    """y = max over each window of x; what is around the image is no maximum."""
+    n, channels, rows, columns = y.shape
+    for image in parallel.share(part, n * channels):
+        plane, target = x[image // channels, image % channels], y[image // channels, image % channels]
+        for i in range(rows):
+            top, bottom = _clipped(i * stride - padding, size, plane.shape[0])
+            for j in range(columns):
+                left, right = _clipped(j * stride - padding, size, plane.shape[1])
+                largest = plane[top, left]
+                for a in range(top, bottom):
+                    for b in range(left, right):
+                        largest = max(largest, plane[a, b])
+                target[i, j] = largest
+
+
+@parallel.loop
+def gradient_of_max_pool_windows(part, x, y, dy, size, stride, padding, dx):
+    """Set dx to the gradient of x: each window's dy goes to the first pixel, row by row, that is its maximum y."""
+    n, channels, rows, columns = y.shape
+    for image in parallel.share(part, n * channels):
+        one, channel = image // channels, image % channels
+        plane, largest, g, target = x[one, channel], y[one, channel], dy[one, channel], dx[one, channel]
+        target[:] = _ZERO
+        for i in range(rows):
+            top, bottom = _clipped(i * stride - padding, size, plane.shape[0])
+            for j in range(columns):
+                left, right = _clipped(j * stride - padding, size, plane.shape[1])
+                found = False
+                for a in range(top, bottom):
+                    for b in range(left, right):
+                        if not found and plane[a, b] == largest[i, j]:
+                            target[a, b] += g[i, j]
+                            found = True
+
+
+@parallel.loop
+def mean_pool_windows(part, x, size, stride, padding, y):
+    """y = mean over each window of x, zeros around the image included."""
+    n, channels, rows, columns = y.shape
+    share = np.float32(1 / size**2)
+    for image in parallel.share(part, n * channels):
+        plane, target = x[image // channels, image % channels], y[image // channels, image % channels]
+        for i in range(rows):
+            top, bottom = _clipped(i * stride - padding, size, plane.shape[0])
+            for j in range(columns):
+                left, right = _clipped(j * stride - padding, size, plane.shape[1])
+                total = _ZERO
+                for a in range(top, bottom):
+                    for b in range(left, right):
+                        total += plane[a, b]
+                target[i, j] = total * share
+
+
+@parallel.loop
+def gradient_of_mean_pool_windows(part, dy, size, stride, padding, dx):
+    """Set dx to the gradient of x: dy / size^2 of each window."""
+    n, channels, rows, columns = dy.shape
+    share = np.float32(1 / size**2)
+    for image in parallel.share(part, n * channels):
+        g, target = dy[image // channels, image % channels], dx[image // channels, image % channels]
+        target[:] = _ZERO
+        for i in range(rows):
+            top, bottom = _clipped(i * stride - padding, size, target.shape[0])
+            for j in range(columns):
+                left, right = _clipped(j * stride - padding, size, target.shape[1])
+                for a in range(top, bottom):
+                    for b in range(left, right):
+                        target[a, b] += g[i, j] * share

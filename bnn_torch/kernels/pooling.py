@@ -1,6 +1,6 @@
-"""Max pooling, with the two rules for the gradient of windows whose maximum is there more than once.
+"""Pooling; of maxima with the two rules for the gradient of windows whose maximum is there more than once.
 
-Windows do not overlap, so a gradient can be spread by copying it over its window, and kept where the rule says: no
+Where windows do not overlap, a gradient can be spread by copying it over its window, and kept where the rule says: no
 sums, and the same bits every time, on a GPU too.
 
 Memory: (N, channels, rows, columns) in any layout; pooled (N, channels, rows // size, columns // size); `places` count
@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from benchmarks.recipe.architecture import Pool
 
 
 def max_pool(x: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -44,6 +46,47 @@ def spread_to_places(g: Tensor, x: Tensor, places: Tensor, size: int) -> Tensor:
 def gradient_to_all(g: Tensor, x: Tensor, largest: Tensor, places: Tensor, size: int) -> Tensor:
     """The gradient goes to every one of tied maxima: the rule of Theano on the CPU."""
     return _spread(g, x, size) * (_spread(largest, x, size) == x).to(g.dtype)
+
+
+def window_max_pool(x: Tensor, windows: Pool) -> tuple[Tensor, Tensor]:
+    """As `max_pool`, of windows that may overlap or reach over the edge; what is around the image is no maximum."""
+    numbers = (windows.size, windows.stride, windows.padding)
+    largest, places = torch.nn.functional.max_pool2d(x, *numbers, return_indices=True)
+    return largest, places
+
+
+def gradient_to_places(g: Tensor, x: Tensor, places: Tensor, windows: Pool) -> Tensor:
+    """The gradient of `window_max_pool`, which goes to the first of tied maxima, row by row."""
+    if x.device.type == "cpu":  # on a GPU this adds atomically, in any order
+        size, stride, padding = ([number] * 2 for number in (windows.size, windows.stride, windows.padding))
+        return torch.ops.aten.max_pool2d_with_indices_backward(g, x, size, stride, padding, [1, 1], False, places)
+    return add_to_places(g, x, places, windows)
+
+
+def add_to_places(g: Tensor, x: Tensor, places: Tensor, windows: Pool) -> Tensor:
+    """Compute what `gradient_to_places` does by sums in a fixed order: of each place in a window, all windows' part."""
+    (rows, columns), (down, across) = x.shape[2:], g.shape[2:]
+    around, stride = windows.padding, windows.stride
+    total = g.new_zeros((*x.shape[:2], rows + 2 * around, columns + 2 * around))
+    tops = torch.arange(down, device=x.device).reshape(-1, 1) * stride - around
+    lefts = torch.arange(across, device=x.device) * stride - around
+    for a in range(windows.size):
+        for b in range(windows.size):
+            wins = places == (tops + a) * columns + lefts + b
+            total[:, :, a : a + down * stride : stride, b : b + across * stride : stride] += g * wins.to(g.dtype)
+    return total[:, :, around : around + rows, around : around + columns]
+
+
+def mean_pool(x: Tensor, windows: Pool) -> Tensor:
+    """Means of windows, zeros around the image included."""
+    return torch.nn.functional.avg_pool2d(x, windows.size, windows.stride, windows.padding)
+
+
+def gradient_of_mean_pool(g: Tensor, x: Tensor, windows: Pool) -> Tensor:
+    """Each window's gradient, in equal parts; on a GPU too each pixel gathers its own, always in the same order."""
+    size, stride, padding = ([number] * 2 for number in (windows.size, windows.stride, windows.padding))
+    found: Tensor = torch.ops.aten.avg_pool2d_backward(g, x, size, stride, padding, False, True, None)
+    return found
 
 
 GRADIENTS = {"first": gradient_to_first, "all": gradient_to_all}

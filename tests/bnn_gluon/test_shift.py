@@ -18,7 +18,7 @@ from benchmarks.engine.draws import draws_of
 from benchmarks.engine.layers import layers_of
 from benchmarks.engine.updates import RULES, clip_limits, lr_scales
 from benchmarks.recipe import load_recipe
-from benchmarks.recipe.architecture import Conv, LayerShape, MaxPool, layer_shapes, parse_architecture
+from benchmarks.recipe.architecture import Conv, LayerShape, Pool, layer_shapes, parse_architecture
 from benchmarks.run.protocol import shuffled
 from bnn_gluon import quantize
 from bnn_gluon.kernels import fused
@@ -148,14 +148,14 @@ class Reference:
         self.shapes = layer_shapes(parse_architecture(architecture), image_shape)
         self.values = {name: value.astype(np.float64) for name, value in parameters.items()}
         self.moments = {name: (np.zeros(v.shape), np.zeros(v.shape)) for name, v in self.values.items()}
-        self.linear = [shape for shape in self.shapes if not isinstance(shape.layer, MaxPool)]
+        self.linear = [shape for shape in self.shapes if not isinstance(shape.layer, Pool)]
         self.names, counts = [], {"conv": 0, "dense": 0}
         for shape in self.linear:
             kind = "conv" if isinstance(shape.layer, Conv) else "dense"
             counts[kind] += 1
             self.names.append(f"{kind}{counts[kind]}")
-        self.pooled = [isinstance(after.layer, MaxPool) for after in [*self.shapes[1:], self.shapes[-1]]]
-        self.pooled = [p for p, s in zip(self.pooled, self.shapes, strict=True) if not isinstance(s.layer, MaxPool)]
+        self.pooled = [isinstance(after.layer, Pool) for after in [*self.shapes[1:], self.shapes[-1]]]
+        self.pooled = [p for p, s in zip(self.pooled, self.shapes, strict=True) if not isinstance(s.layer, Pool)]
 
     def build(self) -> tuple[list[Linear], list[ShiftNorm | PlainNorm]]:
         v, linear, norms = self.values, [], []
@@ -454,7 +454,7 @@ def test_the_stored_maximum_never_decays(gradients, silent):
 
 def linear_layers(architecture: str, image_shape: tuple[int, ...]) -> list[LayerShape]:
     shapes = layer_shapes(parse_architecture(architecture), image_shape)
-    return [shape for shape in shapes if not isinstance(shape.layer, MaxPool)]
+    return [shape for shape in shapes if not isinstance(shape.layer, Pool)]
 
 
 # -- whole steps -------------------------------------------------------------------------------------------------------

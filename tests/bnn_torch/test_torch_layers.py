@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 from benchmarks.engine.layers import layers_of  # noqa: E402
 from benchmarks.recipe import load_recipe  # noqa: E402
+from benchmarks.recipe.architecture import Pool  # noqa: E402
 from bnn_torch import activations, batch_norm, losses  # noqa: E402
 from bnn_torch.kernels import convolution, padding, pooling  # noqa: E402
 
@@ -245,6 +246,24 @@ def test_the_gradient_of_pooling_goes_to_the_first_of_ties(rows, columns, size, 
     y, places = pooling.max_pool(x.detach(), size)
     np.testing.assert_array_equal(pooling.gradient_to_first(g, x.detach(), y, places, size), x.grad)
     np.testing.assert_array_equal(pooling.spread_to_places(g, x.detach(), places, size), x.grad)
+
+
+@given(side=st.integers(4, 8), size=st.integers(2, 4), stride=st.integers(1, 3), seed=st.integers(0, 2**32 - 1))
+def test_pooling_of_windows_that_overlap(side, size, stride, seed):
+    x = tensor(np.random.default_rng(seed).integers(-2, 3, (2, 3, side, side + 1))).requires_grad_()
+    for windows in (Pool(size, stride, size // 2), Pool(size, stride, 0)):
+        numbers = size, stride, windows.padding
+        expected = torch.nn.functional.max_pool2d(x, *numbers)
+        g = torch.from_numpy(np.random.default_rng(seed).integers(-4, 5, expected.shape)).to(torch.float32)
+        (of_x,) = torch.autograd.grad(expected, x, g)
+        largest, places = pooling.window_max_pool(x.detach(), windows)
+        np.testing.assert_array_equal(largest, expected.detach())
+        np.testing.assert_array_equal(pooling.gradient_to_places(g, x.detach(), places, windows), of_x)
+        np.testing.assert_array_equal(pooling.add_to_places(g, x.detach(), places, windows), of_x)
+        expected = torch.nn.functional.avg_pool2d(x, *numbers)
+        (of_x,) = torch.autograd.grad(expected, x, g)
+        np.testing.assert_array_equal(pooling.mean_pool(x.detach(), windows), expected.detach())
+        np.testing.assert_array_equal(pooling.gradient_of_mean_pool(g, x.detach(), windows), of_x)
 
 
 @given(rows=st.integers(1, 5), columns=st.integers(1, 5), around=st.integers(1, 3), seed=st.integers(0, 2**32 - 1))

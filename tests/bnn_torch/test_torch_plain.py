@@ -161,7 +161,7 @@ class Plain(nn.Module):
             if layer.pool:
                 parts.insert(
                     2 if self.model.layer_order == "CBAP" else 0,
-                    lambda x, layer=layer: functional.max_pool2d(x, layer.pool),
+                    lambda x, layer=layer: functional.max_pool2d(x, layer.pool.size),
                 )
             for part in parts:
                 x = part(x)

@@ -19,7 +19,7 @@ sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 import xnornet_runs  # noqa: E402
 from xnornet_cases import CASES, GOLDEN  # noqa: E402
 
-MARGIN = 1e-5  # how near a value may come to where a decision is taken
+MARGIN = 1e-6  # how near a value may come to where a decision is taken
 
 
 def main() -> None:

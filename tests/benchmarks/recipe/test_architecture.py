@@ -6,20 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.recipe.architecture import Conv, Dense, MaxPool, layer_shapes, parse_architecture
+from benchmarks.recipe.architecture import Conv, Dense, Pool, layer_shapes, parse_architecture
 
 
 def test_the_papers_networks():
     assert parse_architecture("3x2048FC-10FC") == (Dense(2048),) * 3 + (Dense(10),)
     layers = parse_architecture("2x128C3-MP2-2x256C3-MP2-2x512C3-MP2-2x1024FC-10FC")
-    assert layers[:4] == (Conv(128, 3), Conv(128, 3), MaxPool(2), Conv(256, 3))
+    assert layers[:4] == (Conv(128, 3), Conv(128, 3), Pool(2), Conv(256, 3))
     assert layers[-3:] == (Dense(1024), Dense(1024), Dense(10))
 
 
 def test_shapes_of_the_cifar_network():
     layers = parse_architecture("2x128C3-MP2-2x256C3-MP2-2x512C3-MP2-2x1024FC-10FC")
     shapes = layer_shapes(layers, (3, 32, 32))
-    assert [shape.output_shape for shape in shapes if isinstance(shape.layer, MaxPool)] == [
+    assert [shape.output_shape for shape in shapes if isinstance(shape.layer, Pool)] == [
         (128, 16, 16),
         (256, 8, 8),
         (512, 4, 4),
@@ -65,12 +65,23 @@ def test_an_unpadded_kernel_may_be_even_and_as_large_as_the_image():
         ("MP2-10FC", "follows no convolution"),
         ("8C3-MP2-MP2-10FC", "follows no convolution"),
         ("32C3-MP2", "last layer"),
+        ("8C3-AP3s2p2", "at most 1 pixels around"),
+        ("8C3-MP3s2-10FC", "'MP3s2'"),
         ("9999999999x8FC-10FC", "more than 1000 layers"),
     ],
 )
 def test_refused(text, complaint):
     with pytest.raises(ValueError, match=complaint):
         parse_architecture(text)
+
+
+def test_windows_that_overlap_and_means():
+    layers = parse_architecture("8C3-MP3s2p1-8C3-AP3s2p1-10C1-AP8")
+    assert layers[1::2] == (Pool(3, 2, 1), Pool(3, 2, 1, mean=True), Pool(8, mean=True))
+    assert [pool.tiles for pool in (*layers[1::2], Pool(2))] == [False, False, False, True]
+    assert parse_architecture("8C3-MP2s2p0-10FC")[1] == Pool(2)
+    shapes = [shape.output_shape for shape in layer_shapes(layers, (3, 32, 32))]
+    assert shapes == [(8, 32, 32), (8, 16, 16), (8, 16, 16), (8, 8, 8), (10, 8, 8), (10, 1, 1)]
 
 
 def test_too_much_pooling_is_refused():

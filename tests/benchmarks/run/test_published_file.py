@@ -144,7 +144,9 @@ def test_the_steps_of_every_network_name_its_tensors(name: str) -> None:
     values = {key: np.broadcast_to(np.float32(1), shape) for layer in layers for key, shape in layer.parameters.items()}
     named = {f"{step['norm']}.{word}" for step in steps if "norm" in step for word in ("center", "scale", "shift")}
     assert set(norm_tensors(recipe.model, recipe.image_shape, values)) == named
-    assert sum(step["op"] == "max_pool" for step in steps) == sum(layer.pool is not None for layer in layers)
+    assert sum(step["op"] in ("max_pool", "mean_pool") for step in steps) == sum(
+        layer.pool is not None for layer in layers
+    )
 
 
 def test_the_record_has_no_file_where_it_has_no_weights(root: Path) -> None:
