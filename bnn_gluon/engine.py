@@ -6,6 +6,7 @@ import ctypes
 import functools
 import os
 import sys
+import warnings
 from builtins import open as open_file
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,7 +93,10 @@ def _set_threads(threads: int) -> None:
     environment.put("MXNET_STORAGE_FALLBACK_LOG_VERBOSE", "0")
     environment.put("MXNET_SUBGRAPH_VERBOSE", "0")
     import numba
+    from numba.core.errors import NumbaSystemWarning
 
+    # Where /dev/shm is read-only it has no lock for processes that start pools at once, forked: nothing here does.
+    warnings.filterwarnings("ignore", category=NumbaSystemWarning)
     if threads > numba.config.NUMBA_NUM_THREADS:
         raise EngineError(
             f"threads={threads}: expected at most {numba.config.NUMBA_NUM_THREADS}, the cores of this machine"

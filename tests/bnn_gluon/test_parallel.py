@@ -68,3 +68,23 @@ for _ in range(2):
         for _ in range(2)
     ]
     assert said == [parallel.NOTICE + "\n", ""]
+
+
+@pytest.mark.slow
+def test_without_shared_memory_the_engine_opens_and_says_nothing():
+    """It is read-only: no semaphore can be made, and numba has a warning of five lines on that."""
+    program = """
+import multiprocessing
+class Context:
+    def RLock(self):
+        raise OSError(30, "Read-only file system")
+multiprocessing.get_context = Context
+from benchmarks.engine import open_engine
+from benchmarks.recipe import load_recipe
+recipe = load_recipe("binaryconnect-mnist", ["model.architecture=8FC-10FC"])
+open_engine("gluon", recipe.model, recipe.image_shape, seed=0)
+"""
+    opened = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True, env=os.environ
+    )
+    assert opened.stderr.replace(parallel.NOTICE + "\n", "") == ""
