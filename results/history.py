@@ -87,7 +87,7 @@ def read_accepted(path: Path) -> list[AcceptedChange]:
         raise RegistryError(f"{path}: {error.strerror}") from error
     try:
         found = msgspec.json.decode(content, type=_Accepted)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise RegistryError(f"{path}: {error}; docs/verdicts.md shows what it must hold") from error
     if found.schema != SCHEMA or any(change.figure not in (ERROR, SPEED) for change in found.changes):
         raise RegistryError(f"{path}: expected schema {SCHEMA}, and as a figure {ERROR!r} or {SPEED!r}")

@@ -90,7 +90,7 @@ def _load(path: Path) -> dict[str, _Kept]:
     """What an earlier command kept; nothing of what another program wrote, or of what is damaged."""
     try:
         index = msgspec.msgpack.decode(path.read_bytes(), type=_Index)
-    except (OSError, ValueError, msgspec.MsgspecError):
+    except (OSError, ValueError, RecursionError, msgspec.MsgspecError):
         return {}
     return index.kept if index.program == _program() else {}
 

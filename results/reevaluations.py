@@ -117,7 +117,7 @@ def _reevaluation(line: bytes, number: int, path: Path) -> Reevaluation:
     check_length(path, where, line)
     try:
         one = msgspec.json.decode(line, type=Reevaluation)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise refused(path, where, str(error)) from None
     if line_of(one) != line or one.schema != SCHEMA:
         raise refused(path, where, f"is not as schema {SCHEMA} writes it")

@@ -211,7 +211,7 @@ def _event(line: bytes, where: str, path: Path, benchmark: str, numbers: dict[in
         if schema > SCHEMA:
             raise NewerSchemaError(f"{path}: {where}: is of a newer schema, expected {SCHEMA} at most", where)
         event: Event = msgspec.json.decode(line, type=Event)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise refused(path, where, f"{error}") from None
     if line_of(event) != line:
         raise refused(path, where, "is not as it was written")

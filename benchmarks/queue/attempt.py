@@ -22,8 +22,8 @@ from benchmarks.queue.child import dying_with
 from benchmarks.queue.folder import FailedTry, Over, QueueFolder
 from benchmarks.queue.frozen import environment_of
 from benchmarks.queue.queued import QueuedRun
-from benchmarks.run.listing import manifest_of, stored_of
-from benchmarks.run.seals import SealError, read_file
+from benchmarks.run.listing import DAMAGE, manifest_of, stored_of
+from benchmarks.run.seals import read_file
 from benchmarks.start import INTERRUPTED
 from results import registered
 from results.errors import RegistryError
@@ -91,7 +91,7 @@ def find_begun(queue: QueueFolder, run: QueuedRun) -> Path | None:
     """The folder of the run, if it was begun: the one that is over, else the one that has stored most epochs."""
     found = []
     for path in sorted((queue.runs_of(run.commit) / run.benchmark).glob(f"*-s{run.seed}*/run.json")):
-        with contextlib.suppress(OSError, SealError, ValueError, msgspec.MsgspecError):  # damaged: it is begun anew
+        with contextlib.suppress(*DAMAGE):  # it is begun anew
             manifest = manifest_of(path.parent)
             if manifest.seed == run.seed and run.fits(manifest):
                 found.append(path.parent)
@@ -226,7 +226,7 @@ def _last_line(log: Path) -> str:
 
 
 def _record_of(folder: Path) -> _Record | None:
-    with contextlib.suppress(OSError, SealError, msgspec.MsgspecError):
+    with contextlib.suppress(*DAMAGE):
         return msgspec.json.decode(read_file(folder / "record.json"), type=_Record)
     return None
 

@@ -123,7 +123,7 @@ class RunFolder:
             manifest = msgspec.json.decode(text, type=Manifest)
         except FileNotFoundError as error:
             raise RunError(f"{self.path} is not a run folder: it has no run.json") from error
-        except (SealError, msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
+        except (SealError, msgspec.DecodeError, UnicodeDecodeError, RecursionError, OSError) as error:
             raise RunError(f"{path} cannot be read: {error}: restore it, or {self._start_again}") from error
         if manifest.format not in (UNSEALED, FORMAT):
             raise RunError(
@@ -325,7 +325,7 @@ class RunFolder:
                 raise SealError("it is of another run")
         except FileNotFoundError:
             return None
-        except (SealError, msgspec.DecodeError, OSError) as error:
+        except (SealError, msgspec.DecodeError, RecursionError, OSError) as error:
             raise RunError(
                 f"{path} is damaged ({error}): restore it, or go on without the sittings that stored no epoch:"
                 f" `rm {shlex.quote(str(path))}; python cli.py resume {self.name}`"

@@ -23,6 +23,11 @@ from benchmarks.run.seals import SealError, open_json, read_file
 from benchmarks.run.state import Manifest, SittingLog
 
 RECENT = 20  # epochs whose median time says how long the others take
+# What a file of a run raises that is damaged, or is none.
+DAMAGE = (
+    *(OSError, SealError, ValueError, KeyError, TypeError, RecursionError),
+    *(msgspec.MsgspecError, zipfile.BadZipFile),
+)
 State = Literal["running", "interrupted", "registered", "finished", "diverged", "damaged"]
 
 
@@ -99,7 +104,7 @@ def local_run(path: Path, registry: Path) -> LocalRun:
         running = is_held(path)
         record = _record(path)
         stored = None if record else stored_of(path)
-    except (OSError, SealError, ValueError, KeyError, TypeError, msgspec.MsgspecError, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         reason = str(error) or type(error).__name__
         return LocalRun(state="damaged", problem=reason.splitlines()[0], **known)
     curve = record.curve if record else stored.curve if stored else _Curve()

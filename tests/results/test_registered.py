@@ -125,6 +125,14 @@ def test_a_line_is_as_it_was_written_or_refused(root: Path) -> None:
     assert [problem[0].name for problem in registered.problems(root)] == [path.name, "notes.txt"]
 
 
+def test_a_line_that_is_nested_without_end_is_refused(root: Path) -> None:
+    path = registered.path_of(root, "x")
+    path.parent.mkdir(parents=True)
+    path.write_text('{"x":%s,"schema":2}\n' % (4900 * "[" + 4900 * "]"))
+    with pytest.raises(RegistryError, match="line 1: maximum recursion depth"):
+        registered.read(root, "x")
+
+
 def test_a_reason_that_is_no_printable_line_is_refused(root: Path) -> None:
     group = registered.register(root, KEY, 1, None, time=BEFORE)
     for reason in ("\x1b[31mkilled", "a\nb", "x" * 3000):

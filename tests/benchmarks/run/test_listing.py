@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -93,10 +94,16 @@ def test_a_run_that_is_over_is_as_its_record_says(begin, tmp_path):
     assert local_run(folder.path, REGISTRY).state == "diverged"
 
 
+NESTED = b'{"id":"x","x":' + b"[" * 10_000 + b"]" * 10_000 + b"}"
+
+
 @pytest.mark.parametrize("name", ["run.json", "checkpoint.npz", "record.json"])
-def test_what_cannot_be_read_is_damaged_and_hides_no_other_run(begin, tmp_path, name):
+@pytest.mark.parametrize("content", [b"{", NESTED, None], ids=["cut", "nested", "a pipe"])
+def test_what_cannot_be_read_is_damaged_and_hides_no_other_run(begin, tmp_path, name, content):
     begin(2, seed=1)
-    (begin(4, seed=2).path / name).write_bytes(b"{")
+    path = begin(4, seed=2).path / name
+    path.unlink(missing_ok=True)
+    path.write_bytes(content) if content else os.mkfifo(path)
     whole, damaged = sorted(local_runs(tmp_path / "runs", REGISTRY), key=lambda run: run.name[-1])
     assert (whole.state, damaged.state) == ("interrupted", "damaged")
     assert damaged.problem
