@@ -24,7 +24,9 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from bnn_gluon.kernels import parallel, vectors
+from bnn_gluon.kernels.tables import transposed
 
+_SIDE = 8  # of the squares of filters and columns that are given at a time
 _REGISTERS = 4  # that units are counted in at a time
 _MAGNITUDE, _ONE = np.int32(0x7FFFFFFF), np.int32(0x3F800000)  # of a float32: all bits but the sign; the bits of 1
 
@@ -210,6 +212,34 @@ def _count_differing(typing_context, differing, to, words, at, pitch, weights, s
     return types.void(differing, whole, words, whole, whole, weights, whole, whole, whole, whole, whole), generate
 
 
+@intrinsic
+def _give_square(typing_context, product, to, plane, differing, at, units, taps, first, channels):
+    """product[to + f * plane + x] = taps[first + x] * channels - 2 * differing[at + x * units + f] for f and x from 0
+    to 7. Flat arrays: float32, words, int64."""
+
+    def generate(context, builder, signature, arguments):
+        target, counts, inside = (
+            vectors.address(context, builder, signature, arguments, *place) for place in ((0, 1), (3, 4), (6, 7))
+        )
+        plane, units, channels = arguments[2], arguments[5], arguments[8]
+        words, wholes, floats = (
+            ir.VectorType(kind, _SIDE) for kind in (counts.type.pointee, ir.IntType(32), ir.FloatType())
+        )
+        columns = []
+        for x in range(_SIDE):
+            found = vectors.load(builder, builder.gep(counts, [builder.mul(units, vectors.INDEX(x))]), words, 0)
+            found = found if words.element.width == 32 else builder.trunc(found, wholes)
+            total = builder.mul(builder.load(builder.gep(inside, [vectors.INDEX(x)])), channels)
+            total = vectors.everywhere(builder, builder.trunc(total, wholes.element), wholes)
+            columns.append(builder.sitofp(builder.sub(total, builder.add(found, found)), floats))
+        for f, row in enumerate(transposed(builder, columns)):
+            vectors.store(builder, row, builder.gep(target, [builder.mul(plane, vectors.INDEX(f))]), 0)
+        return context.get_dummy_value()
+
+    whole = types.int64
+    return types.void(product, whole, whole, differing, whole, whole, taps, whole, whole), generate
+
+
 @parallel.loop
 def _convolution(part, bits, weights, channels, kernel, padding, product):
     """Set `product` for bits (N, rows, columns, words) and weights as `_by_word` gives them."""
@@ -217,7 +247,7 @@ def _convolution(part, bits, weights, channels, kernel, padding, product):
     n, filters, height, width = product.shape
     units = weights.shape[1]
     together = _REGISTERS * vectors.REGISTER // weights.itemsize
-    flat_bits, flat_weights = bits.reshape(-1), weights.reshape(-1)
+    flat_bits, flat_weights, target = bits.reshape(-1), weights.reshape(-1), product.reshape(-1)
     differing, taps = np.empty(width * units, weights.dtype), np.empty(width, np.int64)
     for i in parallel.share(part, n * height):
         image, y = i // height, i % height
@@ -234,6 +264,14 @@ def _convolution(part, bits, weights, channels, kernel, padding, product):
                     differing, x * units + unit, flat_bits, at, columns * words,
                     flat_weights, tap * units + unit, kernel * words * units, units, lines, count * words,
                 )  # fmt: skip
-        for f in range(filters):
-            for x in range(width):
-                product[image, f, y, x] = taps[x] * channels - 2 * np.int64(differing[x * units + f])
+        if width >= _SIDE and filters >= _SIDE:
+            for square in range(0, filters, _SIDE):
+                f = min(square, filters - _SIDE)  # the last squares overlap those before
+                to = ((image * filters + f) * height + y) * width
+                for column in range(0, width, _SIDE):
+                    x = min(column, width - _SIDE)
+                    _give_square(target, to + x, height * width, differing, x * units + f, units, taps, x, channels)
+        else:
+            for f in range(filters):
+                for x in range(width):
+                    product[image, f, y, x] = taps[x] * channels - 2 * np.int64(differing[x * units + f])

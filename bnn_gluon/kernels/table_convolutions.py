@@ -28,7 +28,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import types
 from numba.extending import intrinsic
 
 from benchmarks.recipe.architecture import Conv, LayerShape
@@ -40,6 +40,7 @@ from bnn_gluon.kernels.convolution_codes import (
     codes_of_turned_weights,
     codes_of_weights,
 )
+from bnn_gluon.kernels.fetching import fetch
 from bnn_gluon.kernels.tables import (
     GROUPS,
     LANES,
@@ -237,35 +238,19 @@ def _give_square(typing_context, source, at, stride, scale, target, starts, lane
     return types.void(source, whole, whole, types.float32, target, starts, whole, whole), generate
 
 
-@intrinsic(prefer_literal=True)
-def _fetch(typing_context, values, at, written):
-    """Have the line of values[at] brought to the first-level cache, to be `written`, a literal, or only read."""
-
-    def generate(context, builder, signature, arguments):
-        place = vectors.address(context, builder, signature, arguments, 0, 1)
-        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
-        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-        # To be written: 1 or 0; in all caches: 3; no instructions: 1.
-        builder.call(prefetch, [builder.bitcast(place, byte), word(written.literal_value), word(3), word(1)])
-        return context.get_dummy_value()
-
-    return types.void(values, types.int64, written), generate
-
-
 @numba.njit(error_model="numpy")
 def _fetch_to_read(values, starts, offset, count):
     """Fetch values[starts[l] + offset + r], r < count, of all lanes."""
     for lane in range(LANES):
         for r in range(0, count, LANES):
-            _fetch(values, starts[lane] + offset + r, 0)
+            fetch(values, starts[lane] + offset + r, 0)
 
 
 @numba.njit(error_model="numpy")
 def _fetch_to_write(values, starts, lanes, offset, count):
     for lane in range(lanes):
         for r in range(0, count, LANES):
-            _fetch(values, starts[lane] + offset + r, 1)
+            fetch(values, starts[lane] + offset + r, 1)
 
 
 @numba.njit(error_model="numpy")
