@@ -15,10 +15,17 @@ import numpy as np
 from benchmarks.errors import EngineError
 from benchmarks.machine.self_test import convolution_in_float64
 from benchmarks.recipe.architecture import Conv, LayerShape
-from bnn_gluon.kernels import binary_products, choice, one_channel, sparse_gradients, table_convolutions, table_products
-from bnn_gluon.kernels.convolution_codes import codes_of_input, codes_of_turned_weights, codes_of_weights
+from bnn_gluon.kernels import (
+    binary_products,
+    choice,
+    few_channels,
+    sparse_gradients,
+    table_convolutions,
+    table_products,
+)
+from bnn_gluon.kernels.convolution_codes import codes_of_bits, codes_of_input, codes_of_turned_weights, codes_of_weights
+from bnn_gluon.kernels.dense_tables import DenseTables
 from bnn_gluon.kernels.sparse_gradients import SparseGradients
-from bnn_gluon.kernels.table_products import DenseTables
 
 if TYPE_CHECKING:
     from benchmarks.engine.layers import Layer
@@ -27,7 +34,7 @@ if TYPE_CHECKING:
 _BATCH, _INPUTS, _UNITS = 128, 510, 190
 _IMAGES, _CHANNELS, _FILTERS, _SIDE = 16, 32, 32, 8
 _MANY = 10_000  # images of a batch: what does not pay for so many is not used
-_SIGNS, _WHOLE = (-1, 1), (-3, -2, -1, 0, 1, 2, 3)
+_SIGNS, _DROPPED_OUT, _WHOLE = (-1, 1), (-1, 0, 1), (-3, -2, -1, 0, 1, 2, 3)
 
 
 def check_loops(layers: Sequence[Layer], *, signs: bool) -> None:
@@ -42,8 +49,8 @@ def check_loops(layers: Sequence[Layer], *, signs: bool) -> None:
     for layer in layers:
         conv = layer.shape.layer if isinstance(layer.shape.layer, Conv) else None
         place = (0, 0) if conv is None else (conv.kernel, conv.padding)
-        if one_channel.applies_to(layer.shape):
-            _check_one_channel(*place)
+        if few_channels.applies_to(layer.shape):
+            _check_few_channels(*place, layer.shape.input_shape[0])
         elif layer.pool is not None and sparse_gradients.applies_to(layer.shape):
             _check_sparse(*place)
         if layer.quantized and signs:
@@ -62,13 +69,14 @@ def _may_use_tables(shape: LayerShape) -> bool:
 @functools.cache
 def _check_dense_tables() -> None:
     tables = DenseTables()
-    for x_values, w_values in ((_WHOLE, _SIGNS), (_SIGNS, _WHOLE)):
+    for x_values, w_values in ((_WHOLE, _SIGNS), (_SIGNS, _WHOLE), (_DROPPED_OUT, _WHOLE)):
         x, w, g = _operands(0, 0, x_values, w_values)
         found = product, of_x, of_w = [np.empty_like(array) for array in (g, x, w)]
         tables.begin(training=True)
+        pack = functools.partial(table_products.pack, w)
         done = (
-            tables.output(x, w, product),
-            tables.gradient_of_input(w, g, of_x),
+            tables.output(x, pack, product),
+            tables.gradient_of_input(pack, g, of_x),
             tables.gradient_of_weights(x, g, of_w),
         )
         assert any(done)
@@ -92,6 +100,10 @@ def _check_convolution_tables(kernel: int, padding: int) -> None:
     _compare("the gradient of a convolution's input by tables", found, of_x)
     table_convolutions.gradient_of_weights(g, of_input, padding, x, found := np.empty_like(w))
     _compare("the gradient of a convolution's weights by tables", found, of_w)
+    bits = binary_products.bits_of(x)
+    assert bits is not None
+    table_convolutions.gradient_of_weights(g, codes_of_bits(bits, _CHANNELS), padding, x, found := np.empty_like(w))
+    _compare("the gradient of a convolution's weights by tables of bits", found, of_w)
 
 
 @functools.cache
@@ -104,13 +116,13 @@ def _check_signs(kernel: int, padding: int) -> None:
 
 
 @functools.cache
-def _check_one_channel(kernel: int, padding: int) -> None:
-    x, w, g = _operands(kernel, padding, _WHOLE, _WHOLE, channels=1)
+def _check_few_channels(kernel: int, padding: int, channels: int) -> None:
+    x, w, g = _operands(kernel, padding, _WHOLE, _WHOLE, channels)
     right, product, of_w = _right_products(x, w, g, padding), np.empty_like(g), np.empty_like(w)
-    one_channel.convolution(x, w, padding, product)
-    one_channel.gradient_of_weights(x, g, padding, of_w)
-    _compare("a convolution of one channel", product, right[0])
-    _compare("the gradient of a convolution of one channel", of_w, right[2])
+    few_channels.convolution(x, w, padding, product)
+    few_channels.gradient_of_weights(x, g, padding, of_w)
+    _compare("a convolution of few channels", product, right[0])
+    _compare("the gradient of a convolution of few channels", of_w, right[2])
 
 
 @functools.cache
