@@ -146,6 +146,8 @@ class TorchEngine:
         versions = {"torch": str(torch.__version__)} | {name: importlib.metadata.version(name) for name in packages}
         features = [f"CPU {torch.backends.cpu.get_cpu_capability()}"]
         determinism = {"bit_exact_resume": True} | environment.bit_factors()
+        if self._compiled and not self._gpu:
+            determinism["c++ compiler"] = compiler.cpp_compiler()
         device_name, driver = cpu_model(), None
         if self._gpu:
             versions |= {"cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version())}

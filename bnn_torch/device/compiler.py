@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import subprocess
 import warnings
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
@@ -46,6 +47,17 @@ def decide(wanted: Compile, device: str) -> tuple[bool, str | None]:
     if wanted == "on":
         raise EngineError(f"torch.compile does not work here ({found}): expected {needed}, or pass --compile off")
     return False, f"torch.compile does not work here ({found}): slower without; it needs {needed}"
+
+
+def cpp_compiler() -> str:
+    """What compiles for CPUs, as it names itself: what it makes of sums and of tiny numbers is its own choice.
+
+    The variable CXX chooses it.
+    """
+    from torch._inductor.cpp_builder import get_cpp_compiler
+
+    answer = subprocess.run([get_cpp_compiler(), "--version"], capture_output=True, text=True, check=False).stdout
+    return answer.partition("\n")[0].strip() or "unknown"
 
 
 def compiled(function: Function) -> Function:

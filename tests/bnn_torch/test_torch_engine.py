@@ -231,6 +231,7 @@ def test_compiled_is_eager(name, batch, opened):
         pytest.skip(f"nothing can be compiled here: {compiler.complaint(device)}")
     fused = opened(name, compile="on")
     assert "torch.compile" in fused.describe()["features"]
+    assert ("c++ compiler" in fused.describe()["determinism"]) == (device == "cpu")
     for _ in range(2):
         losses = [engine.train_step(images, labels, 1e-3) for engine in (eager, fused)]
         assert losses[1] == pytest.approx(losses[0], rel=1e-5)
@@ -240,6 +241,20 @@ def test_compiled_is_eager(name, batch, opened):
         fused.load_state(eager.state())
         one, other = eager.scores(images, 20), fused.scores(images, 20)
         np.testing.assert_allclose(other, one, atol=1e-5 * np.abs(one).max())
+
+
+def test_the_compiler_says_its_own_name(tmp_path, monkeypatch):
+    from torch._inductor import config, cpp_builder
+
+    from bnn_torch.device import compiler
+
+    named = tmp_path / "some-c++"
+    named.write_text("#!/bin/sh\necho 'some-c++ 1.0'\necho 'Copyright'\n")
+    named.chmod(0o755)
+    monkeypatch.setattr(config.cpp, "cxx", (None, str(named)))
+    cpp_builder.cpp_compiler_search.cache_clear()
+    assert compiler.cpp_compiler() == "some-c++ 1.0"
+    cpp_builder.cpp_compiler_search.cache_clear()
 
 
 def test_an_engine_whose_products_are_wrong_is_refused(monkeypatch):
