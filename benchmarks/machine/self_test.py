@@ -65,10 +65,10 @@ def check_arithmetic() -> None:
     """
     one, little = np.float32(1), np.float32(2.0**-26)  # a quarter of the distance to the number below
     complaint = ""
-    if np.float32(2.0**-149) * one == 0:
-        complaint = "numbers below 1e-38 are taken for zero"
-    elif not one + little == one == one - little:
+    if not one + little == one == one - little:  # first: powers of two are not exact either then
         complaint = "sums are not rounded to the nearest number"
+    elif np.float32(2.0**-149) * one == 0:
+        complaint = "numbers below 1e-38 are taken for zero"
     if complaint:
         raise EngineError(
             f"{complaint} in this process (a library was loaded that set the processor so): the results would differ;"
