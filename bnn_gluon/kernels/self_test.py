@@ -139,11 +139,11 @@ def _operands(
     kernel: int, padding: int, x_values: Sequence[int], w_values: Sequence[int], channels: int = _CHANNELS
 ) -> list[np.ndarray]:
     """x, w and the gradient of their product, of a convolution, or, for kernel 0, of a fully connected layer."""
-    draws, side = np.random.default_rng(0), _SIDE + 2 * padding - kernel + 1
+    draws, side = np.random.default_rng(0), max(_SIDE, kernel)
     shapes: list[tuple[int, ...]] = [(_BATCH, _INPUTS), (_UNITS, _INPUTS), (_BATCH, _UNITS)]
     if kernel:
-        shapes = [(_IMAGES, channels, _SIDE, _SIDE), (_FILTERS, channels, kernel, kernel)]
-        shapes.append((_IMAGES, _FILTERS, side, side))
+        shapes = [(_IMAGES, channels, side, side), (_FILTERS, channels, kernel, kernel)]
+        shapes.append((_IMAGES, _FILTERS, *[side + 2 * padding - kernel + 1] * 2))
     kinds = zip((x_values, w_values, _WHOLE), shapes, strict=True)
     return [draws.choice(np.array(values, np.float32), shape) for values, shape in kinds]
 

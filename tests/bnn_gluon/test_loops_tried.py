@@ -60,3 +60,8 @@ def test_a_loop_that_has_one_number_wrong_is_found(mx, kind, monkeypatch):
         opened(benchmark, architecture)
     monkeypatch.setenv("BNN_KERNELS", "mxnet")
     opened(benchmark, architecture)
+
+
+@pytest.mark.parametrize("architecture", ["64C11v-64C2v-10FC", "64C1-64C9-10FC"])
+def test_kernels_of_any_size_are_tried(mx, architecture):
+    opened("binarynet-cifar10", architecture)
