@@ -62,7 +62,7 @@ def python(*, anywhere: bool = False) -> str:
     if found is not None and "TOX_ENV_DIR" not in os.environ and _same_program(found, sys.executable):
         return "python"
     path = sys.executable if anywhere else relative(sys.executable or "python3")
-    return _quoted(path if os.path.dirname(path) else os.path.join(os.curdir, path))
+    return quoted(path if os.path.dirname(path) else os.path.join(os.curdir, path))
 
 
 def _same_program(one: str, other: str) -> bool:
@@ -73,7 +73,7 @@ def _same_program(one: str, other: str) -> bool:
 
 
 def _from_here(file: str) -> str:
-    return _quoted(relative(os.path.join(REPOSITORY, file)))
+    return quoted(relative(os.path.join(REPOSITORY, file)))
 
 
 def _arguments(name: str | None) -> list[str]:
@@ -89,8 +89,16 @@ def _arguments(name: str | None) -> list[str]:
     # By its callback: `table` and `list` have a --data, too, which names a data set.
     parameters = [p for p in command.params if p.callback is remember_folder] if command else []
     known = {option for parameter in parameters for option in parameter.opts}
-    return [name, *(f"{option} {_quoted(str(folder))}" for option, folder in folders.items() if option in known)]
+    return [name, *(f"{option} {quoted(str(folder))}" for option, folder in folders.items() if option in known)]
 
 
-def _quoted(word: str) -> str:
-    return subprocess.list2cmdline([word]) if os.name == "nt" else shlex.quote(word)
+def quoted(word: str) -> str:
+    r"""The word as a shell takes it; what the terminal's encoding lacks by its bytes, as in $'d\303\244ta'."""
+    if os.name == "nt":
+        return subprocess.list2cmdline([word])
+    try:
+        word.encode(sys.stderr.encoding or "ascii")
+    except UnicodeEncodeError:
+        plain = set(range(ord(" "), 127)) - set(b"\\'")
+        return "$'" + "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in os.fsencode(word)) + "'"
+    return shlex.quote(word)

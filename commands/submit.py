@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from benchmarks.errors import RunError
-from benchmarks.hints import python
+from benchmarks.hints import python, quoted
 from commands.options import json_option, registry_option, remember_runs_of, runs_option
 from commands.output import echo, print_json
 from commands.registry import check_registry, records_of
@@ -84,7 +83,7 @@ def _lines(made: Contribution, out: Path) -> Iterator[str]:
     yield f"title: {made.title}"
     yield f"body: {out / 'body.md'}"
     yield "next, on a branch of a clone of the project:"
-    place = shlex.quote(str(out))
+    place = quoted(str(out))
     for command in (f"merge {place}", "table --write", "verify --recompute"):
         yield f"  {python(anywhere=True)} cli.py {command}"
     yield f'  git add results README.md && git commit --message "$(cat {place}/title.txt)"'

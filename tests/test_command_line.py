@@ -104,6 +104,7 @@ def test_commands_name_the_python_that_runs(monkeypatch, tmp_path):
     # tox has its own environment first in PATH; who reads the message has not.
     monkeypatch.setenv("TOX_ENV_DIR", str(folder.parent))
     assert hints.program() == f"{start.relative(sys.executable)} cli.py"
+    assert hints.python(anywhere=True) == sys.executable  # as `submit` prints it, for another clone
     # Links of two environments lead to the same Python, with other packages.
     monkeypatch.delenv("TOX_ENV_DIR")
     (tmp_path / "python").symlink_to(sys.executable)

@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -82,6 +83,22 @@ def invoke(monkeypatch, tmp_path):
     for name in ("DATA", "RUNS", "REGISTRY"):
         monkeypatch.setenv(f"BNN_{name}", str(tmp_path / name.lower()))
     return lambda *arguments: CliRunner().invoke(cli.cli, arguments)
+
+
+def test_a_folder_that_the_locale_cannot_spell_is_named_by_its_bytes(tmp_path):
+    """As bash, zsh and ksh take them; the C locale has ASCII alone."""
+    arguments = "prepare --check mnist-small --data dä\\'ta"
+    plain = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    bash = {"cwd": tmp_path, "env": plain, "executable": shutil.which("bash")}
+    refused = shell(f"{program()} {arguments}", **bash)
+    (command,) = re.findall(r"`([^`]+)`", refused.stderr)
+    assert r"--data $'d\303\244\047ta' mnist-small" in command
+    assert shell(command, **bash).returncode == 0
+    assert (tmp_path / "dä'ta" / "mnist-small.h5").exists()
+
+
+def program() -> str:
+    return f"'{sys.executable}' '{REPOSITORY / 'cli.py'}'"
 
 
 def test_usage_errors_name_commands_as_they_are_typed_here(invoke):
