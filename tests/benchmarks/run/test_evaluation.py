@@ -184,6 +184,7 @@ def test_hints_name_the_folders_that_the_user_named(home, command, tmp_path):
     stderr = command("evaluate", "binary", "--data", data, "--runs", str(home / "runs")).stderr
     assert stderr.endswith(f"cli.py prepare --data {data} mnist-small`\n")  # which takes no --runs
     registry = str(tmp_path / "r")
+    (tmp_path / "r").mkdir()
     stderr = command("evaluate", "--pretrained", "real", "--registry", registry).stderr
     assert f"cli.py reproduce --registry {registry} real` makes one" in stderr
 
