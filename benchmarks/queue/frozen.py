@@ -6,11 +6,13 @@ is mounted, and a run in it can say which commit it is.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 from benchmarks.errors import RunError
@@ -18,6 +20,8 @@ from benchmarks.paths import REPOSITORY
 from benchmarks.run.provenance import HANDED_ON, code_at_start, handed_on, name_files
 from results.errors import RegistryError, RegistryFileError
 from results.files import read_whole, write_atomically
+
+_ABANDONED = 3600.0  # seconds, in which any clone is made
 
 
 def present_commit() -> str:
@@ -48,6 +52,7 @@ def freeze(folder: Path, commit: str) -> None:
     expected = folder.with_suffix(".json")
     if expected.exists():
         return
+    sweep(folder.parent)
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
     try:
         temporary.mkdir(parents=True)
@@ -66,6 +71,14 @@ def freeze(folder: Path, commit: str) -> None:
         raise RegistryFileError(f"{folder}: cannot be written: {error.strerror}; free or change that place") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove clones that a kill left half made: those that nobody can be at any more."""
+    for path in folder.glob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > _ABANDONED:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def environment_of(folder: Path) -> dict[str, str]:

@@ -15,6 +15,7 @@ from fake_queue import BENCHMARK, COMMIT, fake_queue, fake_run
 from benchmarks.errors import RunError
 from benchmarks.queue.executors import open_executor
 from benchmarks.queue.folder import QueueFolder
+from benchmarks.queue.frozen import sweep
 from benchmarks.queue.slurm import Slurm
 from benchmarks.queue.status import standings
 from commands.queue import command
@@ -97,6 +98,16 @@ def test_pipes_are_not_waited_for(tmp_path):
     os.mkfifo(queue.path / "added" / "pipe.jsonl")
     with pytest.raises(RunError, match=r"pipe\.jsonl: cannot be read"):
         QueueFolder(queue.path).runs()
+
+
+def test_a_clone_that_a_kill_left_half_made_goes_and_one_that_is_being_made_stays(tmp_path):
+    old, new, whole = (tmp_path / name for name in (".c0ffee.0123abcd.tmp", ".c0ffee.4567cdef.tmp", COMMIT))
+    for path in (old, new, whole):
+        (path / ".git").mkdir(parents=True)
+    for path in (old, whole):
+        os.utime(path, (0, 0))
+    sweep(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([new, whole])
 
 
 def test_handles_that_are_none_reach_no_command_line(tmp_path):
