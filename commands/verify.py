@@ -110,9 +110,11 @@ def command(
     else:
         for problem in problems:
             click.echo(as_typed(str(problem)))
-        count = verified.records
-        summary = f"{len(problems)} problems" if problems else "all valid" if count else "there is nothing to check"
-        click.echo(f"{count} records, {summary}")
+        count, wrong = verified.records, len(problems)
+        summary = "all valid" if count else "there is nothing to check"
+        if wrong:
+            summary = f"{wrong} problem{'s' * (wrong != 1)}"
+        click.echo(f"{count} record{'s' * (count != 1)}, {summary}")
     sys.exit(RegistryError.exit_code if problems else 0)
 
 

@@ -338,6 +338,6 @@ def test_a_forged_record_is_found_where_weights_are_published(cli, real_data, tm
     assert found.returncode == 7
     assert f"{path}: test_correct: has 83 of 10,000 test images wrong when re-evaluated: " in found.stdout
     assert f"{FLOAT[0].parent.name}/{FLOAT[0].stem}: not re-evaluated: no weights are published\n" in found.stdout
-    assert found.stdout.endswith("2 records, 1 problems\n")
+    assert found.stdout.endswith("2 records, 1 problem\n")
     true = cli("merge", str(WITH_WEIGHTS))  # of one network two records say otherwise: neither is taken for granted
     assert (true.returncode, true.stdout.count("which has other test images right")) == (7, 1)
