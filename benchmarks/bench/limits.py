@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -75,13 +76,17 @@ class MachineLimits:
 
 
 def dense_shapes(shapes: Sequence[LayerShape], batch_size: int) -> list[tuple[int, int, int]]:
-    """The matrix products of a training step in the fully connected layers: rows, inner size and columns of each."""
+    """The matrix products of a training step in the fully connected layers: rows, inner size and columns of each.
+
+    Of a network without such layers those of its last convolution, whose pixels are rows.
+    """
+    linear = [shape for shape in shapes if shape.weights]
+    dense = [shape for shape in linear if isinstance(shape.layer, Dense)]
     products = []
-    for position, shape in enumerate(shapes):
-        if isinstance(shape.layer, Dense):
-            units = shape.layer.units
-            products += [(batch_size, shape.fan_in, units), (units, batch_size, shape.fan_in)]
-            products += [(batch_size, units, shape.fan_in)] if position else []
+    for shape in dense or linear[-1:]:
+        units, rows = shape.output_shape[0], batch_size * math.prod(shape.output_shape[1:])
+        products += [(rows, shape.fan_in, units), (units, rows, shape.fan_in)]
+        products += [(rows, units, shape.fan_in)] if shape is not shapes[0] else []
     return products
 
 

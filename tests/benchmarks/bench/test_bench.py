@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from benchmarks.bench import BenchResult, Speed, bench, to_text, update_bytes
+from benchmarks.bench.limits import dense_shapes
 from benchmarks.bench.look_ups import in_training
 from benchmarks.bench.processes import Options, training_processes
 from benchmarks.engine import open_engine
 from benchmarks.errors import EngineError
 from benchmarks.recipe import load_recipe
+from benchmarks.recipe.architecture import layer_shapes, parse_architecture
 from benchmarks.recipe.cost import cost
 
 REPEATS, STEPS = 2, 3
@@ -55,6 +57,12 @@ def test_counts(result):
     assert result.threads == result.engine["threads"]
     assert result.peak_memory_mib > 0
     assert not result.scoring
+
+
+def test_a_network_without_dense_layers_has_the_products_of_its_last_convolution():
+    shapes = layer_shapes(parse_architecture("4C3-10C1-AP4"), (3, 8, 8))
+    assert dense_shapes(shapes, 5) == [(320, 4, 10), (10, 320, 4), (320, 10, 4)]
+    assert dense_shapes(layer_shapes(parse_architecture("10FC"), (1, 2, 2)), 5) == [(5, 4, 10), (10, 5, 4)]
 
 
 @pytest.mark.parametrize("name", ["training", "evaluation", "baseline"])

@@ -154,7 +154,7 @@ def test_networks_without_steps_are_refused_with_the_reason():
 
 
 @pytest.mark.qonnx
-@pytest.mark.parametrize("name", [name for name in NETWORKS if "torch7" not in name])
+@pytest.mark.parametrize("name", [name for name in NETWORKS if "torch7" not in name and "xnornet" not in name])
 def test_qonnxs_executor_computes_the_same_network(name, tmp_path):
     pytest.importorskip("qonnx")
     content = content_of(name)
@@ -169,10 +169,11 @@ def test_qonnxs_executor_computes_the_same_network(name, tmp_path):
 
 
 @pytest.mark.onnx
-def test_a_sign_that_is_0_at_0_has_no_qonnx_graph():
+@pytest.mark.parametrize("name", ["binarynet-torch7-cifar10", "xnornet-lenet5-mnist"])
+def test_a_sign_that_is_0_at_0_has_no_qonnx_graph(name):
     pytest.importorskip("onnx")
     with pytest.raises(NoGraphError, match=r"^its activation is 0 at 0, and QONNX's BipolarQuant is -1 or \+1$"):
-        to_onnx(content_of("binarynet-torch7-cifar10"), qonnx=True)
+        to_onnx(content_of(name), qonnx=True)
 
 
 @pytest.mark.qonnx
