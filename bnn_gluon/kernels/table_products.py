@@ -135,7 +135,7 @@ def _differ(patterns, one):
 
 
 @numba.njit(error_model="numpy")
-def _pack_rows(values, at, pitch, count, rows, sums, first, last, s, codes):
+def _pack_codes_of_rows(values, at, pitch, count, rows, sums, first, last, s, codes):
     """Set the codes of sums s, s + 1, ..., `count` of them, and groups `first` to `last` - 1.
 
     Their rows, `rows` in all, lie side by side, those of sum s from values[at] on, of the next one `pitch` behind.
@@ -184,7 +184,7 @@ def pack_chunk(values, at, pitch, height, width, first, by_rows, by_columns):
         high = min(width, low + _COLUMNS)
         if by_rows.size:
             last = min(groups_of(width), (low + _COLUMNS) // ROWS)
-            _pack_rows(values, at, pitch, count, width, height, low // ROWS, last, top, by_rows)
+            _pack_codes_of_rows(values, at, pitch, count, width, height, low // ROWS, last, top, by_rows)
         if by_columns.size:
             _pack_columns(values, at, pitch, count, width, first, together, low, high, by_columns)
 

@@ -16,10 +16,9 @@ values that are not finite give such values, as in a matrix product.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numba.core import types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 
 from bnn_gluon.kernels import parallel, vectors
 from bnn_gluon.kernels.table_products import give_sums, pays, take_lines
@@ -83,7 +82,7 @@ def _scale_of(values: np.ndarray) -> np.float32 | None:
 # -- compiled ----------------------------------------------------------------------------------------------------------
 
 
-@numba.njit(error_model="numpy")
+@register_jitable(error_model="numpy")
 def _groups_of(rows):
     """How many groups the chunks of so many rows have, all together."""
     whole, rest = divmod(-(-rows // _ROWS), _GROUPS)
