@@ -37,7 +37,8 @@ def open(
     _refuse_settings_of_numba()
     try:
         _set_threads(threads)
-        _import_mxnet()
+        with environment.without_additions():
+            _import_mxnet()
     except (ImportError, OSError, AttributeError, ValueError, Warning) as error:  # the last with `python -W error`
         raise EngineError(f"mxnet cannot be loaded ({error}): `python cli.py doctor` says what is missing") from error
     check_threads(threads)

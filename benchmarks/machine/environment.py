@@ -13,7 +13,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 
 from benchmarks.errors import EngineError
 from benchmarks.machine.facts import instruction_sets
@@ -100,6 +100,21 @@ def put(name: str, value: str) -> None:
     """Set a variable for the libraries of this process: `clear` leaves it."""
     os.environ[name] = _ours[name] = value
     os.environ[_OWN_SETTINGS] = json.dumps(_ours)
+
+
+@contextlib.contextmanager
+def without_additions() -> Iterator[None]:
+    """Take back what a library that is loaded meanwhile adds to what is recorded, as OpenCV does: it is read when a
+    process starts, so it says nothing of this one, and processes that this one starts are to begin as it did."""
+    before = {name: os.environ.get(name) for name in _RECORDED}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def taken_out() -> list[str]:

@@ -109,3 +109,11 @@ def test_that_python_leaves_assertions_out_is_recorded(variable):
     os.environ |= variable
     code = "print(environment.bit_factors().get('environment PYTHONOPTIMIZE'))"
     assert in_a_process(code) == variable.get("PYTHONOPTIMIZE", "None")
+
+
+def test_what_a_library_adds_while_it_is_loaded_is_no_setting_of_processes_that_follow(monkeypatch):
+    monkeypatch.setenv("LD_PRELOAD", "own")
+    monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
+    with environment.without_additions():
+        os.environ.update(LD_LIBRARY_PATH="/opencv", LD_PRELOAD="own:other")
+    assert ("LD_LIBRARY_PATH" in os.environ, os.environ["LD_PRELOAD"]) == (False, "own")

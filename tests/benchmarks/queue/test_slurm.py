@@ -79,10 +79,10 @@ def test_a_preempted_run_goes_on_by_itself(tmp_path, partition):
 
 def test_a_time_limit_is_gone_on_after(tmp_path):
     settings = {"hours": 1 / 60, "signal_seconds": 45}
-    queue = cluster_queue(tmp_path, "slurm", settings, [0], epochs=25, seconds=1.0)
+    queue = cluster_queue(tmp_path, "slurm", settings, [0], epochs=75, seconds=1.0)  # longer than the limit
     submit(queue, open_executor("slurm", queue))
     wait(lambda: are_over(queue))
-    check(queue, epochs=25, interruptions=1)
+    check(queue, epochs=75, interruptions=1)
 
 
 def test_a_run_that_stores_nothing_within_two_time_limits_has_failed(tmp_path):

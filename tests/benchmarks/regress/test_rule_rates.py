@@ -17,7 +17,7 @@ from benchmarks.regress import rules
 from results.statistics import student_t_quantile
 
 BENCHMARKS = len(benchmark_ids())
-FEWER, MORE = 50, 1000  # simulated runs: every time, and at night
+FEWER, MORE = 100, 1000  # simulated runs: every time, and at night
 Noise = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]  # of logarithms, with standard deviation 1
 
 

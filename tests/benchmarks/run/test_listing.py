@@ -134,4 +134,5 @@ def test_the_command_prints_a_line_a_run_or_json(begin, cli, tmp_path):
     listed = json.loads(cli("runs", *folders, "--json").stdout)
     assert listed["schema"] == 1
     assert [run["epoch"] for run in listed["runs"]] == [4, 0]
+    (tmp_path / "none").mkdir()
     assert cli("runs", "--runs", str(tmp_path / "none")).stdout.startswith(f"no run in {tmp_path}/none: ")
