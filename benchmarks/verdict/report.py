@@ -154,10 +154,12 @@ def _further(verdict: GroupVerdict, here: str) -> Iterator[str]:
         where = f"on a machine as that of the runs ({verdict.machine})" if verdict.machine else "on such machines"
         where = "on this machine" if here and here == verdict.machine else where
         yield f"about {verdict.more_seeds} more seeds would decide, about {verdict.more_hours:.1f} hours {where}"
-        seeds, extended = len(verdict.seeds), EXTENDED_SIZE.get(len(verdict.seeds), 0)
-        if verdict.looks == 1 and verdict.more_seeds > extended - seeds:
+        seeds, extended = len(verdict.seeds), EXTENDED_SIZE.get(len(verdict.seeds))
+        if verdict.looks > 1 or extended is None:
+            return
+        if verdict.more_seeds > extended - seeds:
             yield f"the one extension that is allowed, to {extended} seeds, will probably decide nothing"
-        elif verdict.looks == 1:
+        else:
             yield f"`python cli.py reproduce {verdict.benchmark} --seeds {extended}` runs {extended - seeds} more, once"
     elif verdict.word == "inconclusive" and not verdict.reason:
         yield "more seeds would not decide it soon: the mean lies at the edge of the margin or beyond it"

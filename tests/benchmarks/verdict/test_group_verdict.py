@@ -165,6 +165,8 @@ def test_a_group_of_three_is_judged_and_may_become_one_of_five() -> None:
     assert "to 5 seeds, will probably decide nothing" in "\n".join(
         report.lines(msgspec.structs.replace(at_most_two, more_seeds=3))
     )
+    of_two = msgspec.structs.replace(at_most_two, seeds=verdict.seeds[:2])  # a size that nothing here registers
+    assert "extension" not in "\n".join(report.lines(of_two))
     five = three._replace(seeds=SEEDS[:5])
     assert judged([*undecided, *runs([8.3, 8.4], (3, 4))], five).look == 2
 
