@@ -50,15 +50,16 @@ def test_runs_come_through_and_one_that_fails_has_two_tries(ray, tmp_path):
 
 
 def test_a_killed_worker_and_a_lost_node_cost_the_epoch_in_progress(ray, tmp_path):
-    queue = cluster_queue(tmp_path, "ray", settings(ray), range(3), epochs=25, seconds=1.0)
+    # So many runs that no node is idle when one is lost.
+    queue = cluster_queue(tmp_path, "ray", settings(ray), range(5), epochs=12, seconds=1.0)
     submit(queue, open_executor("ray", queue))
-    wait(lambda: sum(stored_epoch(queue, seed) > 1 for seed in range(3)) == 2)
+    wait(lambda: sum(stored_epoch(queue, seed) > 1 for seed in range(5)) == 2)
     os.kill(parents_of_work(queue)[0], signal.SIGKILL)
     wait(lambda: len(list((queue.path / "leases").iterdir())) > 3)
     ray.remove_node(ray.worker_nodes.copy().pop(), allow_graceful=False)
     ray.add_node(num_cpus=1, include_dashboard=False)
     wait(lambda: are_over(queue))
-    check(queue, epochs=25, interruptions=2)
+    check(queue, epochs=12, interruptions=2)
 
 
 def test_cancelled_runs_end_whether_they_have_begun_or_not(ray, tmp_path):
