@@ -1,4 +1,4 @@
-"""The linear layers: MXNet's, but for products of signs, with signs, of images of one channel, and gradients below a
+"""The linear layers: MXNet's, but for products of signs, with signs, of images of few channels, and gradients below a
 max pooling."""
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from mxnet import context, gluon, nd, symbol
 
 from benchmarks.recipe.architecture import Conv, Dense, LayerShape
 from bnn_gluon import filters
-from bnn_gluon.kernels import binary_products, choice, one_channel, parallel, table_convolutions
+from bnn_gluon.kernels import binary_products, choice, few_channels, parallel, table_convolutions
 from bnn_gluon.kernels.dense_tables import DenseTables, Pack
 from bnn_gluon.kernels.padding import fold_edge, pad_edge
 from bnn_gluon.kernels.sparse_gradients import SparseGradients, applies_to
@@ -26,7 +26,7 @@ class Linear:
     """A convolution or fully connected layer between NDArrays.
 
     Its output is computed with bits where all inputs and all weights are -1 or +1, with the same result, by
-    `one_channel` where its input has one, else by MXNet; its gradients by MXNet, or by `one_channel`, or by
+    `few_channels` where its input has few, else by MXNet; its gradients by MXNet, or by `few_channels`, or by
     `sparse_gradients` where most of its output's gradient are zeros. Products with one operand of two values are made
     by `dense_tables` and `table_convolutions` where that is faster. With BNN_KERNELS=mxnet MXNet computes all of it.
 
@@ -74,7 +74,7 @@ class Linear:
         self._differentiates_input = differentiates_input
         self._padded: Any = None
         self._compiled, self._fused = choice.compiled(), choice.fused_loops()
-        self._one_channel = self._compiled and one_channel.applies_to(shape)
+        self._few_channels = self._compiled and few_channels.applies_to(shape)
         sparse = self._compiled and pooled and not add_bias and applies_to(shape)
         self._sparse_gradients = SparseGradients(self._padding) if sparse else None
         self._unwritten: UnwrittenWeights | None = None
@@ -110,9 +110,9 @@ class Linear:
         left = self._arguments(self._padded)[1].keys() - self._set_by_tables(gradient)
         if left and self._sparse_gradients is not None:
             self._set_sparse_gradients(gradient, left)
-        elif left == {self.weight.name} and self._one_channel:
+        elif left == {self.weight.name} and self._few_channels:
             of_weights = _values(self.weight.grad())
-            one_channel.gradient_of_weights(_values(self._padded), _values(gradient), self._padding, of_weights)
+            few_channels.gradient_of_weights(_values(self._padded), _values(gradient), self._padding, of_weights)
         elif left:
             if "x" in left:
                 self._weights()
@@ -262,9 +262,9 @@ class Linear:
             return True
         if isinstance(self._tables, ConvolutionTables) and self._tables.output(x, weights, product):
             return True
-        if self._one_channel:
-            one_channel.convolution(x, weights, self._padding, product)
-        return self._one_channel
+        if self._few_channels:
+            few_channels.convolution(x, weights, self._padding, product)
+        return self._few_channels
 
     def _pad(self, x: Any) -> Any:
         if not self._edge:

@@ -1,4 +1,4 @@
-"""Convolutions of images with one channel: NumPy's, in double precision, and MXNet's where they stand in for it."""
+"""Convolutions of images with few channels: NumPy's, in double precision, and MXNet's where they stand in for it."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ EPSILON = np.finfo(np.float32).eps
 
 
 def windows_of(x, kernel, padding):
-    """(N, height, width, kernel, kernel), in double precision."""
-    padded = np.pad(x[:, 0].astype(np.float64), ((0, 0), (padding, padding), (padding, padding)))
-    return sliding_window_view(padded, (kernel, kernel), axis=(1, 2))
+    """(N, channels, height, width, kernel, kernel), in double precision."""
+    padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+    return sliding_window_view(padded, (kernel, kernel), axis=(2, 3))
 
 
 def product_of(x, weights, padding):
-    return np.einsum("nyxab,fab->nfyx", windows_of(x, weights.shape[2], padding), weights[:, 0])
+    return np.einsum("ncyxab,fcab->nfyx", windows_of(x, weights.shape[2], padding), weights)
 
 
 def gradient_of_weights_of(x, gradient, kernel, padding):
-    return np.einsum("nfyx,nyxab->fab", gradient, windows_of(x, kernel, padding), optimize=True)[:, None]
+    return np.einsum("nfyx,ncyxab->fcab", gradient, windows_of(x, kernel, padding), optimize=True)
 
 
-def random_case(n, side, filters, kernel, padding, seed):
+def random_case(n, side, filters, kernel, padding, seed, channels=1):
     """Images and weights, and any values of the shape of their product, whose height and width are `side`."""
     rng = np.random.default_rng(seed)
     rows, columns = (max(1, length + kernel - 1 - 2 * padding) for length in side)
-    x = rng.normal(size=(n, 1, rows, columns)).astype(np.float32)
-    weights = rng.normal(size=(filters, 1, kernel, kernel)).astype(np.float32)
+    x = rng.normal(size=(n, channels, rows, columns)).astype(np.float32)
+    weights = rng.normal(size=(filters, channels, kernel, kernel)).astype(np.float32)
     height, width = (length + 2 * padding - kernel + 1 for length in (rows, columns))
     return x, weights, rng.normal(size=(n, filters, height, width)).astype(np.float32), padding
 
 
 def found(x, weights, gradient, padding):
     """The product and the gradient of the weights."""
-    from bnn_gluon.kernels import one_channel
+    from bnn_gluon.kernels import few_channels
 
     product, of_weights = np.full_like(gradient, np.nan), np.full_like(weights, np.nan)
-    one_channel.convolution(x, weights, padding, product)
-    one_channel.gradient_of_weights(x, gradient, padding, of_weights)
+    few_channels.convolution(x, weights, padding, product)
+    few_channels.gradient_of_weights(x, gradient, padding, of_weights)
     return product, of_weights
 
 
@@ -59,11 +59,12 @@ def found(x, weights, gradient, padding):
     kernel=st.sampled_from([3, 5]),
     padding=st.integers(0, 3),
     seed=st.integers(0, 2**32 - 1),
+    channels=st.integers(1, 3),
 )
-def test_they_are_numpys(n, side, filters, kernel, padding, seed):
-    x, weights, gradient, padding = random_case(n, side, filters, kernel, padding, seed)
+def test_they_are_numpys(n, side, filters, kernel, padding, seed, channels):
+    x, weights, gradient, padding = random_case(n, side, filters, kernel, padding, seed, channels)
     product, of_weights = found(x, weights, gradient, padding)
-    bound = kernel**2 * EPSILON * product_of(np.abs(x), np.abs(weights), padding)
+    bound = channels * kernel**2 * EPSILON * product_of(np.abs(x), np.abs(weights), padding)
     assert (np.abs(product - product_of(x, weights, padding)) <= bound).all()
     bound = gradient[:, 0].size * EPSILON * gradient_of_weights_of(np.abs(x), np.abs(gradient), kernel, padding)
     assert (np.abs(of_weights - gradient_of_weights_of(x, gradient, kernel, padding)) <= bound).all()
@@ -72,7 +73,7 @@ def test_they_are_numpys(n, side, filters, kernel, padding, seed):
 @pytest.mark.threads
 @pytest.mark.parametrize("kernel", [3, 5])
 def test_no_bit_depends_on_the_number_of_threads(kernel):
-    case = random_case(5, (20, 28), 13, kernel, 1, seed=1)
+    case = random_case(5, (20, 28), 13, kernel, 1, seed=1, channels=3)
     by_threads, before = [], numba.get_num_threads()
     for threads in (1, before):
         numba.set_num_threads(threads)
@@ -98,12 +99,13 @@ def test_what_is_not_a_number_is_not_lost_and_stays_where_it_is():
         (Conv(8, 5, valid=True), 1, True),
         (Conv(8, 1), 1, False),
         (Conv(8, 7), 1, False),
-        (Conv(8, 3), 3, False),
+        (Conv(8, 3), 3, True),
+        (Conv(8, 3), 4, False),
         (Dense(8), 1, False),
     ],
 )
 def test_what_they_are_made_for(layer, channels, applies):
-    from bnn_gluon.kernels.one_channel import applies_to
+    from bnn_gluon.kernels.few_channels import applies_to
 
     assert applies_to(LayerShape(layer, (channels, 9, 9), (8, 9, 9))) == applies
 
@@ -119,7 +121,7 @@ NETWORKS = {
 @pytest.mark.parametrize(("name", "overrides", "gradient_too"), NETWORKS.values(), ids=NETWORKS)
 def test_a_networks_scores_and_gradients_are_those_that_mxnet_makes(monkeypatch, name, overrides, gradient_too):
     from bnn_gluon import linear
-    from bnn_gluon.kernels import one_channel
+    from bnn_gluon.kernels import few_channels
 
     recipe = load_recipe(name, ["model.architecture=6C3-9C5-MP2-8FC-10FC", *overrides])
     rng = np.random.default_rng(1)
@@ -139,11 +141,11 @@ def test_a_networks_scores_and_gradients_are_those_that_mxnet_makes(monkeypatch,
         engine.train_step(images, labels, 0.0)
         return engine.gradients() | {"scores": engine.scores(images, 4)}
 
-    for function in (one_channel.convolution, one_channel.gradient_of_weights):
-        monkeypatch.setattr(one_channel, function.__name__, watched(function))
+    for function in (few_channels.convolution, few_channels.gradient_of_weights):
+        monkeypatch.setattr(few_channels, function.__name__, watched(function))
     ours = scores_and_gradients()
     assert set(made) == {"convolution", *(["gradient_of_weights"] if gradient_too else [])}
-    monkeypatch.setattr(linear.one_channel, "applies_to", lambda _: False)
+    monkeypatch.setattr(linear.few_channels, "applies_to", lambda _: False)
     mxnets = scores_and_gradients()
     assert ours.keys() == mxnets.keys()
     for key, value in mxnets.items():
