@@ -226,7 +226,10 @@ def check_three_steps(name: str, opened: Opened) -> None:
         biases = {name: np.float32(v) for name, v in run.network.values.items() if name.endswith(".bias")}
         run.engine.load_parameters(parameters | biases)  # theirs are noise, which would move the running means
         for layer in run.network.names if run.case.method in ("BWN", "LAB") else ():
-            assert parameters[f"{layer}.scale"] == pytest.approx(run.network.scale(layer), rel=1e-5), layer
+            weight, scale = f"{layer}.weight", run.network.scale(layer)
+            left_out = np.abs(parameters[weight] - run.network.values[weight])[~held[weight]]
+            moved = left_out.sum() / held[weight].size  # the scale is a mean of weights, of these too
+            assert abs(parameters[f"{layer}.scale"] - scale) <= 1e-5 * scale + 2 * moved, layer
     check_evaluation(run)
     assert run.network.nearest > MARGIN
 

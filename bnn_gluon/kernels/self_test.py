@@ -18,7 +18,7 @@ from benchmarks.recipe.architecture import Conv, LayerShape
 from bnn_gluon.kernels import (
     binary_products,
     choice,
-    one_channel,
+    few_channels,
     sparse_gradients,
     table_convolutions,
     table_products,
@@ -49,8 +49,8 @@ def check_loops(layers: Sequence[Layer], *, signs: bool) -> None:
     for layer in layers:
         conv = layer.shape.layer if isinstance(layer.shape.layer, Conv) else None
         place = (0, 0) if conv is None else (conv.kernel, conv.padding)
-        if one_channel.applies_to(layer.shape):
-            _check_one_channel(*place)
+        if few_channels.applies_to(layer.shape):
+            _check_few_channels(*place, layer.shape.input_shape[0])
         elif layer.pool is not None and sparse_gradients.applies_to(layer.shape):
             _check_sparse(*place)
         if layer.quantized and signs:
@@ -116,13 +116,13 @@ def _check_signs(kernel: int, padding: int) -> None:
 
 
 @functools.cache
-def _check_one_channel(kernel: int, padding: int) -> None:
-    x, w, g = _operands(kernel, padding, _WHOLE, _WHOLE, channels=1)
+def _check_few_channels(kernel: int, padding: int, channels: int) -> None:
+    x, w, g = _operands(kernel, padding, _WHOLE, _WHOLE, channels)
     right, product, of_w = _right_products(x, w, g, padding), np.empty_like(g), np.empty_like(w)
-    one_channel.convolution(x, w, padding, product)
-    one_channel.gradient_of_weights(x, g, padding, of_w)
-    _compare("a convolution of one channel", product, right[0])
-    _compare("the gradient of a convolution of one channel", of_w, right[2])
+    few_channels.convolution(x, w, padding, product)
+    few_channels.gradient_of_weights(x, g, padding, of_w)
+    _compare("a convolution of few channels", product, right[0])
+    _compare("the gradient of a convolution of few channels", of_w, right[2])
 
 
 @functools.cache

@@ -18,8 +18,9 @@ KINDS = {
     "its gradient": ("binarynet-cifar10", "64C3-64C3-10FC", "table_convolutions", "_set_gradient_of_weights"),
     "signs": ("binarynet-mnist", "16FC-16FC-10FC", "binary_products", "_convolution"),
     "dropped out": ("binarynet-mnist", "128FC-128FC-10FC", "ternary_products", "_multiply"),
-    "one channel": ("rwth-lenet5-mnist-float", "8C5-MP2-10FC", "one_channel", "_convolution"),
-    "gradient of one channel": ("rwth-lenet5-mnist-float", "8C5-MP2-10FC", "one_channel", "_gradient_of_weights"),
+    "one channel": ("rwth-lenet5-mnist-float", "8C5-MP2-10FC", "few_channels", "_convolution"),
+    "gradient of one channel": ("rwth-lenet5-mnist-float", "8C5-MP2-10FC", "few_channels", "_gradient_of_weights"),
+    "three channels": ("binarynet-cifar10", "64C3-64C3-10FC", "few_channels", "_convolution"),
     "sparse": ("rwth-lenet5-mnist-float", "32C5-MP2-32C5-MP2-10FC", "sparse_gradients", "_set_gradient_of_weights"),
     "sparse, input": ("rwth-lenet5-mnist-float", "32C5-MP2-32C5-MP2-10FC", "sparse_gradients", "_unblock"),
 }
