@@ -83,16 +83,14 @@ def _set_some(patterns, at, stride, present, first, last, magnitude, some):
     For e from `first` to `last`; tells whether a magnitude is another.
     """
     other = np.int32(0)
-    for e in range(first, last):
-        some[e] = 0
-    for i in range(ROWS):
-        bit = np.uint16(_LINE_BYTES << i)
-        if i < present:
-            start = at + i * stride
-            for e in range(first, last):
-                pattern = patterns[start + e]
-                other |= (pattern & MAGNITUDE) ^ magnitude
-                some[e] |= bit if pattern >= 0 else np.uint16(0)
+    found = some[first:last]  # slices: no index can be negative, so the loop becomes vector code
+    found[:] = 0
+    for i in range(present):
+        bit, start = np.uint16(_LINE_BYTES << i), at + i * stride
+        row = patterns[start + first : start + last]
+        for e in range(found.size):
+            other |= (row[e] & MAGNITUDE) ^ magnitude
+            found[e] |= bit if row[e] >= 0 else np.uint16(0)
     return other != 0
 
 

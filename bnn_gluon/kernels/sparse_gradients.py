@@ -31,6 +31,7 @@ from numba.extending import intrinsic
 
 from benchmarks.recipe.architecture import Conv, LayerShape
 from bnn_gluon.kernels import parallel, vectors
+from bnn_gluon.kernels.squares import give_rows, take_rows
 from bnn_gluon.memory import buffer, view
 
 _LANES = vectors.REGISTER // 4  # floats in a vector register
@@ -238,30 +239,39 @@ def _set_gradient_of_input(part, gradient, weights, kernel, of_x):
 def _block(part, x, padding, blocked):
     """Set `blocked`, (N, blocks, rows, columns, channels of a block), to x padded with zeros."""
     n, _, rows, columns = x.shape
-    _, blocks, padded_rows, _, channels = blocked.shape
+    _, blocks, padded_rows, padded_columns, channels = blocked.shape
+    source, target = x.reshape(-1), blocked.reshape(-1)
+    starts, row, margin = np.empty(channels, np.int64), padded_columns * channels, padding * channels
     for task in parallel.share(part, n * padded_rows):
         i, y = task // padded_rows, task % padded_rows
         for block in range(blocks):
-            row = blocked[i, block, y]
+            at = ((i * blocks + block) * padded_rows + y) * row
             if y < padding or y >= padding + rows:
-                row[:] = np.float32(0)
+                target[at : at + row] = np.float32(0)
                 continue
-            row[:padding] = np.float32(0)
-            row[padding + columns :] = np.float32(0)
-            for c in range(channels):
-                for column in range(columns):
-                    row[padding + column, c] = x[i, block * channels + c, y - padding, column]
+            target[at : at + margin] = np.float32(0)
+            target[at + row - margin : at + row] = np.float32(0)
+            _set_starts(starts, i * blocks + block, rows * columns)
+            take_rows(source, starts, channels, (y - padding) * columns, columns, target, at + margin, channels)
 
 
 @parallel.loop
 def _unblock(part, blocked, padding, x):
     """Set x to what `blocked` holds, without the padding."""
     n, _, rows, columns = x.shape
-    _, blocks, _, _, channels = blocked.shape
+    _, blocks, padded_rows, padded_columns, channels = blocked.shape
+    source, target = blocked.reshape(-1), x.reshape(-1)
+    starts = np.empty(channels, np.int64)
     for task in parallel.share(part, n * rows):
         i, y = task // rows, task % rows
         for block in range(blocks):
-            row = blocked[i, block, padding + y]
-            for c in range(channels):
-                for column in range(columns):
-                    x[i, block * channels + c, y, column] = row[padding + column, c]
+            at = (((i * blocks + block) * padded_rows + padding + y) * padded_columns + padding) * channels
+            _set_starts(starts, i * blocks + block, rows * columns)
+            give_rows(source, at, channels, columns, np.float32(1), target, starts, channels, y * columns)
+
+
+@numba.njit(error_model="numpy")
+def _set_starts(starts, block, plane):
+    """Where the channels of a block, of so many pixels each, begin in a plain array."""
+    for c in range(starts.size):
+        starts[c] = (block * starts.size + c) * plane

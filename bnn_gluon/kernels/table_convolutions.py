@@ -27,12 +27,9 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic
 
 from benchmarks.recipe.architecture import Conv, LayerShape
-from bnn_gluon.kernels import parallel, vectors
+from bnn_gluon.kernels import parallel
 from bnn_gluon.kernels.convolution_codes import (
     Codes,
     codes_of_bits,
@@ -41,6 +38,7 @@ from bnn_gluon.kernels.convolution_codes import (
     codes_of_weights,
 )
 from bnn_gluon.kernels.fetching import fetch
+from bnn_gluon.kernels.squares import give_rows, take_rows
 from bnn_gluon.kernels.tables import (
     GROUPS,
     LANES,
@@ -51,15 +49,12 @@ from bnn_gluon.kernels.tables import (
     first_of_line,
     groups_of,
     scale_of,
-    transposed,
 )
 
 _LEAST_KERNEL = 3  # a table of one pixel is used once for each tap
 _LEAST_CHANNELS = 64
 _LEAST_USED = 0.5  # part of lanes and threads
 _AHEAD = 4  # channels: their rows lie far apart, so the processor does not fetch them by itself
-_SIDE = 8  # of the squares that are transposed
-_SQUARE = ir.VectorType(ir.FloatType(), _SIDE)
 
 
 def applies_to(shape: LayerShape) -> bool:
@@ -195,49 +190,6 @@ def gradient_of_weights(
 # -- compiled: arrangement ---------------------------------------------------------------------------------------------
 
 
-@intrinsic
-def _take_square(typing_context, source, starts, lane, offset, target, to, pitch):
-    """target[to + r * pitch + l] = source[starts[lane + l] + offset + r] for l and r from 0 to 7. Flat arrays."""
-
-    def generate(context, builder, signature, arguments):
-        first, begins, out = (
-            vectors.address(context, builder, signature, arguments, *place) for place in ((0, 3), (1, 2), (4, 5))
-        )
-        lines = []
-        for number in range(_SIDE):
-            start = builder.load(builder.gep(begins, [vectors.INDEX(number)]))
-            lines.append(vectors.load(builder, builder.gep(first, [start]), _SQUARE, 0))
-        for number, line in enumerate(transposed(builder, lines)):
-            to_line = builder.gep(out, [builder.mul(arguments[6], vectors.INDEX(number))])
-            vectors.store(builder, line, to_line, 0)
-        return context.get_dummy_value()
-
-    whole = types.int64
-    return types.void(source, starts, whole, whole, target, whole, whole), generate
-
-
-@intrinsic
-def _give_square(typing_context, source, at, stride, scale, target, starts, lane, offset):
-    """target[starts[lane + l] + offset + r] = scale * source[at + r * stride + l] for l and r from 0 to 7."""
-
-    def generate(context, builder, signature, arguments):
-        first, begins, out = (
-            vectors.address(context, builder, signature, arguments, *place) for place in ((0, 1), (5, 6), (4, 7))
-        )
-        lines = []
-        for number in range(_SIDE):
-            line = builder.gep(first, [builder.mul(arguments[2], vectors.INDEX(number))])
-            lines.append(vectors.load(builder, line, _SQUARE, 0))
-        factor = vectors.everywhere(builder, arguments[3], _SQUARE)
-        for number, line in enumerate(transposed(builder, lines)):
-            start = builder.load(builder.gep(begins, [vectors.INDEX(number)]))
-            vectors.store(builder, builder.fmul(factor, line), builder.gep(out, [start]), 0)
-        return context.get_dummy_value()
-
-    whole = types.int64
-    return types.void(source, whole, whole, types.float32, target, starts, whole, whole), generate
-
-
 @numba.njit(error_model="numpy")
 def _fetch_to_read(values, starts, offset, count):
     """Fetch values[starts[l] + offset + r], r < count, of all lanes."""
@@ -256,32 +208,11 @@ def _fetch_to_write(values, starts, lanes, offset, count):
 @numba.njit(error_model="numpy")
 def _take_lanes(source, starts, inside, offset, count, target, to, pitch):
     """target[to + r * pitch + l] = source[starts[l] + offset + r], r < count, for the lanes l that are inside, or 0."""
-    for lane in range(0, LANES, _SIDE):
-        if count >= _SIDE:
-            for square in range(0, count, _SIDE):
-                r = min(square, count - _SIDE)  # the last square overlaps the one before
-                _take_square(source, starts, lane, offset + r, target, to + r * pitch + lane, pitch)
-        else:
-            for r in range(count):
-                for own in range(lane, lane + _SIDE):
-                    target[to + r * pitch + own] = source[starts[own] + offset + r]
+    take_rows(source, starts, LANES, offset, count, target, to, pitch)
     for lane in range(LANES):
         if inside[lane] == 0:
             for r in range(count):
                 target[to + r * pitch + lane] = np.float32(0)
-
-
-@numba.njit(error_model="numpy")
-def _give_lanes(source, at, stride, count, scale, target, starts, lanes, offset):
-    """target[starts[l] + offset + r] = scale * source[at + r * stride + l], r < count, for the first lanes l."""
-    whole = lanes // _SIDE * _SIDE if count >= _SIDE else 0
-    for lane in range(0, whole, _SIDE):
-        for square in range(0, count, _SIDE):
-            r = min(square, count - _SIDE)
-            _give_square(source, at + r * stride + lane, stride, scale, target, starts, lane, offset + r)
-    for lane in range(whole, lanes):
-        for r in range(count):
-            target[starts[lane] + offset + r] = scale * source[at + r * stride + lane]
 
 
 # -- compiled: products ------------------------------------------------------------------------------------------------
@@ -300,9 +231,8 @@ def _give_row(ring, first, done, block, bands, kernel, scale, target, starts, sh
     for f in range(filters):
         if f + _AHEAD < filters:
             _fetch_to_write(target, starts, lanes, (f + _AHEAD) * plane, width)
-        _give_lanes(ring, at + f * LANES, pixel, width, scale, target, starts, lanes, f * plane)
-    for e in range(at, at + width * pixel):
-        ring[e] = np.float32(0)
+        give_rows(ring, at + f * LANES, pixel, width, scale, target, starts, lanes, f * plane)
+    ring[at : at + width * pixel] = np.float32(0)
 
 
 @parallel.loop
@@ -364,12 +294,13 @@ def _set_gradient_of_weights(part, gradient, codes, scale, padding, rows, column
     line, first, table = first_of_line(lines), first_of_line(sums), first_of_line(tables)
     starts, inside = np.zeros(LANES, np.int64), np.ones(LANES, np.int64)
     for block in parallel.share(part, filters // LANES):
-        for e in range(first, first + taps * channels * LANES):
-            sums[e] = np.float32(0)
+        sums[first : first + taps * channels * LANES] = np.float32(0)
         for y in range(height):
             for image in range(n):
                 for lane in range(LANES):
                     starts[lane] = ((image * filters + block * LANES + lane) * height + y) * width
+                if image + _AHEAD < n:
+                    _fetch_to_read(source, starts, _AHEAD * filters * height * width, width)
                 _take_lanes(source, starts, inside, 0, width, lines, line + image * LANES, pixel)
             low_tap, high_tap = max(0, padding - y), min(kernel, rows + padding - y)
             for w in range(width):
@@ -385,4 +316,4 @@ def _set_gradient_of_weights(part, gradient, codes, scale, padding, rows, column
         for lane in range(LANES):
             starts[lane] = (block * LANES + lane) * channels * taps
         for c in range(channels):
-            _give_lanes(sums, first + c * LANES, channels * LANES, taps, scale, target, starts, LANES, c * taps)
+            give_rows(sums, first + c * LANES, channels * LANES, taps, scale, target, starts, LANES, c * taps)
