@@ -4,19 +4,25 @@ A sum of n such products is n - 2 d, where the signs of d pairs of factors diffe
 products comes to the same, because all its partial sums are whole numbers that float32 holds (n <= 2^24). So no result
 depends on which of the two is used.
 
-Memory; a word is uint32 up to 32 channels, else uint64, and a fully connected layer is a convolution of one pixel::
+Memory; a word is uint32 up to 32 channels, else uint64::
 
     x       float32 (N, channels, rows, columns)   -> bits    (N, rows, columns, words): a pixel's channels lie together
                                                       word w, bit b = sign of channel w * width + b; missing ones 0
-    weights float32 (filters, channels, k, k)      -> weights (k * k * words, units): row tap * words + w; units are
-                                                      contiguous: filters, with zeros up to whole sets of 4 registers
-    differing (columns of a row of the product, units): counted for 4 registers of units at a time
+    weights float32 (filters, channels, k, k)      -> weights (blocks, k * k * words, units): row tap * words + w; the
+                                                      units of a block are filters, those missing in the last are zeros
+    differing int32 (pixels of a chunk, units of a block)
     product float32 (N, filters, height, width)
 
-A thread has rows of the product. Source: arXiv 1602.02830, section 4.1 (XNOR and popcount in place of multiply-adds).
+The units of a block fill 4 registers, and they are counted for 2 pixels at a time, which share each load of weights. A
+chunk is some rows of the product: the weights of a block, the counts of a chunk and the bits it needs stay in the
+first-level cache. A thread has some chunks, each with some blocks. Of a fully connected layer an image is one pixel,
+with bits (N, words), and the images lie side by side as the pixels of a row do; a thread has blocks of it. Source:
+arXiv 1602.02830, section 4.1 (XNOR and popcount in place of multiply-adds).
 """
 
 from __future__ import annotations
+
+import itertools
 
 import numpy as np
 from llvmlite import ir
@@ -24,11 +30,16 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from bnn_gluon.kernels import parallel, vectors
+from bnn_gluon.kernels.fetching import fetch
 from bnn_gluon.kernels.tables import transposed
 
-_SIDE = 8  # of the squares of filters and columns that are given at a time
-_REGISTERS = 4  # that units are counted in at a time
-_MAGNITUDE, _ONE = np.int32(0x7FFFFFFF), np.int32(0x3F800000)  # of a float32: all bits but the sign; the bits of 1
+_SIDE = 8  # of the squares of filters and pixels that are given at a time
+_REGISTERS, _PIXELS = 4, 2  # of units, and pixels, that are counted at a time
+_CHUNK = 128  # pixels
+_LINE = 16  # floats of a cache line
+_LANES = vectors.REGISTER // 4  # 32-bit values of a register
+_HALF = 32  # signs that are packed at a time
+_MAGNITUDE, _ONE = np.uint32(0x7FFFFFFF), 0x3F800000  # of a float32: all bits but the sign; the bits of 1
 
 
 def dense(x: np.ndarray, weights: np.ndarray, product: np.ndarray) -> bool:
@@ -41,7 +52,12 @@ def dense(x: np.ndarray, weights: np.ndarray, product: np.ndarray) -> bool:
     Returns:
         Whether the product was set.
     """
-    return _set_product(x[:, :, None, None], weights[:, :, None, None], 0, product[:, :, None, None])
+    bits = _pack(x[:, :, None])
+    bits_of_weights = None if bits is None else _pack(weights[:, :, None])
+    if bits is None or bits_of_weights is None:
+        return False
+    _dense(bits[:, 0], _by_word(bits_of_weights), x.shape[1], product)
+    return True
 
 
 def convolution(x: np.ndarray, weights: np.ndarray, padding: int, product: np.ndarray) -> bool:
@@ -56,7 +72,8 @@ def convolution(x: np.ndarray, weights: np.ndarray, padding: int, product: np.nd
     Returns:
         Whether the product was set.
     """
-    return _set_product(x, weights, padding, product)
+    bits = bits_of(x)
+    return bits is not None and convolution_of_bits(bits, weights, padding, product)
 
 
 def bits_of(x: np.ndarray) -> np.ndarray | None:
@@ -82,11 +99,6 @@ def may_be_signs(values: np.ndarray) -> bool:
     return bool((np.abs(values.reshape(-1)[:64]) == 1).all())
 
 
-def _set_product(x: np.ndarray, weights: np.ndarray, padding: int, product: np.ndarray) -> bool:
-    bits = bits_of(x)
-    return bits is not None and convolution_of_bits(bits, weights, padding, product)
-
-
 def _pack(values: np.ndarray) -> np.ndarray | None:
     """Signs (N, channels, pixels) as bits (N, pixels, words), uint64 or uint32; None if there are other values."""
     n, channels, pixels = values.shape
@@ -96,46 +108,86 @@ def _pack(values: np.ndarray) -> np.ndarray | None:
     bits = np.empty((n, pixels, -(-channels // (8 * word.itemsize))), word)
     others = np.empty(n, np.int32)
     if pixels > 1:
-        _pack_pixels(values.view(np.int32), bits, others)
+        _pack_pixels(values, bits.view(np.uint32), others)
     else:
         _pack_rows(values[:, :, 0], bits[:, 0], others)
     return None if others.any() else bits
 
 
 def _by_word(bits: np.ndarray) -> np.ndarray:
-    """Bits of weights (filters, taps, words) as (taps * words, filters), where filters fill registers."""
+    """Bits of weights (filters, taps, words) as (blocks, taps * words, units)."""
     filters, taps, words = bits.shape
-    together = _REGISTERS * vectors.REGISTER // bits.itemsize
-    arranged = np.zeros((taps * words, -(-filters // together) * together), bits.dtype)
-    arranged[:, :filters] = bits.reshape(filters, -1).T
-    return arranged
+    units = _REGISTERS * vectors.REGISTER // bits.itemsize
+    filled = np.zeros((-(-filters // units), units, taps * words), bits.dtype)
+    filled.reshape(-1, taps * words)[:filters] = bits.reshape(filters, -1)
+    return np.ascontiguousarray(filled.transpose(0, 2, 1))
 
 
 # -- compiled ----------------------------------------------------------------------------------------------------------
 
 
-@parallel.loop
-def _pack_pixels(part, patterns, bits, others):
-    """Set `bits`, (N, pixels, words), to the signs; `others`, int32 (N,), tells which images have values that are
-    neither -1 nor +1.
+@intrinsic
+def _pack_register(typing_context, packed, to, seen, values, at, pitch, channels, pixels):
+    """Set packed[to + p] to signs, bit c to that of values[at + c * pitch + p], 1 for plus, for p below the lanes of a
+    register and c below `channels`, at most 32. And set what is 1 in seen[p] besides: the bits that differ from 1.0's.
 
-    `patterns`: float32 (N, channels, pixels), seen as int32.
+    `pixels`: None, or how many of the lanes there are; the others are as if values were 1.0 there. Flat arrays: uint32,
+    uint32, float32.
     """
-    n, channels, pixels = patterns.shape
-    width = 8 * bits.itemsize
-    word_of = bits.dtype.type
-    packed = np.empty(pixels, bits.dtype)
+    whole = types.int64
+
+    def generate(context, builder, signature, arguments):
+        vector, floats = (ir.VectorType(kind, _LANES) for kind in (ir.IntType(32), ir.FloatType()))
+        target, first = (vectors.address(context, builder, signature, arguments, *place) for place in ((0, 1), (3, 4)))
+        differences = context.make_array(signature.args[2])(context, builder, arguments[2]).data
+        one, last_bit = (ir.Constant(vector, [value] * _LANES) for value in (_ONE, 31))
+        signs, others = (cgutils.alloca_once(builder, vector) for _ in range(2))
+        builder.store(vector(None), signs)
+        builder.store(vectors.load(builder, differences, vector, 0), others)
+        with cgutils.for_range(builder, arguments[6], intp=vectors.INDEX) as loop:
+            # From the last channel to the first: signs move up by one for the next.
+            channel = builder.sub(builder.sub(arguments[6], vectors.INDEX(1)), loop.index)
+            source = builder.gep(first, [builder.mul(channel, arguments[5])])
+            if isinstance(signature.args[7], types.NoneType):
+                value = vectors.load(builder, source, floats, 0)
+            else:
+                value = vectors.load_some(builder, source, floats, arguments[7], 1)
+            value, moved = builder.bitcast(value, vector), builder.load(signs)
+            plus = builder.lshr(builder.not_(value), last_bit)
+            builder.store(builder.or_(builder.add(moved, moved), plus), signs)
+            builder.store(builder.or_(builder.load(others), builder.xor(value, one)), others)
+        vectors.store(builder, builder.load(signs), target, 0)
+        vectors.store(builder, builder.load(others), differences, 0)
+        return context.get_dummy_value()
+
+    return types.void(packed, whole, seen, values, whole, whole, whole, pixels), generate
+
+
+@parallel.loop
+def _pack_pixels(part, values, halves, others):
+    """Set the bits of (N, channels, pixels), and `others`, int32 (N,): images with values that are neither -1 nor +1.
+
+    `halves`: uint32 (N, pixels, words), or their halves where words are uint64, the lower one first.
+    """
+    n, channels, pixels = values.shape
+    flat = values.reshape(-1)
+    packed, seen = np.empty(max(pixels, _LANES), np.uint32), np.empty(_LANES, np.uint32)
     for i in parallel.share(part, n):
-        other = np.int32(0)
-        for word in range(bits.shape[2]):
-            first = word * width
-            packed[:] = 0
-            for c in range(min(width, channels - first)):
-                source = patterns[i, first + c]
-                for p in range(pixels):
-                    other |= (source[p] & _MAGNITUDE) ^ _ONE
-                    packed[p] |= word_of(source[p] >= 0) << word_of(c)
-            bits[i, :, word] = packed
+        seen[:] = 0
+        for half in range(halves.shape[2]):
+            first = half * _HALF
+            at, count = (i * channels + first) * pixels, max(0, min(_HALF, channels - first))
+            if pixels < _LANES:
+                _pack_register(packed, 0, seen, flat, at, pixels, count, pixels)
+            else:
+                for register in range(0, pixels, _LANES):
+                    p = min(register, pixels - _LANES)  # the last register overlaps the one before
+                    _pack_register(packed, p, seen, flat, at + p, pixels, count, None)
+            for p in range(pixels):
+                halves[i, p, half] = packed[p]
+        other = np.uint32(0)
+        for lane in range(_LANES):
+            other |= seen[lane] & _MAGNITUDE
         others[i] = other != 0
 
 
@@ -176,63 +228,93 @@ def _pack_rows(part, values, bits, others):
 
 
 @intrinsic
-def _count_differing(typing_context, differing, to, words, at, pitch, weights, start, stride, row, lines, count):
-    """differing[to + u] = how many bits of `lines` lines of `count` words differ from those of the weights of unit u.
+def _count_differing(
+    typing_context, differing, to, bits, at, step, pitch, weights, start, stride, lines, count, pixels
+):
+    """differing[to + p * units + u] = how many bits of pixel p differ from those of the weights of unit u of a block,
+    for all units and for `pixels` pixels, `_PIXELS` or 1.
 
-    Line l has words[at + l * pitch] and those next to it; their weights are weights[start + l * stride + u], and from
-    there on every `row`. u goes over what `_REGISTERS` registers hold. Flat arrays of one type.
+    Line l of pixel p is bits[at + p * step + l * pitch] and the words next to it, `count` in all; its weights are
+    weights[start + l * stride + u], and those every `units` from there on. Flat arrays: int32, words, words.
     """
 
     def generate(context, builder, signature, arguments):
-        bits = signature.args[0].dtype.bitwidth
-        vector = ir.VectorType(ir.IntType(bits), 8 * vectors.REGISTER // bits)
-        target, first_word, first_weights = (
-            vectors.address(context, builder, signature, arguments, *at) for at in ((0, 1), (2, 3), (5, 6))
+        differing, bits, weights = (
+            vectors.address(context, builder, signature, arguments, *place) for place in ((0, 1), (2, 3), (6, 7))
         )
-        pitch, stride, row, lines, count = (arguments[place] for place in (4, 7, 8, 9, 10))
-        population = vectors.function(builder, "ctpop", vector, 1)
-        sums = [cgutils.alloca_once(builder, vector) for _ in range(_REGISTERS)]
-        for kept in sums:
-            builder.store(vector(None), kept)
-        with cgutils.for_range(builder, lines, intp=vectors.INDEX) as line:
-            word_of_line = builder.gep(first_word, [builder.mul(line.index, pitch)])
-            weights_of_line = builder.gep(first_weights, [builder.mul(line.index, stride)])
-            with cgutils.for_range(builder, count, intp=vectors.INDEX) as inner:
-                word = builder.load(builder.gep(word_of_line, [inner.index]))
-                word = vectors.everywhere(builder, word, vector)
-                of_units = builder.gep(weights_of_line, [builder.mul(inner.index, row)])
-                for number, kept in enumerate(sums):
-                    differing = builder.xor(word, vectors.load(builder, of_units, vector, number))
-                    builder.store(builder.add(builder.load(kept), builder.call(population, [differing])), kept)
-        for number, kept in enumerate(sums):
-            vectors.store(builder, builder.load(kept), target, number)
+        step, pitch, stride, lines, count = (arguments[place] for place in (4, 5, 8, 9, 10))
+        several = builder.icmp_signed("==", arguments[11], vectors.INDEX(_PIXELS))
+        with builder.if_else(several) as (then, otherwise):
+            for branch, together in ((then, _PIXELS), (otherwise, 1)):
+                with branch:
+                    sums = _Sums(builder, bits.type.pointee, together)
+                    with cgutils.for_range(builder, lines, intp=vectors.INDEX) as line:
+                        of_line = builder.gep(bits, [builder.mul(line.index, pitch)])
+                        weights_of_line = builder.gep(weights, [builder.mul(line.index, stride)])
+                        with cgutils.for_range(builder, count, intp=vectors.INDEX) as word:
+                            row = builder.mul(word.index, vectors.INDEX(sums.units))
+                            sums.add(builder.gep(of_line, [word.index]), step, builder.gep(weights_of_line, [row]))
+                    sums.store(differing)
         return context.get_dummy_value()
 
     whole = types.int64
-    return types.void(differing, whole, words, whole, whole, weights, whole, whole, whole, whole, whole), generate
+    return types.void(differing, whole, bits, *[whole] * 3, weights, *[whole] * 5), generate
+
+
+class _Sums:
+    """The registers in which is counted for the units of a block and some pixels, as code that is being generated."""
+
+    def __init__(self, builder: ir.IRBuilder, word: ir.IntType, pixels: int) -> None:
+        """They begin at zero. `word`: the type of a word."""
+        self._builder, self._vector = builder, ir.VectorType(word, 8 * vectors.REGISTER // word.width)
+        self._population = vectors.function(builder, "ctpop", self._vector, 1)
+        self._of_pixels = [
+            [cgutils.alloca_once(builder, self._vector) for _ in range(_REGISTERS)] for _ in range(pixels)
+        ]
+        for kept in itertools.chain(*self._of_pixels):
+            builder.store(self._vector(None), kept)
+        self.units = _REGISTERS * self._vector.count
+
+    def add(self, word: ir.Value, step: ir.Value, weights: ir.Value) -> None:
+        """Count for a word of each pixel, every `step` from `word` on, and the units' weights, from `weights` on."""
+        builder, words = self._builder, []
+        for pixel in range(len(self._of_pixels)):
+            own = builder.load(builder.gep(word, [builder.mul(step, vectors.INDEX(pixel))]))
+            words.append(vectors.everywhere(builder, own, self._vector))
+        for number in range(_REGISTERS):
+            of_units = vectors.load(builder, weights, self._vector, number)
+            for own, sums in zip(words, self._of_pixels, strict=True):
+                found = builder.call(self._population, [builder.xor(own, of_units)])
+                builder.store(builder.add(builder.load(sums[number]), found), sums[number])
+
+    def store(self, differing: ir.Value) -> None:
+        """Store the counts, int32 (pixels, units)."""
+        for number, kept in enumerate(itertools.chain(*self._of_pixels)):
+            total = self._builder.load(kept)
+            if self._vector.element.width == 64:
+                total = self._builder.trunc(total, ir.VectorType(ir.IntType(32), self._vector.count))
+            vectors.store(self._builder, total, differing, number)
 
 
 @intrinsic
 def _give_square(typing_context, product, to, plane, differing, at, units, taps, first, channels):
-    """product[to + f * plane + x] = taps[first + x] * channels - 2 * differing[at + x * units + f] for f and x from 0
-    to 7. Flat arrays: float32, words, int64."""
+    """product[to + f * plane + p] = taps[first + p] * channels - 2 * differing[at + p * units + f] for f and p from 0
+    to 7. Flat arrays: float32, int32, int32."""
 
     def generate(context, builder, signature, arguments):
         target, counts, inside = (
             vectors.address(context, builder, signature, arguments, *place) for place in ((0, 1), (3, 4), (6, 7))
         )
-        plane, units, channels = arguments[2], arguments[5], arguments[8]
-        words, wholes, floats = (
-            ir.VectorType(kind, _SIDE) for kind in (counts.type.pointee, ir.IntType(32), ir.FloatType())
-        )
-        columns = []
-        for x in range(_SIDE):
-            found = vectors.load(builder, builder.gep(counts, [builder.mul(units, vectors.INDEX(x))]), words, 0)
-            found = found if words.element.width == 32 else builder.trunc(found, wholes)
-            total = builder.mul(builder.load(builder.gep(inside, [vectors.INDEX(x)])), channels)
-            total = vectors.everywhere(builder, builder.trunc(total, wholes.element), wholes)
-            columns.append(builder.sitofp(builder.sub(total, builder.add(found, found)), floats))
-        for f, row in enumerate(transposed(builder, columns)):
+        plane, units = arguments[2], arguments[5]
+        wholes, floats = (ir.VectorType(kind, _SIDE) for kind in (ir.IntType(32), ir.FloatType()))
+        channels = builder.trunc(arguments[8], wholes.element)
+        pixels = []
+        for p in range(_SIDE):
+            found = vectors.load(builder, builder.gep(counts, [builder.mul(units, vectors.INDEX(p))]), wholes, 0)
+            total = builder.mul(builder.load(builder.gep(inside, [vectors.INDEX(p)])), channels)
+            total = vectors.everywhere(builder, total, wholes)
+            pixels.append(builder.sitofp(builder.sub(total, builder.add(found, found)), floats))
+        for f, row in enumerate(transposed(builder, pixels)):
             vectors.store(builder, row, builder.gep(target, [builder.mul(plane, vectors.INDEX(f))]), 0)
         return context.get_dummy_value()
 
@@ -245,33 +327,72 @@ def _convolution(part, bits, weights, channels, kernel, padding, product):
     """Set `product` for bits (N, rows, columns, words) and weights as `_by_word` gives them."""
     _, rows, columns, words = bits.shape
     n, filters, height, width = product.shape
-    units = weights.shape[1]
-    together = _REGISTERS * vectors.REGISTER // weights.itemsize
+    blocks, of_block, units = weights.shape
+    plane = height * width
     flat_bits, flat_weights, target = bits.reshape(-1), weights.reshape(-1), product.reshape(-1)
-    differing, taps = np.empty(width * units, weights.dtype), np.empty(width, np.int64)
-    for i in parallel.share(part, n * height):
-        image, y = i // height, i % height
-        line = max(0, padding - y)
-        lines = max(0, min(kernel, rows + padding - y) - line)  # inside of the image
-        for x in range(width):
-            column = max(0, padding - x)
-            count = max(0, min(kernel, columns + padding - x) - column)
-            taps[x] = lines * count
-            at = ((image * rows + y + line - padding) * columns + x + column - padding) * words
-            tap = (line * kernel + column) * words
-            for unit in range(0, units, together):
+    together = max(1, _CHUNK // width)  # rows of a chunk
+    chunks = -(-height // together)
+    differing, taps = np.empty(together * width * units, np.int32), np.empty(together * width, np.int32)
+    for piece in parallel.share(part, n * chunks * blocks):
+        block, chunk = piece % blocks, piece // blocks
+        image, top = chunk // chunks, chunk % chunks * together
+        bottom = min(height, top + together)
+        first = block * units
+        some = min(units, filters - first)  # filters of the block
+        to = ((image * filters + first) * height + top) * width
+        for y in range(top, bottom):
+            line = max(0, padding - y)
+            lines = max(0, min(kernel, rows + padding - y) - line)  # inside of the image
+            x = 0
+            while x < width:
+                column = max(0, padding - x)
+                count = max(0, min(kernel, columns + padding - x) - column)
+                # Those counted together have the same taps inside.
+                pixels = _PIXELS if column == 0 and x + _PIXELS + kernel - 1 <= columns + padding else 1
+                at = ((image * rows + y + line - padding) * columns + x + column - padding) * words
+                start = (block * of_block + (line * kernel + column) * words) * units
+                p = (y - top) * width + x
                 _count_differing(
-                    differing, x * units + unit, flat_bits, at, columns * words,
-                    flat_weights, tap * units + unit, kernel * words * units, units, lines, count * words,
+                    differing, p * units, flat_bits, at, words, columns * words,
+                    flat_weights, start, kernel * words * units, lines, count * words, pixels,
                 )  # fmt: skip
-        if width >= _SIDE and filters >= _SIDE:
-            for square in range(0, filters, _SIDE):
-                f = min(square, filters - _SIDE)  # the last squares overlap those before
-                to = ((image * filters + f) * height + y) * width
-                for column in range(0, width, _SIDE):
-                    x = min(column, width - _SIDE)
-                    _give_square(target, to + x, height * width, differing, x * units + f, units, taps, x, channels)
+                for pixel in range(p, p + pixels):
+                    taps[pixel] = lines * count
+                    # Lines of the product, which are given to behind this, one for each filter and _LINE pixels.
+                    turn = pixel % _LINE
+                    for f in range(turn * some // _LINE, (turn + 1) * some // _LINE):
+                        fetch(target, to + f * plane + pixel - turn, 1)
+                x += pixels
+        pixels = (bottom - top) * width
+        if pixels >= _SIDE and some >= _SIDE:
+            for square in range(0, some, _SIDE):
+                f = min(square, some - _SIDE)  # the last squares overlap those before
+                for place in range(0, pixels, _SIDE):
+                    p = min(place, pixels - _SIDE)
+                    _give_square(target, to + f * plane + p, plane, differing, p * units + f, units, taps, p, channels)
         else:
-            for f in range(filters):
-                for x in range(width):
-                    product[image, f, y, x] = taps[x] * channels - 2 * np.int64(differing[x * units + f])
+            for f in range(some):
+                for p in range(pixels):
+                    target[to + f * plane + p] = taps[p] * channels - 2 * np.int64(differing[p * units + f])
+
+
+@parallel.loop
+def _dense(part, bits, weights, inputs, product):
+    """Set `product`, (N, filters), for bits (N, words) and weights as `_by_word` gives them."""
+    n, words = bits.shape
+    filters = product.shape[1]
+    blocks, _, units = weights.shape
+    flat_bits, flat_weights = bits.reshape(-1), weights.reshape(-1)
+    differing = np.empty(_PIXELS * units, np.int32)
+    for block in parallel.share(part, blocks):
+        first, start = block * units, block * words * units
+        some = min(units, filters - first)
+        i = 0
+        while i < n:
+            images = _PIXELS if i + _PIXELS <= n else 1
+            _count_differing(differing, 0, flat_bits, i * words, words, 0, flat_weights, start, 0, 1, words, images)
+            for image in range(images):
+                for unit in range(some):
+                    found = differing[image * units + unit]
+                    product[i + image, first + unit] = np.int32(inputs) - np.int32(2) * found
+            i += images

@@ -40,11 +40,12 @@ def _part(builder: Any, pointer: Any, vector: ir.VectorType, number: int) -> Any
     return builder.bitcast(builder.gep(pointer, [INDEX(vector.count * number)]), vector.as_pointer())
 
 
-def load_some(builder: Any, pointer: Any, vector: ir.VectorType, count: Any) -> Any:
-    """A vector of floats from a pointer to the first, of which those from `count` on are not read, but 0."""
+def load_some(builder: Any, pointer: Any, vector: ir.VectorType, count: Any, rest: float = 0) -> Any:
+    """A vector of floats from a pointer to the first, of which those from `count` on are not read, but are `rest`."""
     masked = _masked(builder, "load", vector, [vector.as_pointer(), _I32, _bits(vector), vector], vector)
     first = builder.bitcast(pointer, vector.as_pointer())
-    return builder.call(masked, [first, _I32(4), _first(builder, vector, count), vector(None)])
+    rests = ir.Constant(vector, [rest] * vector.count)
+    return builder.call(masked, [first, _I32(4), _first(builder, vector, count), rests])
 
 
 def store_some(builder: Any, value: Any, pointer: Any, number: int, count: Any) -> None:

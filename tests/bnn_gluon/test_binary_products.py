@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+
+import numba
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -49,6 +52,9 @@ def test_a_dense_product_is_numpys(n, inputs, units, seed):
     padding=st.integers(0, 3),
     seed=SEEDS,
 )
+@example(n=2, channels=70, side=(19, 20), filters=40, kernel=3, padding=1, seed=0)  # chunks of 6 rows; the last has 1
+@example(n=1, channels=64, side=(2, 150), filters=33, kernel=3, padding=2, seed=0)  # a row longer than a chunk
+@example(n=1, channels=3, side=(1, 2), filters=9, kernel=5, padding=2, seed=0)  # taps on both sides are outside
 def test_a_convolution_is_numpys(n, channels, side, filters, kernel, padding, seed):
     height, width = (length + 2 * padding - kernel + 1 for length in side)
     if min(height, width) < 1:
@@ -57,6 +63,64 @@ def test_a_convolution_is_numpys(n, channels, side, filters, kernel, padding, se
     product = np.full((n, filters, height, width), np.nan, np.float32)
     assert binary_products.convolution(x, weights, padding, product)
     np.testing.assert_array_equal(product, convolution_of(x, weights, padding))
+
+
+@given(
+    n=st.integers(1, 2),
+    channels=st.one_of(st.integers(1, 70), st.sampled_from([96, 97, 128, 129])),
+    pixels=st.tuples(st.integers(1, 7), st.integers(1, 7)),  # fewer than a register has lanes, and more
+    seed=SEEDS,
+)
+def test_bits_are_those_that_numpy_packs(n, channels, pixels, seed):
+    x = signs((n, channels, *pixels), seed)
+    word = np.dtype(np.uint32 if channels <= 32 else np.uint64)
+    missing = -channels % (8 * word.itemsize)
+    positive = np.pad(np.moveaxis(x > 0, 1, -1), ((0, 0), (0, 0), (0, 0), (0, missing)))
+    expected = np.ascontiguousarray(np.packbits(positive, axis=-1, bitorder="little")).view(word)
+    found = binary_products.bits_of(x)
+    assert found is not None
+    assert found.dtype == word
+    np.testing.assert_array_equal(found, expected)
+
+
+def products() -> list[np.ndarray]:
+    """Of some layers: words of 64 and of 32 bits, edges, more than one block of units, and a fully connected layer."""
+    found = []
+    for channels, filters, columns, kernel, padding in ((130, 80, 17, 3, 1), (20, 70, 8, 5, 2), (32, 9, 5, 3, 0)):
+        x, weights = signs((3, channels, 18, columns), 1), signs((filters, channels, kernel, kernel), 2)
+        found.append(np.empty((3, filters, *(side + 2 * padding - kernel + 1 for side in x.shape[2:])), np.float32))
+        assert binary_products.convolution(x, weights, padding, found[-1])
+    found.append(np.empty((7, 150), np.float32))
+    assert binary_products.dense(signs((7, 300), 1), signs((150, 300), 2), found[-1])
+    return found
+
+
+@pytest.mark.threads
+def test_no_bit_depends_on_the_number_of_threads():
+    before, found = numba.get_num_threads(), []
+    for threads in (1, before):
+        numba.set_num_threads(threads)
+        found.append(products())
+        numba.set_num_threads(before)
+    for one, several in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, several)
+
+
+DIGEST = """
+import hashlib
+from tests.bnn_gluon.test_binary_products import products
+print(hashlib.sha256(b"".join(found.tobytes() for found in products())).hexdigest())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("processor", "register"), [("haswell", 32), pytest.param("x86-64", 16, marks=pytest.mark.nightly)]
+)
+def test_narrower_registers_come_to_the_same_bits(printed_by, processor, register):
+    """AVX2, and a processor without it."""
+    ours = hashlib.sha256(b"".join(found.tobytes() for found in products())).hexdigest()
+    assert printed_by(processor, register, DIGEST).strip() == ours
 
 
 @given(other=OTHERS, position=st.integers(0, 2 * 70 * 9 - 1), of_weights=st.booleans(), seed=SEEDS)
