@@ -30,7 +30,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from bnn_gluon.kernels import parallel, vectors
-from bnn_gluon.kernels.fetching import fetch
+from bnn_gluon.kernels.fetching import fetch, fetch_line
 from bnn_gluon.kernels.tables import transposed
 
 _SIDE = 8  # of the squares of filters and pixels that are given at a time
@@ -145,16 +145,17 @@ def _pack_register(typing_context, packed, to, seen, values, at, pitch, channels
         builder.store(vector(None), signs)
         builder.store(vectors.load(builder, differences, vector, 0), others)
         with cgutils.for_range(builder, arguments[6], intp=vectors.INDEX) as loop:
-            # From the last channel to the first: signs move up by one for the next.
-            channel = builder.sub(builder.sub(arguments[6], vectors.INDEX(1)), loop.index)
-            source = builder.gep(first, [builder.mul(channel, arguments[5])])
+            source = builder.gep(first, [builder.mul(loop.index, arguments[5])])
+            later = builder.mul(arguments[5], vectors.INDEX(_HALF))  # what is packed when these channels are
+            fetch_line(builder, builder.gep(source, [later]), written=False)
             if isinstance(signature.args[7], types.NoneType):
                 value = vectors.load(builder, source, floats, 0)
             else:
                 value = vectors.load_some(builder, source, floats, arguments[7], 1)
-            value, moved = builder.bitcast(value, vector), builder.load(signs)
-            plus = builder.lshr(builder.not_(value), last_bit)
-            builder.store(builder.or_(builder.add(moved, moved), plus), signs)
+            value = builder.bitcast(value, vector)
+            place = vectors.everywhere(builder, builder.trunc(loop.index, vector.element), vector)
+            plus = builder.shl(builder.lshr(builder.not_(value), last_bit), place)
+            builder.store(builder.or_(builder.load(signs), plus), signs)
             builder.store(builder.or_(builder.load(others), builder.xor(value, one)), others)
         vectors.store(builder, builder.load(signs), target, 0)
         vectors.store(builder, builder.load(others), differences, 0)

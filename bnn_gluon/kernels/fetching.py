@@ -15,11 +15,16 @@ def fetch(typing_context, values, at, written):
 
     def generate(context, builder, signature, arguments):
         place = vectors.address(context, builder, signature, arguments, 0, 1)
-        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
-        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-        # To be written: 1 or 0; in all caches: 3; no instructions: 1.
-        builder.call(prefetch, [builder.bitcast(place, byte), word(written.literal_value), word(3), word(1)])
+        fetch_line(builder, place, written=bool(written.literal_value))
         return context.get_dummy_value()
 
     return types.void(values, types.int64, written), generate
+
+
+def fetch_line(builder: ir.IRBuilder, pointer: ir.Value, *, written: bool) -> None:
+    """Have the line that a pointer points into brought to the first-level cache."""
+    byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+    prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+    # To be written: 1 or 0; in all caches: 3; no instructions: 1.
+    builder.call(prefetch, [builder.bitcast(pointer, byte), word(int(written)), word(3), word(1)])

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 # Large enough that the loops share the work among threads, and that tables are taken.
 _BATCH, _INPUTS, _UNITS = 128, 510, 190
-_IMAGES, _CHANNELS, _FILTERS, _SIDE = 16, 32, 32, 8
+_IMAGES, _CHANNELS, _WIDE, _FILTERS, _SIDE = 16, 32, 80, 32, 8
 _MANY = 10_000  # images of a batch: what does not pay for so many is not used
 _SIGNS, _DROPPED_OUT, _WHOLE = (-1, 1), (-1, 0, 1), (-3, -2, -1, 0, 1, 2, 3)
 
@@ -54,7 +54,7 @@ def check_loops(layers: Sequence[Layer], *, signs: bool) -> None:
         elif layer.pool is not None and sparse_gradients.applies_to(layer.shape):
             _check_sparse(*place)
         if layer.quantized and signs:
-            _check_signs(*place)
+            _check_signs(*place, conv is not None and layer.shape.input_shape[0] > 32)
         if (layer.quantized or signs) and _may_use_tables(layer.shape):
             _check_dense_tables() if conv is None else _check_convolution_tables(*place)
 
@@ -107,8 +107,9 @@ def _check_convolution_tables(kernel: int, padding: int) -> None:
 
 
 @functools.cache
-def _check_signs(kernel: int, padding: int) -> None:
-    x, w, g = _operands(kernel, padding, _SIGNS, _SIGNS)
+def _check_signs(kernel: int, padding: int, wide: bool) -> None:
+    """`wide`: of a convolution of more channels than 32, whose signs are words of 64 bits."""
+    x, w, g = _operands(kernel, padding, _SIGNS, _SIGNS, channels=_WIDE if wide else _CHANNELS)
     product = np.empty_like(g)
     done = binary_products.convolution(x, w, padding, product) if kernel else binary_products.dense(x, w, product)
     assert done

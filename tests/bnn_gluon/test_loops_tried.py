@@ -63,6 +63,22 @@ def test_a_loop_that_has_one_number_wrong_is_found(mx, kind, monkeypatch):
     opened(benchmark, architecture)
 
 
+def test_signs_are_tried_as_words_of_64_bits_where_the_network_has_them(mx, monkeypatch):
+    from bnn_gluon.kernels import binary_products
+
+    right = binary_products._convolution
+
+    def spoilt(bits, *operands):
+        right(bits, *operands)
+        operands[-1].reshape(-1)[-1] += bits.itemsize == 8
+
+    monkeypatch.setattr(binary_products, "_convolution", spoilt)
+    forget()
+    opened("binarynet-cifar10", "32C3-32C3-10FC")
+    with pytest.raises(EngineError, match="compute a product of signs wrongly"):
+        opened("binarynet-cifar10", "33C3-33C3-10FC")
+
+
 @pytest.mark.parametrize("architecture", ["64C11v-64C2v-10FC", "64C1-64C9-10FC"])
 def test_kernels_of_any_size_are_tried(mx, architecture):
     opened("binarynet-cifar10", architecture)
