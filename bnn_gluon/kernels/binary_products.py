@@ -35,7 +35,7 @@ from bnn_gluon.kernels.tables import transposed
 
 _SIDE = 8  # of the squares of filters and pixels that are given at a time
 _REGISTERS, _PIXELS = 4, 2  # of units, and pixels, that are counted at a time
-_CHUNK = 128  # pixels
+_CHUNK = 256  # pixels
 _LINE = 16  # floats of a cache line
 _LANES = vectors.REGISTER // 4  # 32-bit values of a register
 _HALF = 32  # signs that are packed at a time

@@ -52,8 +52,8 @@ def test_a_dense_product_is_numpys(n, inputs, units, seed):
     padding=st.integers(0, 3),
     seed=SEEDS,
 )
-@example(n=2, channels=70, side=(19, 20), filters=40, kernel=3, padding=1, seed=0)  # chunks of 6 rows; the last has 1
-@example(n=1, channels=64, side=(2, 150), filters=33, kernel=3, padding=2, seed=0)  # a row longer than a chunk
+@example(n=2, channels=70, side=(19, 20), filters=40, kernel=3, padding=1, seed=0)  # chunks of 12 and 7 rows
+@example(n=1, channels=64, side=(2, 300), filters=33, kernel=3, padding=2, seed=0)  # a row longer than a chunk
 @example(n=1, channels=3, side=(1, 2), filters=9, kernel=5, padding=2, seed=0)  # taps on both sides are outside
 def test_a_convolution_is_numpys(n, channels, side, filters, kernel, padding, seed):
     height, width = (length + 2 * padding - kernel + 1 for length in side)
