@@ -15,8 +15,8 @@ Memory; a word is uint32 up to 32 channels, else uint64::
 
 The units of a block fill 4 registers, and they are counted for 2 pixels at a time, which share each load of weights. A
 chunk is some rows of the product: the weights of a block, the counts of a chunk and the bits it needs stay in the
-first-level cache. A thread has some chunks, each with some blocks. Of a fully connected layer an image is one pixel,
-with bits (N, words), and the images lie side by side as the pixels of a row do; a thread has blocks of it. Source:
+core's caches. What threads share out is blocks of chunks. Of a fully connected layer an image is one pixel, with bits
+(N, words), and images lie side by side as pixels of a row do; what threads share out is blocks. Source:
 arXiv 1602.02830, section 4.1 (XNOR and popcount in place of multiply-adds).
 """
 
