@@ -146,7 +146,7 @@ def _pack_register(typing_context, packed, to, seen, values, at, pitch, channels
         builder.store(vectors.load(builder, differences, vector, 0), others)
         with cgutils.for_range(builder, arguments[6], intp=vectors.INDEX) as loop:
             source = builder.gep(first, [builder.mul(loop.index, arguments[5])])
-            later = builder.mul(arguments[5], vectors.INDEX(_HALF))  # what is packed when these channels are
+            later = builder.mul(arguments[5], vectors.INDEX(_HALF))  # to the channels that are packed after these
             fetch_line(builder, builder.gep(source, [later]), written=False)
             if isinstance(signature.args[7], types.NoneType):
                 value = vectors.load(builder, source, floats, 0)
@@ -359,7 +359,7 @@ def _convolution(part, bits, weights, channels, kernel, padding, product):
                 )  # fmt: skip
                 for pixel in range(p, p + pixels):
                     taps[pixel] = lines * count
-                    # Lines of the product, which are given to behind this, one for each filter and _LINE pixels.
+                    # The product's lines, which are written below: one for each filter and _LINE pixels.
                     turn = pixel % _LINE
                     for f in range(turn * some // _LINE, (turn + 1) * some // _LINE):
                         fetch(target, to + f * plane + pixel - turn, 1)

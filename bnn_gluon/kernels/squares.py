@@ -1,7 +1,7 @@
 """Squares of 8 x 8 floats transposed in registers on the way from one array to another, where values that lie side by
 side in the one lie apart in the other: so neither is read or written value by value.
 
-Memory, flat float32 arrays; a lane is a channel, or an image, whose rows begin where `starts` says::
+Memory, flat float32 arrays; a lane is a channel, a filter or a band of an image, and begins where `starts` says::
 
     plain   lane l: row r = 0 1 2 3 ... side by side, from starts[l] + offset on
     side    row r:  lane l = 0 1 2 3 ... side by side, from at + r * pitch on
