@@ -21,8 +21,8 @@ from benchmarks.recipe.cost import cost
 if TYPE_CHECKING:
     from benchmarks.recipe import Recipe
 
-# Of the speed that the floor would be, engines reach so much: docs/performance.md, "Measured", from small networks of
-# dense layers to large ones of convolutions. Signs multiplied as bits can be faster than the floor, never by much.
+# Of the floor's speed, engines that make float32 products reach so much, from small networks of dense layers to large
+# ones of convolutions. Products made of bits or from tables can be twice as fast as the floor: docs/performance.md.
 SLOWEST, FASTEST = 0.5, 1.0
 # Images of all splits, as `prepare` stores them; a byte a label and, but for stored preprocessings, a byte a value.
 IMAGES = {"mnist": 70_000, "mnist-small": 2_400, "cifar10": 60_000, "cifar10-small": 700, "svhn": 630_420}
