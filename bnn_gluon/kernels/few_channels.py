@@ -1,7 +1,7 @@
 """Convolutions of images with at most three channels, on the CPU: the first layer of a network.
 
 MXNet keeps the output of a convolution in blocks of channels, and it is brought into the plain layout afterwards: here,
-with 25 or 27 multiply-adds a value, that takes longer than the convolution. These loops write the plain layout, and
+with 25 to 75 multiply-adds a value, that takes longer than the convolution. These loops write the plain layout, and
 what they sum stays in registers.
 
 Memory, float32, C-contiguous; lanes are the floats of a register, pitch = columns + 2 padding + 2 lanes::
