@@ -228,9 +228,8 @@ def check_three_steps(name: str, opened: Opened) -> None:
         for layer in run.network.names if run.case.method in ("BWN", "LAB") else ():
             weight, scale = f"{layer}.weight", run.network.scale(layer)
             left_out = np.abs(parameters[weight] - run.network.values[weight])[~held[weight]]
-            moved = (
-                2 * left_out.sum() / held[weight].size
-            )  # the scale is a mean of these too, weighed by their curvature
+            # The scale is a mean of these too, weighed by their curvature.
+            moved = 2 * left_out.sum() / held[weight].size
             assert abs(parameters[f"{layer}.scale"] - scale) <= 1e-5 * scale + moved, layer
     check_evaluation(run)
     assert run.network.nearest > MARGIN

@@ -107,7 +107,6 @@ def _pack_weights(part, weights, magnitude, codes, others):
             together = min(GROUPS, groups - begin)
             at, span = (f * channels + begin * ROWS) * taps, together * taps
             rest = (channels - begin * ROWS) * taps
-            some[:] = 0
             whole = min(ROWS, rest // span)
             left = min(span, rest - whole * span)  # of the first row that is not there for all groups
             if whole < ROWS and left > 0:
