@@ -82,7 +82,9 @@ def test_a_file_of_an_earlier_version_is_replaced_and_one_that_says_otherwise_is
     assert list(write_anew(root, IDS)) == [path]
     assert (path.read_bytes(), path.with_suffix(".weights").exists()) == (before, False)
     assert list(write_anew(root, IDS)) == []
-    path.write_bytes(before.replace(b"Pixels are scaled to [0, 1]", b"Pixels are scaled to [0, 9]"))
+    edited = before.replace(b'"license":"MIT', b'"license":"BSD')
+    assert edited != before
+    path.write_bytes(edited)
     assert registry.verify(root) == []
     (problem,) = problems(root, IDS)
     assert (problem.path, problem.field) == (path, "metadata")
