@@ -66,7 +66,8 @@ class Network:
         for stage in self._stages:
             x = stage.forward(x, draw)
         loss, gradient_of_scores = loss_and_gradient(x.asnumpy().reshape(len(images), -1))
-        gradient = nd.array(gradient_of_scores.reshape(x.shape))
+        gradient = buffer(self, "_gradient", x.shape, gradient=False)
+        view(gradient)[:] = gradient_of_scores.reshape(-1)
         for stage in reversed(self._stages):
             gradient = stage.backward(gradient)
         nd.waitall()

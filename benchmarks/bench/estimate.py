@@ -1,7 +1,7 @@
 """What a run will take before anything of it is there: steps, products, time and disk, from its recipe alone.
 
-Time is projected from the floor that `bench` measures engines against (docs/performance.md): matrix products at this
-machine's best speed, and the update at the speed at which it copies. Nothing here reads or writes a file.
+Time is projected from this machine's best speed of matrix products and copies, and from how far engines came elsewhere
+(docs/performance.md, "Hours of a run that was never made"). Nothing here reads or writes a file.
 """
 
 from __future__ import annotations
@@ -12,18 +12,36 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from benchmarks.bench.look_ups import in_evaluation, in_training
 from benchmarks.bench.measure import limits_of, moments, update_bytes
 from benchmarks.engine import ENGINES
 from benchmarks.engine.publication import packed_bytes
 from benchmarks.errors import EngineError
-from benchmarks.recipe.cost import cost
+from benchmarks.recipe.cost import cost, recipe_shapes
+from benchmarks.run.protocol import EVALUATION_BATCH
 
 if TYPE_CHECKING:
     from benchmarks.recipe import Recipe
 
-# Of the floor's speed, engines that make float32 products reach so much, from small networks of dense layers to large
-# ones of convolutions. Products made of bits or from tables can be twice as fast as the floor: docs/performance.md.
-SLOWEST, FASTEST = 0.5, 1.0
+
+class Reach(NamedTuple):
+    """How far an engine comes.
+
+    of_best: of the machine's best speed of products and copies. signed: time of products with an operand of two or
+    three values, over that of real numbers, where they come from tables or bits. call: seconds by device that a layer
+    takes in a training step, and in an evaluation batch, beside all of these, however small it is.
+    """
+
+    of_best: float
+    signed: float
+    call: dict[str, float]
+
+
+# What was measured lies between them, save where other programs were beside.
+FASTEST = Reach(1.0, 0.4, {"cpu": 0.2e-3, "gpu": 0.02e-3})
+SLOWEST = Reach(0.45, 1.0, {"cpu": 1e-3, "gpu": 0.3e-3})
+# Engine and device that make products from tables and bits.
+TABLES = ("gluon", "cpu")
 # Images of all splits, as `prepare` stores them; a byte a label and, but for stored preprocessings, a byte a value.
 IMAGES = {"mnist": 70_000, "mnist-small": 2_400, "cifar10": 60_000, "cifar10-small": 700, "svhn": 630_420}
 
@@ -58,18 +76,23 @@ def training_steps(recipe: Recipe) -> int:
     return cost(recipe).training_steps
 
 
-def floor_seconds(recipe: Recipe, speed: MachineSpeed) -> float:
-    """A whole run, training and evaluations, at the machine's best speed, nothing else done."""
+def projected_seconds(recipe: Recipe, speed: MachineSpeed, engine: str, device: str) -> tuple[float, float]:
+    """A whole run on a machine of this speed, training and evaluations, in seconds: at least, at most."""
+    return _seconds(recipe, speed, engine, device, FASTEST), _seconds(recipe, speed, engine, device, SLOWEST)
+
+
+def _seconds(recipe: Recipe, speed: MachineSpeed, engine: str, device: str, reach: Reach) -> float:
     counted = cost(recipe)
-    flop = counted.training_flop + 2 * counted.multiply_adds * counted.evaluation_images
+    flop = float(counted.training_flop + 2 * counted.multiply_adds * counted.evaluation_images)
+    if (engine, device) == TABLES:
+        trained, evaluated = in_training(recipe).flop, in_evaluation(recipe).flop
+        signed = trained * counted.training_images + evaluated * counted.evaluation_images
+        flop -= (1 - reach.signed) * signed
     moved = counted.training_steps * counted.parameters.weights * update_bytes(recipe.model)
-    return flop / speed.gflops / 1e9 + moved / speed.copy / 1e9
-
-
-def projected_seconds(recipe: Recipe, speed: MachineSpeed) -> tuple[float, float]:
-    """A whole run on a machine of this speed, in seconds: at least, at most, by what engines reached elsewhere."""
-    floor = floor_seconds(recipe, speed)
-    return floor / FASTEST, floor / SLOWEST
+    at_best = flop / speed.gflops / 1e9 + moved / speed.copy / 1e9
+    layers = sum(shape.multiply_adds > 0 for shape in recipe_shapes(recipe))
+    batches = counted.training_steps + counted.evaluation_images / EVALUATION_BATCH
+    return at_best / reach.of_best + batches * layers * reach.call[device]
 
 
 def machine_speed(recipe: Recipe, engine: str, device: str, threads: int, precision: str) -> MachineSpeed:

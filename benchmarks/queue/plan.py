@@ -231,7 +231,7 @@ def _time(asked: Asked, seeds: Sequence[PlannedSeed]) -> Time:
             speed = estimate.machine_speed(recipe, choice.engine, choice.device, asked.threads, asked.precision)
         except EngineError as error:
             return Time(kind="unknown", source=str(error))
-        seconds = estimate.projected_seconds(recipe, speed)
+        seconds = estimate.projected_seconds(recipe, speed, choice.engine, choice.device)
         source = f"{speed.gflops:,.0f} GFLOP/s of matrix products and {speed.copy:,.1f} GB/s of copies, measured now"
         if (load := os.getloadavg()[0]) >= usable_cores():
             source += f", beside a load of {load:.1f}"
