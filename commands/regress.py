@@ -229,6 +229,8 @@ def _write(report: Report, junit: Path | None, github: bool) -> None:
 
 def _update(engine: str, chosen: Sequence[str], reason: str) -> None:
     """Measure references anew, and put in force those that could be measured; exit code 1 if one could not."""
+    import msgspec
+
     from benchmarks.machine.facts import cpu_model
     from benchmarks.regress import reference
     from benchmarks.run.provenance import code_version
@@ -254,10 +256,13 @@ def _update(engine: str, chosen: Sequence[str], reason: str) -> None:
         reason=reason.strip(),
         commit=None if code.dirty else code.commit,
         processor=cpu_model(),
-        factors={name: value for one in measured.values() for name, value in one.factors.items()},
+        factors={},
     )
-    # Read now: another process may have measured other benchmarks meanwhile.
-    new = reference.merged(reference.read(engine), engine, origin, benchmarks)
+    new = reference.read(engine)  # now: another process may have measured other benchmarks meanwhile
+    for factors, names in reference.by_factors(measured[name] for name in benchmarks):
+        of_these = msgspec.structs.replace(origin, factors=factors)
+        new = reference.merged(new, engine, of_these, {name: benchmarks[name] for name in names})
+    assert new is not None
     kept = reference.replace(new)
     click.echo(f"{len(benchmarks)} references of {engine}: {reason.strip()}")
     if kept is not None:

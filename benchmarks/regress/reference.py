@@ -6,6 +6,7 @@ references/history/gluon-1.json, ...      what was in force before, oldest first
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -181,6 +182,18 @@ def _text(reference: Reference) -> bytes:
 
 def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
+
+
+def by_factors(measured: Iterable[Measured]) -> list[tuple[dict[str, str], list[str]]]:
+    """What bits depend on, and the benchmarks of which it is that: not every network uses every kernel."""
+    found: list[tuple[dict[str, str], list[str]]] = []
+    for one in measured:
+        names = next((names for factors, names in found if factors == one.factors), None)
+        if names is None:
+            found.append((dict(one.factors), [one.benchmark]))
+        else:
+            names.append(one.benchmark)
+    return found
 
 
 def merged(old: Reference | None, engine: str, origin: Origin, measured: dict[str, Benchmark]) -> Reference:

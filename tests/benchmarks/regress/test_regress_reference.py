@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
+import cli
 from benchmarks.recipe import benchmark_ids
 from benchmarks.regress import judge, reference, rules, suite
 from benchmarks.regress.budgets import budget_of
@@ -59,6 +62,22 @@ def test_an_origin_of_which_nothing_is_left_is_left_out():
     second = Origin("2026-11-27", "the second", None, "another", {})
     new = merged(of(NAME), "gluon", second, {NAME: benchmark_of(measured())})
     assert new.origins == [second]
+
+
+def test_a_benchmark_is_compared_with_what_its_own_bits_depend_on(monkeypatch, tmp_path):
+    """One has a layer that another kernel computes: measured by one command, they have two origins."""
+    own = {NAME: ORIGIN.factors | {"features": "tables"}, OTHER: ORIGIN.factors | {"features": "none"}}
+    found = {name: measured(name, factors=factors) for name, factors in own.items()}
+    monkeypatch.setattr(suite.Suite, "measured_for_reference", lambda _: found)
+    monkeypatch.setattr(reference, "FOLDER", tmp_path)
+    monkeypatch.setattr(reference, "read", functools.partial(read, folder=tmp_path))
+    monkeypatch.setattr(reference, "replace", functools.partial(replace, folder=tmp_path))
+    arguments = ["regress", "--engine", "gluon", "--update", "--reason", "both", "--only", NAME, "--only", OTHER]
+    assert CliRunner().invoke(cli.cli, arguments).exit_code == 0
+    new = read("gluon", tmp_path)
+    assert new is not None
+    assert {name: new.of(name)[1].factors for name in own} == own
+    assert [origin.reason for origin in new.origins] == ["both", "both"]
 
 
 @pytest.mark.parametrize(
