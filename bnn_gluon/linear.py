@@ -13,11 +13,11 @@ from mxnet import context, gluon, nd, symbol
 from benchmarks.recipe.architecture import Conv, Dense, LayerShape
 from bnn_gluon import filters
 from bnn_gluon.kernels import binary_products, choice, few_channels, parallel, table_convolutions
-from bnn_gluon.kernels.dense_tables import DenseTables, Pack
+from bnn_gluon.kernels.dense_tables import DenseTables, Pack, pack_written
 from bnn_gluon.kernels.padding import fold_edge, pad_edge
+from bnn_gluon.kernels.sign_bits import bits_of
 from bnn_gluon.kernels.sparse_gradients import SparseGradients, applies_to
 from bnn_gluon.kernels.table_convolutions import ConvolutionTables
-from bnn_gluon.kernels.table_products import pack
 from bnn_gluon.memory import buffer, shaped_view, view
 from bnn_gluon.unwritten_weights import UnwrittenWeights
 
@@ -201,9 +201,9 @@ class Linear:
         return values
 
     def _packing(self) -> Pack:
-        """What packs the weights of a fully connected layer for tables."""
+        """What packs the weights of a fully connected layer for its products."""
         if self._unwritten is None:
-            return functools.partial(pack, self._weights())
+            return functools.partial(pack_written, self._weights())
         return functools.partial(self._unwritten.pack, self.weight.shape)
 
     def _executor_of(self, gradients: Set[str]) -> Any:
@@ -247,9 +247,8 @@ class Linear:
         values, target = _values(x), _values(product)
         if isinstance(self._tables, DenseTables):
             values = values.reshape(len(x), -1)
-            self._tables.begin(training=training)
-            found = binary_products.may_be_signs(values) and binary_products.dense(values, self._weights(), target)
-            found = found or self._tables.output(values, self._packing(), target)
+            self._tables.begin(gradient_of_input=training and x.grad is not None)
+            found = self._tables.output(values, self._packing(), target)
         else:
             found = self._set_convolution(values, target)
         if found and self._added_bias is not None:
@@ -257,7 +256,7 @@ class Linear:
         return found
 
     def _set_convolution(self, x: np.ndarray, product: np.ndarray) -> bool:
-        weights, self._bits = self._weights(), binary_products.bits_of(x)
+        weights, self._bits = self._weights(), bits_of(x)
         if self._bits is not None and binary_products.convolution_of_bits(self._bits, weights, self._padding, product):
             return True
         if isinstance(self._tables, ConvolutionTables) and self._tables.output(x, weights, product):

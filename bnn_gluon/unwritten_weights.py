@@ -1,7 +1,7 @@
-"""Binary weights that tables take straight from the real-valued ones: nothing else needs them, so they are not written.
+"""Binary weights that products take straight from the real-valued ones: not written unless something else needs them.
 
-A pass over memory would write them, and another read them to pack their signs. Here the weights of 36 rows are
-binarized, in the second-level cache, packed and forgotten.
+A pass over memory would write them, and others read them to pack their signs, for bits and for tables. Here the weights
+of 36 rows are binarized, in the second-level cache, packed and forgotten.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numba
 import numpy as np
 
 from bnn_gluon.kernels import parallel
+from bnn_gluon.kernels.sign_bits import pack_row
 from bnn_gluon.kernels.table_products import TableProduct, pack_chunk, rooms
 from bnn_gluon.kernels.tables import GROUPS, LANES, ROWS, groups_of
 from bnn_gluon.quantize import CHUNK, Draw, compare_with_uniforms, fill_uniform_chunk, probability_of_plus, quantize
@@ -21,6 +22,7 @@ _PLUS_AT_HALF, _MINUS_AT_HALF, _UNIFORM = range(3)
 _SCALED = ("layer_scaled", "loss_aware")  # weights -1 and +1
 _PAD = 3 * LANES  # floats between rows, so that those below each other are not in one place of the first-level cache
 _ONE, _HALF = np.float32(1), np.float32(0.5)
+_NO_BITS = np.empty((0, 0), np.uint64)
 
 
 class UnwrittenWeights(NamedTuple):
@@ -47,12 +49,16 @@ class UnwrittenWeights(NamedTuple):
         *,
         straight: TableProduct | None = None,
         transposed: TableProduct | None = None,
+        bits: np.ndarray | None = None,
     ) -> bool:
-        """As `table_products.pack`, of the weights as a matrix (units, inputs): they are `binary`."""
+        """As `dense_tables.pack_written`, of the weights as a matrix (units, inputs): they are `binary`."""
         scale = np.float32(1) if self.kind in _SCALED else self.limit
+        if bits is not None and scale != 1:
+            return False
         rule = _UNIFORM if self.kind == "stochastic" else (_PLUS_AT_HALF, _MINUS_AT_HALF)[self.zero_weight != "plus"]
         by_rows, by_columns = rooms(shape, scale, straight, transposed)
-        _pack(self.weights.reshape(shape), self.limit, rule, *self.draw, by_rows, by_columns)
+        signs = _NO_BITS if bits is None else bits
+        _pack(self.weights.reshape(shape), self.limit, rule, *self.draw, by_rows, by_columns, signs)
         return True
 
 
@@ -81,8 +87,9 @@ def _compare_with_half(weights, limit, rule, signs):
 
 
 @parallel.loop
-def _pack(part, weights, limit, rule, tensor, step, k0, k1, by_rows, by_columns):
+def _pack(part, weights, limit, rule, tensor, step, k0, k1, by_rows, by_columns, bits):
     height, width = weights.shape
+    words, flat_bits = bits.shape[1], bits.reshape(-1)
     values, groups, pitch = weights.reshape(-1), groups_of(height), width + _PAD
     uniforms, drawn = np.empty(CHUNK, np.float32), -1
     signs = np.empty(GROUPS * ROWS * pitch, np.float32)
@@ -104,4 +111,6 @@ def _pack(part, weights, limit, rule, tensor, step, k0, k1, by_rows, by_columns)
                 _set_signs(values[start:end], limit, uniforms[own : own + count], rule, signs[to : to + count])
                 to += end - start
                 start = end
+            if words:
+                pack_row(signs, (row - top) * pitch, width, flat_bits, row * words, words)
         pack_chunk(signs, 0, pitch, height, width, first, by_rows, by_columns)

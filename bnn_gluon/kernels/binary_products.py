@@ -4,10 +4,9 @@ A sum of n such products is n - 2 d, where the signs of d pairs of factors diffe
 products comes to the same, because all its partial sums are whole numbers that float32 holds (n <= 2^24). So no result
 depends on which of the two is used.
 
-Memory; a word is uint32 up to 32 channels, else uint64::
+Memory::
 
-    x       float32 (N, channels, rows, columns)   -> bits    (N, rows, columns, words): a pixel's channels lie together
-                                                      word w, bit b = sign of channel w * width + b; missing ones 0
+    x       float32 (N, channels, rows, columns)   -> bits    (N, rows, columns, words): see `sign_bits`
     weights float32 (filters, channels, k, k)      -> weights (blocks, k * k * words, units): row tap * words + w; the
                                                       units of a block are filters, those missing in the last are zeros
     differing int32 (pixels of a chunk, units of a block)
@@ -30,16 +29,14 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from bnn_gluon.kernels import parallel, vectors
-from bnn_gluon.kernels.fetching import fetch, fetch_line
+from bnn_gluon.kernels.fetching import fetch
+from bnn_gluon.kernels.sign_bits import bits_of, bits_of_pixels, bits_of_rows
 from bnn_gluon.kernels.tables import transposed
 
 _SIDE = 8  # of the squares of filters and pixels that are given at a time
 _REGISTERS, _PIXELS = 4, 2  # of units, and pixels, that are counted at a time
 _CHUNK = 256  # pixels
 _LINE = 16  # floats of a cache line
-_LANES = vectors.REGISTER // 4  # 32-bit values of a register
-_HALF = 32  # signs that are packed at a time
-_MAGNITUDE, _ONE = np.uint32(0x7FFFFFFF), 0x3F800000  # of a float32: all bits but the sign; the bits of 1
 
 
 def dense(x: np.ndarray, weights: np.ndarray, product: np.ndarray) -> bool:
@@ -52,12 +49,17 @@ def dense(x: np.ndarray, weights: np.ndarray, product: np.ndarray) -> bool:
     Returns:
         Whether the product was set.
     """
-    bits = _pack(x[:, :, None])
-    bits_of_weights = None if bits is None else _pack(weights[:, :, None])
+    bits = bits_of_rows(x)
+    bits_of_weights = None if bits is None else bits_of_rows(weights)
     if bits is None or bits_of_weights is None:
         return False
-    _dense(bits[:, 0], _by_word(bits_of_weights), x.shape[1], product)
+    dense_of_bits(bits, bits_of_weights, x.shape[1], product)
     return True
+
+
+def dense_of_bits(bits: np.ndarray, bits_of_weights: np.ndarray, inputs: int, product: np.ndarray) -> None:
+    """As `dense`, of an x and weights that `bits_of_rows` has as bits."""
+    _dense(bits, _by_word(bits_of_weights[:, None]), inputs, product)
 
 
 def convolution(x: np.ndarray, weights: np.ndarray, padding: int, product: np.ndarray) -> bool:
@@ -76,42 +78,14 @@ def convolution(x: np.ndarray, weights: np.ndarray, padding: int, product: np.nd
     return bits is not None and convolution_of_bits(bits, weights, padding, product)
 
 
-def bits_of(x: np.ndarray) -> np.ndarray | None:
-    """The signs of x, float32 (N, channels, rows, columns), as bits (N, rows, columns, words); None if there are other
-    values than -1 and +1."""
-    n, channels, *sides = x.shape
-    bits = _pack(x.reshape(n, channels, -1))
-    return None if bits is None else bits.reshape(n, *sides, -1)
-
-
 def convolution_of_bits(bits: np.ndarray, weights: np.ndarray, padding: int, product: np.ndarray) -> bool:
     """As `convolution`, of an x that `bits_of` has as bits."""
     filters, channels, kernel, _ = weights.shape
-    bits_of_weights = _pack(weights.reshape(filters, channels, -1))
+    bits_of_weights = bits_of_pixels(weights.reshape(filters, channels, -1))
     if bits_of_weights is None:
         return False
     _convolution(bits, _by_word(bits_of_weights), channels, kernel, padding, product)
     return True
-
-
-def may_be_signs(values: np.ndarray) -> bool:
-    """Whether the first values are -1 and +1: so real values cost nothing."""
-    return bool((np.abs(values.reshape(-1)[:64]) == 1).all())
-
-
-def _pack(values: np.ndarray) -> np.ndarray | None:
-    """Signs (N, channels, pixels) as bits (N, pixels, words), uint64 or uint32; None if there are other values."""
-    n, channels, pixels = values.shape
-    if not may_be_signs(values):
-        return None
-    word = np.dtype(np.uint32 if channels <= 32 else np.uint64)
-    bits = np.empty((n, pixels, -(-channels // (8 * word.itemsize))), word)
-    others = np.empty(n, np.int32)
-    if pixels > 1:
-        _pack_pixels(values, bits.view(np.uint32), others)
-    else:
-        _pack_rows(values[:, :, 0], bits[:, 0], others)
-    return None if others.any() else bits
 
 
 def _by_word(bits: np.ndarray) -> np.ndarray:
@@ -124,108 +98,6 @@ def _by_word(bits: np.ndarray) -> np.ndarray:
 
 
 # -- compiled ----------------------------------------------------------------------------------------------------------
-
-
-@intrinsic
-def _pack_register(typing_context, packed, to, seen, values, at, pitch, channels, pixels):
-    """Set packed[to + p] to signs, bit c to that of values[at + c * pitch + p], 1 for plus, for p below the lanes of a
-    register and c below `channels`, at most 32. And set what is 1 in seen[p] besides: the bits that differ from 1.0's.
-
-    `pixels`: None, or how many of the lanes there are; the others are as if values were 1.0 there. Flat arrays: uint32,
-    uint32, float32.
-    """
-    whole = types.int64
-
-    def generate(context, builder, signature, arguments):
-        vector, floats = (ir.VectorType(kind, _LANES) for kind in (ir.IntType(32), ir.FloatType()))
-        target, first = (vectors.address(context, builder, signature, arguments, *place) for place in ((0, 1), (3, 4)))
-        differences = context.make_array(signature.args[2])(context, builder, arguments[2]).data
-        one, last_bit = (ir.Constant(vector, [value] * _LANES) for value in (_ONE, 31))
-        signs, others = (cgutils.alloca_once(builder, vector) for _ in range(2))
-        builder.store(vector(None), signs)
-        builder.store(vectors.load(builder, differences, vector, 0), others)
-        with cgutils.for_range(builder, arguments[6], intp=vectors.INDEX) as loop:
-            source = builder.gep(first, [builder.mul(loop.index, arguments[5])])
-            later = builder.mul(arguments[5], vectors.INDEX(_HALF))  # to the channels that are packed after these
-            fetch_line(builder, builder.gep(source, [later]), written=False)
-            if isinstance(signature.args[7], types.NoneType):
-                value = vectors.load(builder, source, floats, 0)
-            else:
-                value = vectors.load_some(builder, source, floats, arguments[7], 1)
-            value = builder.bitcast(value, vector)
-            place = vectors.everywhere(builder, builder.trunc(loop.index, vector.element), vector)
-            plus = builder.shl(builder.lshr(builder.not_(value), last_bit), place)
-            builder.store(builder.or_(builder.load(signs), plus), signs)
-            builder.store(builder.or_(builder.load(others), builder.xor(value, one)), others)
-        vectors.store(builder, builder.load(signs), target, 0)
-        vectors.store(builder, builder.load(others), differences, 0)
-        return context.get_dummy_value()
-
-    return types.void(packed, whole, seen, values, whole, whole, whole, pixels), generate
-
-
-@parallel.loop
-def _pack_pixels(part, values, halves, others):
-    """Set the bits of (N, channels, pixels), and `others`, int32 (N,): images with values that are neither -1 nor +1.
-
-    `halves`: uint32 (N, pixels, words), or their halves where words are uint64, the lower one first.
-    """
-    n, channels, pixels = values.shape
-    flat = values.reshape(-1)
-    packed, seen = np.empty(max(pixels, _LANES), np.uint32), np.empty(_LANES, np.uint32)
-    for i in parallel.share(part, n):
-        seen[:] = 0
-        for half in range(halves.shape[2]):
-            first = half * _HALF
-            at, count = (i * channels + first) * pixels, max(0, min(_HALF, channels - first))
-            if pixels < _LANES:
-                _pack_register(packed, 0, seen, flat, at, pixels, count, pixels)
-            else:
-                for register in range(0, pixels, _LANES):
-                    p = min(register, pixels - _LANES)  # the last register overlaps the one before
-                    _pack_register(packed, p, seen, flat, at + p, pixels, count, None)
-            for p in range(pixels):
-                halves[i, p, half] = packed[p]
-        other = np.uint32(0)
-        for lane in range(_LANES):
-            other |= seen[lane] & _MAGNITUDE
-        others[i] = other != 0
-
-
-@intrinsic
-def _set_to_signs(typing_context, bits, at, values, start):
-    """bits[at] = which of values[start], values[start + 1], ... are positive, from the lowest bit on. Flat arrays."""
-
-    def generate(context, builder, signature, arguments):
-        floats = ir.VectorType(ir.FloatType(), signature.args[0].dtype.bitwidth)
-        word = vectors.address(context, builder, signature, arguments, 0, 1)
-        value = vectors.load(builder, vectors.address(context, builder, signature, arguments, 2, 3), floats, 0)
-        builder.store(builder.bitcast(builder.fcmp_ordered(">", value, floats(None)), word.type.pointee), word)
-        return context.get_dummy_value()
-
-    return types.void(bits, types.int64, values, types.int64), generate
-
-
-@parallel.loop
-def _pack_rows(part, values, bits, others):
-    """Set `bits`, (N, words), to the signs of (N, channels); `others`, int32 (N,): rows with other values."""
-    n, channels = values.shape
-    width = 8 * bits.itemsize
-    word_of = bits.dtype.type
-    flat_values, flat_bits = values.reshape(-1), bits.reshape(-1)
-    whole = channels // width
-    for i in parallel.share(part, n):
-        other = False
-        for c in range(channels):
-            other |= np.abs(values[i, c]) != np.float32(1)
-        others[i] = other
-        for word in range(whole):
-            _set_to_signs(flat_bits, i * bits.shape[1] + word, flat_values, i * channels + word * width)
-        if whole < bits.shape[1]:
-            packed = word_of(0)
-            for c in range(channels - whole * width):
-                packed |= word_of(values[i, whole * width + c] > 0) << word_of(c)
-            bits[i, whole] = packed
 
 
 @intrinsic

@@ -24,7 +24,8 @@ from bnn_gluon.kernels import (
     table_products,
 )
 from bnn_gluon.kernels.convolution_codes import codes_of_bits, codes_of_input, codes_of_turned_weights, codes_of_weights
-from bnn_gluon.kernels.dense_tables import DenseTables
+from bnn_gluon.kernels.dense_tables import DenseTables, pack_written
+from bnn_gluon.kernels.sign_bits import bits_of
 from bnn_gluon.kernels.sparse_gradients import SparseGradients
 
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ def _check_dense_tables() -> None:
     for x_values, w_values in ((_WHOLE, _SIGNS), (_SIGNS, _WHOLE), (_DROPPED_OUT, _WHOLE)):
         x, w, g = _operands(0, 0, x_values, w_values)
         found = product, of_x, of_w = [np.empty_like(array) for array in (g, x, w)]
-        tables.begin(training=True)
-        pack = functools.partial(table_products.pack, w)
+        tables.begin(gradient_of_input=True)
+        pack = functools.partial(pack_written, w)
         done = (
             tables.output(x, pack, product),
             tables.gradient_of_input(pack, g, of_x),
@@ -100,7 +101,7 @@ def _check_convolution_tables(kernel: int, padding: int) -> None:
     _compare("the gradient of a convolution's input by tables", found, of_x)
     table_convolutions.gradient_of_weights(g, of_input, padding, x, found := np.empty_like(w))
     _compare("the gradient of a convolution's weights by tables", found, of_w)
-    bits = binary_products.bits_of(x)
+    bits = bits_of(x)
     assert bits is not None
     table_convolutions.gradient_of_weights(g, codes_of_bits(bits, _CHANNELS), padding, x, found := np.empty_like(w))
     _compare("the gradient of a convolution's weights by tables of bits", found, of_w)

@@ -15,8 +15,8 @@ from benchmarks.engine import open_engine
 from benchmarks.recipe import load_recipe
 from benchmarks.recipe.architecture import Conv, Dense, LayerShape
 from bnn_gluon.kernels import table_convolutions as tables
-from bnn_gluon.kernels.binary_products import bits_of
 from bnn_gluon.kernels.convolution_codes import codes_of_bits, codes_of_input, codes_of_turned_weights, codes_of_weights
+from bnn_gluon.kernels.sign_bits import bits_of
 from bnn_gluon.kernels.tables import GROUPS, ROWS, groups_of
 
 # Images, channels, filters, rows, columns, kernel, padding: channels and filters in units of 16, as layers have them.

@@ -1,4 +1,4 @@
-"""Binary weights that are packed without being written: the codes of those that are written, in a network the bits."""
+"""Binary weights that are packed without being written: as those that are written, in a network to the bit."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ KINDS = ["deterministic", "stochastic", "layer_scaled", "loss_aware"]
 
 @examples(30)
 @given(SIZES, SIZES, st.sampled_from(KINDS), st.sampled_from(["plus", "minus"]), st.sampled_from([1, 0.3]), st.data())
-def test_the_codes_are_those_of_the_weights_that_are_written(units, inputs, kind, zero_weight, limit, data):
-    from bnn_gluon.kernels.table_products import TableProduct, pack
+def test_codes_and_bits_are_those_of_the_weights_that_are_written(units, inputs, kind, zero_weight, limit, data):
+    from bnn_gluon.kernels import sign_bits
+    from bnn_gluon.kernels.dense_tables import pack_written
+    from bnn_gluon.kernels.table_products import TableProduct
     from bnn_gluon.unwritten_weights import UnwrittenWeights
 
     seed, step = data.draw(st.integers(0, 2**32 - 1)), data.draw(st.integers(1, 2**32 - 1))
@@ -32,14 +34,20 @@ def test_the_codes_are_those_of_the_weights_that_are_written(units, inputs, kind
     coming = UnwrittenWeights(kind, zero_weight, weights, limit, draw)
     written = np.empty((units, inputs), np.float32)
     coming.write(written.reshape(-1))
-    for wanted in (("straight",), ("transposed",), ("straight", "transposed")):
-        ours, theirs = ({name: TableProduct() for name in wanted} for _ in range(2))
-        assert coming.binary
-        assert coming.pack(written.shape, **ours)
-        assert pack(written, **theirs)
-        for name in wanted:
-            np.testing.assert_array_equal(ours[name]._codes(), theirs[name]._codes())
-            assert ours[name]._scale == theirs[name]._scale
+    assert coming.binary
+    for wanted in (("straight",), ("transposed",), ("straight", "transposed"), ("straight", "bits"), ("bits",)):
+        ours, theirs = (
+            {name: sign_bits.room(units, inputs) if name == "bits" else TableProduct() for name in wanted}
+            for _ in range(2)
+        )
+        possible = "bits" not in wanted or bool((np.abs(written) == 1).all())
+        assert coming.pack(written.shape, **ours) == pack_written(written, **theirs) == possible
+        for name in wanted if possible else ():
+            if name == "bits":
+                np.testing.assert_array_equal(ours[name], theirs[name])
+            else:
+                np.testing.assert_array_equal(ours[name]._codes(), theirs[name]._codes())
+                assert ours[name]._scale == theirs[name]._scale
 
 
 @pytest.mark.parametrize(
@@ -47,6 +55,8 @@ def test_the_codes_are_those_of_the_weights_that_are_written(units, inputs, kind
     [
         ("binaryconnect-mnist", []),
         ("binarynet-mnist", []),
+        ("lab-mnist-bnn", []),
+        ("finn-sfc-mnist-1w1a", []),
         ("chawla-mlp-mnist-binary", []),
         ("binaryconnect-mnist", ["model.optimizer=torch_adam", "model.binary_regularization=0.001"]),
     ],

@@ -75,7 +75,7 @@ XEON = MachineSpeed(330, 26)
 @pytest.mark.parametrize(
     ("benchmark", "engine", "ms"),
     [
-        ("finn-tfc-mnist-1w1a", "gluon", 2.93), ("finn-tfc-mnist-1w1a", "torch", 1.77),
+        ("finn-tfc-mnist-1w1a", "gluon", 2.14), ("finn-tfc-mnist-1w1a", "torch", 1.10),
         ("rwth-lenet5-mnist-binary", "gluon", 12.1), ("rwth-lenet5-mnist-binary", "torch", 17.9),
         ("binaryconnect-mnist", "gluon", 41.4), ("binarynet-mnist", "gluon", 125),
         ("binaryconnect-cifar10", "gluon", 494), ("binarynet-cifar10", "gluon", 279),
