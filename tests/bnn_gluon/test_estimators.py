@@ -180,7 +180,7 @@ LEVELS = {
 
 
 @pytest.mark.parametrize("kind", LEVELS)
-def test_gray_levels_are_quantized(kind):
+def test_gray_levels_are_quantized(mx, kind):
     from bnn_gluon.quantized_images import quantize_images
 
     level = np.arange(256)
