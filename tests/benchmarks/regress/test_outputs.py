@@ -89,6 +89,12 @@ def test_a_run_that_compared_nothing_says_so(figures):
     assert outputs.lines(report(*figures))[-1].endswith("Xeon, 512 s; no benchmark was compared (exit code 6)")
 
 
+def test_what_could_not_be_measured_is_a_failure_and_an_alarm_counts_before_it():
+    found = [figure("ok"), figure("not measured"), figure("not comparable")]
+    assert report(*found).exit_code == 1
+    assert report(*found, figure("alarm")).exit_code == 5
+
+
 def test_the_registry_alone_is_enough_where_no_benchmark_was_asked_for():
     assert outputs.lines(report(figure("ok", "", "registry")))[-1].endswith("512 s (exit code 0)")
 
