@@ -205,10 +205,10 @@ def _registry_figure(engine: str, registry: Path) -> Figure:
         benchmark="",
         kind="registry",
         engine=engine,
-        word="alarm" if problems else "ok",
+        word="alarm" if problems else "ok" if verified.records else "not comparable",
         measured=f"{len(problems)} problems in {verified.records} records",
         expected="0 problems",
-        detail=str(problems[0]) if problems else "",
+        detail=str(problems[0]) if problems else "" if verified.records else "there is nothing to check",
         seconds=time.perf_counter() - started,
     )
 

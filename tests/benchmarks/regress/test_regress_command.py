@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.paths import REPOSITORY
 from benchmarks.regress import measure, processes
 from benchmarks.regress.measure import Job
 
@@ -51,11 +52,20 @@ def test_a_registry_that_is_not_there_is_no_registry_without_problems(cli):
     assert "there is no such folder" in result.stderr
 
 
+def test_a_registry_without_a_record_was_not_compared(cli, tmp_path):
+    """As where a checkout has lost its records: that there is nothing wrong with none of them is no answer."""
+    result = cli("regress", "--kind", "registry", BNN_REGISTRY=str(tmp_path))
+    assert result.returncode == 6
+    assert result.stdout.startswith("not comparable: registry registry: 0 problems in 0 records, expected 0 problems; ")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
 def test_an_alarm_is_one_whoever_cannot_be_told(cli, tmp_path):
     (tmp_path / "stray").touch()
-    (tmp_path / "empty").mkdir()
-    for registry, code in ((tmp_path / "empty", 1), (tmp_path, 5)):
+    good, benchmark = tmp_path / "good" / "runs", "chawla-mlp-mnist-float"
+    shutil.copytree(REPOSITORY / "results" / "runs" / benchmark, good / benchmark)
+    assert cli("table", "--write", BNN_REGISTRY=str(good)).returncode == 0
+    for registry, code in ((good, 1), (tmp_path, 5)):
         result = cli("regress", "--kind", "registry", "--junit", "/dev/full", BNN_REGISTRY=str(registry))
         assert (result.returncode, result.stderr) == (code, "error: input/output: No space left on device\n")
 
