@@ -90,6 +90,54 @@ def test_what_is_refused_is_one_line_each_and_the_rest_comes_in(cli, tmp_path):
         assert refused.stderr.startswith(f"error: {place}: has no record and no registered group: expected a registry")
 
 
+@pytest.fixture
+def checkout(cli, tmp_path):
+    """A registry of one record, with the README and the table that follow from it."""
+    results = tmp_path / "results"
+    add(FLOAT[0], results)
+    (tmp_path / "README.md").write_text(f"{BEGIN}\n{END}\n")
+    assert cli("table", "--write", "--registry", str(results / "runs")).returncode == 0
+    return results
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "found"),
+    [
+        ("reevaluated/x.jsonl", b"{}\n", "reevaluated/x.jsonl: line 1: "),
+        ("accepted_changes.json", b'[{"record":"x","figure":"speed","reason":"y"}]', "accepted_changes.json: "),
+        ("registered/x.jsonl", b"{}\n", "registered/x.jsonl: line 1: "),
+        ("weights/chawla-mlp-mnist-float/x.safetensors", b"", "x.safetensors: content: belongs to no record"),
+        ("runs/x", b"", "runs/x: content: is a file that does not belong here"),
+        ("table.csv", b"", "table.csv: "),
+        ("../README.md", f"{BEGIN}\n{END}\n".encode(), "README.md: "),
+    ],
+)
+def test_verify_asks_for_all_that_belongs_to_records(checkout, cli, file, content, found):
+    """Each check has tests of its own; here: the command carries it out, and its exit code tells."""
+    root = checkout / "runs"
+    result = cli("verify", "--registry", str(root))
+    assert (result.returncode, result.stdout) == (0, "1 record, all valid\n")
+    path = checkout / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    result = cli("verify", "--registry", str(root))
+    assert (result.returncode, result.stdout.splitlines()[-1]) == (7, "1 record, 1 problem")
+    assert found in result.stdout
+
+
+def test_verify_and_merge_hold_a_record_to_the_catalog(checkout, cli, tmp_path):
+    """Nothing in the record contradicts anything else in it: only the catalog has another published error."""
+    record = from_bytes(of_today(FLOAT[1].read_bytes()), "record")
+    other = msgspec.structs.replace(record, target=msgspec.structs.replace(record.target, test_error=9.9))
+    path = registry.write(seal(other), tmp_path / "there" / "runs")
+    merged = cli("merge", str(path), "--registry", str(checkout / "runs"))
+    assert (merged.returncode, merged.stdout.count("refused: ")) == (7, 1)
+    assert "target.test_error" in merged.stdout
+    verified = cli("verify", "--registry", str(tmp_path / "there" / "runs"))
+    assert (verified.returncode, verified.stdout.splitlines()[-1]) == (7, "1 record, 1 problem")
+    assert f"{path}: target.test_error: " in verified.stdout
+
+
 # -- two branches ------------------------------------------------------------------------------------------------------
 
 
