@@ -3,6 +3,7 @@ diverged. The runs are those of test_runner.py, in real folders, with an engine 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -20,9 +21,10 @@ from benchmarks.run import data as run_data
 from benchmarks.run import evaluated, evaluation, runner
 from benchmarks.run import folder as run_folder
 from benchmarks.run.evaluated import Evaluated, accepted_images
-from benchmarks.run.evaluation import Asked, evaluate_published, evaluate_run
+from benchmarks.run.evaluation import Asked, Reevaluated, evaluate_published, evaluate_run, reevaluate
 from benchmarks.run.folder import RunFolder
 from data_prep import load
+from results.index import entries
 
 Measure = Callable[..., Evaluated]
 IMAGES = 200  # of the test set: two may differ on another machine
@@ -102,6 +104,32 @@ def test_images_may_differ_only_where_something_else_computes(
         assert ("differs" in text) == (not agrees)
     else:
         assert text.startswith("as recorded, image by image")
+
+
+def test_a_record_whose_weights_say_otherwise_is_a_problem(bench, opened, monkeypatch):  # noqa: F811
+    """What `verify --recompute` goes by: one that cannot be measured is no record without problems either."""
+    path = bench.reproduce().registered
+
+    def measured_again() -> Reevaluated:
+        (found,) = reevaluate(entries(bench.registry, print), registry=bench.registry, data_root=bench.data)
+        return found
+
+    as_recorded = measured_again()
+    assert (as_recorded.problem, as_recorded.measured.differing) == (None, 0)
+    monkeypatch.setattr(Otherwise, "differing", 1)
+    problem = measured_again().problem
+    assert (problem.path, problem.field) == (path, "test_correct")
+    assert "1 of 200 images come out otherwise" in problem.message
+    monkeypatch.setattr(Otherwise, "differing", "not a number")
+    problem = measured_again().problem
+    assert (problem.path, problem.field) == (path, "published_weights")
+    assert problem.message.startswith("cannot be re-evaluated: ")
+
+
+def test_another_error_with_the_same_images_right_does_not_agree(bench, measure):  # noqa: F811
+    evaluated = measure()
+    assert evaluated.agrees
+    assert not dataclasses.replace(evaluated, recorded_error=evaluated.error + 0.5).agrees
 
 
 def test_a_run_of_a_larger_machine_is_evaluated_with_what_there_is(bench, opened):  # noqa: F811
