@@ -10,7 +10,7 @@ import click
 from benchmarks.engine import PRECISIONS
 from benchmarks.recipe import load_recipe
 from commands.options import data_option, json_option, registry_option
-from commands.output import print_json
+from commands.output import fail, print_json
 from commands.registry import check_registry, records_of
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def command(
     """Use a GPU for so many minutes: tests, speed, then the published runs that wait for one.
 
     ID: train these benchmarks in place of the whole queue. May be repeated until all is done: what is done is not
-    repeated, and a run goes on where the last session left it. --registry and --json are for --list.
+    repeated, and a run goes on where the last session left it. Exit code 1 if something failed; that the time was over
+    is no failure. --registry and --json are for --list.
     """
     from benchmarks.queue.gpu_session import Session, carry_out, queue
 
@@ -54,6 +55,8 @@ def command(
     session = Session(out, data_root, budget_minutes, precision)
     carry_out(session, wanted)
     click.echo(f"{max(0, session.left) / 60:.1f} minutes left; records: {out / 'results'}")
+    if session.failed:
+        fail(f"{len(session.failed)} failed: {', '.join(session.failed)}: the same command tries again", 1)
 
 
 def _print_queue(wanted: Queue, registry: Path, as_json: bool) -> None:

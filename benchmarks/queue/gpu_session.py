@@ -72,6 +72,7 @@ class Session:
     def __init__(self, out: Path, data: Path, minutes: float, precision: str) -> None:
         self._out, self._data, self._precision = out, data, precision
         self._end = time.monotonic() + 60 * (minutes - LAST_MINUTES)
+        self.failed: list[str] = []  # steps that ended, and not well; no time left is no failure
         out.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -107,6 +108,7 @@ class Session:
             part.rename(log)
             return True
         click.echo(f"{name} failed: see {part}")
+        self.failed.append(name)
         return False
 
     def run(self, benchmark: str, seeds: Sequence[int]) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from click.testing import CliRunner
 
+import cli
 from benchmarks.errors import EngineError
 from benchmarks.queue.gpu_session import Queue, Session, Wanted, carry_out, queue
 from benchmarks.recipe import benchmark_ids
@@ -64,6 +66,21 @@ def test_a_command_is_carried_out_once(session, tmp_path):
 def test_a_failed_command_counts_only_where_it_is_known_to_have_ended(session, ended):
     assert session.step("fails", "-c", "raise SystemExit(1)", done=lambda: ended) == ended
     assert (session._out / "fails.txt").exists() == ended
+
+
+@pytest.mark.parametrize(("ends", "exit_code"), [(0, 0), (1, 1)])
+def test_whoever_starts_it_is_told_by_the_exit_code_that_a_run_failed(ends, exit_code, monkeypatch, tmp_path):
+    """The steps are real; but for the tests, which succeed, each is a process that ends so."""
+
+    def step(self, name, *_, **options):
+        return real(self, name, "-c", f"raise SystemExit({ends * (name != 'tests')})", **options)
+
+    real = Session.step
+    monkeypatch.setattr(Session, "step", step)
+    arguments = ["gpu-session", "binarynet-mnist", "--budget-minutes", "9", "--out", str(tmp_path)]
+    result = CliRunner().invoke(cli.cli, arguments)
+    assert result.exit_code == exit_code
+    assert ("the same command tries again" in result.output) == bool(exit_code)
 
 
 def test_what_cannot_end_in_time_is_interrupted_and_left_for_the_next_session(session):
