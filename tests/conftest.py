@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import environments
 import pytest
 from command_server import CommandServer, folders
 from hypothesis import HealthCheck, settings
@@ -48,7 +49,11 @@ LONGEST = ["test_learning.py", "test_cli.py"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the modules that take longest first."""
+    """Refuse tests that no environment of tox runs; put the modules that take longest first."""
+    for item in items:
+        path = item.path.relative_to(REPOSITORY).as_posix()
+        if not environments.is_run(path, frozenset(marker.name for marker in item.iter_markers())):
+            raise pytest.UsageError(f"{item.nodeid}: no environment of tox.ini runs it: see tests/environments.py")
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 

@@ -9,6 +9,7 @@ import subprocess
 from typing import Any
 
 import click
+import environments
 import pytest
 import yaml
 
@@ -55,6 +56,23 @@ def test_each_engine_of_the_workflow_has_an_environment_of_tox():
         assert options_of(options.split())["engine"] == engine
     assert "GITHUB_STEP_SUMMARY" in tox["testenv:regress"]["pass_env"].split()
     assert tox["testenv:regress-torch"]["pass_env"].split() == ["{[testenv:regress]pass_env}"]
+
+
+@pytest.mark.parametrize(
+    ("path", "markers", "expected"),
+    [
+        ("tests/test_cli.py", "slow data", True),
+        ("tests/test_cli.py", "nightly", True),
+        ("tests/test_cli.py", "torch", False),
+        ("tests/bnn_torch/test_new.py", "torch", True),
+        ("tests/bnn_torch/test_new.py", "torch nightly", False),
+        ("tests/bnn_torch/test_new.py", "torch gpu", True),
+        ("tests/benchmarks/test_new.py", "browser", False),
+    ],
+)
+def test_a_test_that_no_environment_runs_is_known(path, markers, expected):
+    """Collection refuses it: tests/conftest.py."""
+    assert environments.is_run(path, frozenset(markers.split())) == expected
 
 
 @pytest.mark.parametrize("arguments", [[], ["mxnet"]])
