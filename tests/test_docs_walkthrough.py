@@ -34,7 +34,7 @@ class Copy:
         for path in ROOT.iterdir():
             if path.is_dir() and not path.name.startswith(".") and path.name not in {"data", "runs", "build"}:
                 shutil.copytree(path, root / path.name, ignore=skipped)
-            elif path.suffix in {".py", ".md", ".toml", ".txt"}:
+            elif path.suffix in {".ini", ".py", ".md", ".toml", ".txt"}:
                 shutil.copy(path, root)
         (home / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
         (home / "pytest").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pytest "$@"\n')
