@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 
 import msgspec
 import pytest
 from click.testing import CliRunner
 
 import cli
+from benchmarks.paths import REPOSITORY
 from benchmarks.recipe import benchmark_ids
 from benchmarks.regress import judge, reference, rules, suite
 from benchmarks.regress.budgets import budget_of
@@ -42,6 +44,22 @@ def test_every_benchmark_of_an_engine_has_a_reference_in_its_budget(engine):
         assert [score.seed for score in one.scores] == list(range(1, rules.REFERENCE_SEEDS + 1))
         assert len(one.speed) == rules.REFERENCE_ROUNDS
         assert found.origins[one.origin].reason
+
+
+@pytest.mark.parametrize(
+    ("engine", "package", "file"),
+    [("gluon", "mxnet", "requirements.txt"), ("torch", "torch", "requirements-torch.txt")],
+)
+def test_references_were_measured_with_the_versions_that_are_pinned(engine, package, file):
+    """With others bits and memory are "not comparable" on every machine, for ever, and the exit code says nothing."""
+    pins = dict(re.findall(r"^(\w+)==(\S+)", (REPOSITORY / file).read_text(), re.MULTILINE))
+    found = read(engine)
+    assert found is not None
+    for origin in found.origins:
+        of = {name.removeprefix("version of "): version for name, version in origin.factors.items()}
+        measured_with = {name: version.partition("+")[0] for name, version in of.items() if name in pins}
+        assert measured_with == {name: pins[name] for name in measured_with}, origin.reason
+        assert {"numpy", package} <= measured_with.keys()
 
 
 def test_what_is_replaced_is_kept(tmp_path):
