@@ -73,7 +73,8 @@ def command(
 ) -> None:
     """Compare every benchmark, at a small fixed budget, with what it gave when its reference was measured.
 
-    Exit codes: 0 nothing changed, 5 an alarm, 6 no benchmark could be compared, 1 something failed.
+    Exit codes: 0 nothing changed, 5 an alarm, 6 no benchmark could be compared, or not the bits of each where those of
+    others could, 1 something failed.
     """
     from benchmarks.regress import outputs
 

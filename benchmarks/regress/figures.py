@@ -44,7 +44,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def exit_code(self) -> int:
-        """0, 5 an alarm, 1 something failed, 6 nothing was compared; the first of 5, 1, 6 counts.
+        """0, 5 an alarm, 1 something failed, 6 nothing was compared or references are stale; the first of 5, 1, 6.
 
         A registry that is as it was says nothing of benchmarks of which none could be compared.
         """
@@ -54,4 +54,15 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         if "not measured" in words:
             return 1
         of_benchmarks = {figure.word for figure in self.figures if figure.kind != "registry"}
-        return 0 if "ok" in (of_benchmarks or words) else 6
+        return 0 if "ok" in (of_benchmarks or words) and not self.stale else 6
+
+    @property
+    def stale(self) -> list[str]:
+        """Benchmarks whose bits cannot be compared where those of others can: so it is not for the machine.
+
+        Their references are of another state, or are not there: no machine would ever compare them.
+        """
+        bits = [figure for figure in self.figures if figure.kind == "bits"]
+        if not any(figure.word == "ok" for figure in bits):
+            return []
+        return [figure.benchmark for figure in bits if figure.word == "not comparable"]

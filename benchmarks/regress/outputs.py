@@ -77,6 +77,8 @@ def lines(report: Report) -> list[str]:
     """A line for each figure, then what was left out, then a summary with the exit code."""
     found = [f"{one.word}: {_name(one)} {one.kind}: {_text(one)}" for one in worst_first(report.figures)]
     nothing = "; no benchmark was compared" if report.exit_code == 6 else ""
+    if report.stale:
+        nothing = f"; measure new references of {len(report.stale)} with --update: bits of others were compared"
     return [
         for_terminal(line)
         for line in (*found, *_left_out(report), f"{_heading(report)}{nothing} (exit code {report.exit_code})")

@@ -95,6 +95,15 @@ def test_what_could_not_be_measured_is_a_failure_and_an_alarm_counts_before_it()
     assert report(*found, figure("alarm")).exit_code == 5
 
 
+def test_bits_that_cannot_be_compared_where_those_of_others_can_are_not_passed_over():
+    """On another machine none can: then it is said, and is no failure where accuracies are as they were."""
+    some = report(figure("ok", "a", "bits"), figure("not comparable", "b", "bits"), figure("ok", "b"))
+    assert (some.exit_code, some.stale) == (6, ["b"])
+    assert "measure new references of 1 with --update" in outputs.lines(some)[-1]
+    none = report(figure("not comparable", "a", "bits"), figure("not comparable", "b", "bits"), figure("ok", "b"))
+    assert (none.exit_code, none.stale) == (0, [])
+
+
 def test_the_registry_alone_is_enough_where_no_benchmark_was_asked_for():
     assert outputs.lines(report(figure("ok", "", "registry")))[-1].endswith("512 s (exit code 0)")
 
