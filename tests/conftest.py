@@ -11,6 +11,7 @@ from pathlib import Path
 import environments
 import pytest
 from command_server import CommandServer, folders
+from environments import pytest_addoption, pytest_runtest_makereport  # noqa: F401 - hooks
 from hypothesis import HealthCheck, settings
 
 from benchmarks.machine import environment

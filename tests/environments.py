@@ -1,12 +1,17 @@
-"""Which tests some environment of tox runs: one that none runs proves nothing, however green the others are."""
+"""Which tests some environment of tox runs: one that none runs proves nothing, however green the others are.
+
+Nor does one that is skipped where it was to run: --none-skipped is for environments that were made for their tests.
+"""
 
 from __future__ import annotations
 
 import configparser
 import functools
 import shlex
+from collections.abc import Generator
 from pathlib import Path
 
+import pytest
 from _pytest.mark.expression import Expression
 
 TOX = Path(__file__).parents[1] / "tox.ini"
@@ -34,3 +39,15 @@ def is_run(path: str, markers: frozenset[str]) -> bool:
         and (not places or any(path == place or path.startswith(f"{place}/") for place in places))
         for asked, places in _commands()
     )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--none-skipped", action="store_true", help="A test that is skipped has failed.")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.skipped and item.config.getoption("--none-skipped"):
+        report.outcome, report.longrepr = "failed", f"--none-skipped: {report.longrepr}"
+    return report

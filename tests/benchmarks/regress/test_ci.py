@@ -6,6 +6,7 @@ import configparser
 import os
 import re
 import subprocess
+import sys
 from typing import Any
 
 import click
@@ -73,6 +74,18 @@ def test_each_engine_of_the_workflow_has_an_environment_of_tox():
 def test_a_test_that_no_environment_runs_is_known(path, markers, expected):
     """Collection refuses it: tests/conftest.py."""
     assert environments.is_run(path, frozenset(markers.split())) == expected
+
+
+@pytest.mark.parametrize(("options", "exit_code"), [([], 0), (["--none-skipped"], 1)])
+def test_an_environment_may_forbid_that_tests_are_skipped(options, exit_code, tmp_path):
+    """Else that of ONNX would pass where onnxruntime cannot be imported: with all tests skipped."""
+    (tmp_path / "test_some.py").write_text(
+        "import pytest\n\ndef test_it():\n    pytest.importorskip('no_such_package')\n"
+    )
+    path = {"PYTHONPATH": str(REPOSITORY / "tests")}
+    command = [sys.executable, "-m", "pytest", "-p", "environments", "-p", "no:cacheprovider", *options]
+    result = subprocess.run(command, cwd=tmp_path, env=os.environ | path, capture_output=True, text=True, check=False)
+    assert result.returncode == exit_code, result.stdout
 
 
 @pytest.mark.parametrize("arguments", [[], ["mxnet"]])
