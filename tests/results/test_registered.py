@@ -78,6 +78,25 @@ def test_what_became_of_a_run_is_added_and_nothing_is_changed(root: Path) -> Non
         registered.launched(root, group, 77)
 
 
+@pytest.mark.parametrize("event", ["launched", "extended"])
+def test_nothing_happens_to_a_group_before_it_is_registered(root: Path, event: str) -> None:
+    """Neither with an earlier time, whatever the order of the lines, nor to one that is not registered at all."""
+    group = registered.register(root, KEY, 1, None, time=BEFORE)
+    path = registered.path_of(root, KEY.benchmark)
+    before = path.read_bytes()
+    early = "2024-03-31T23:59:59Z"
+    add = {
+        "launched": lambda: registered.launched(root, group, 1, early),
+        "extended": lambda: registered.extend(root, group, None, time=early),
+    }
+    with pytest.raises(RegistryError, match=f"line 2: group: is [0-9a-f]{{16}}, which is not registered by {early}"):
+        add[event]()
+    assert path.read_bytes() == before
+    path.unlink()
+    with pytest.raises(RegistryError, match=r"line 1: group: is [0-9a-f]{16}, which is not registered by 2"):
+        registered.launched(root, group, 1)
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
