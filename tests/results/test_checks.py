@@ -104,6 +104,7 @@ def test_a_sitting_may_end_before_its_first_epoch_does() -> None:
         ("sittings[0].started", "2024-05-01T12:00:00", "sittings[0].started"),
         ("sittings[0].started", "2024-05-01T12:00:00+02:00", "sittings[0].started"),
         ("sittings[0].started", "yesterday", "sittings[0].started"),
+        ("sittings[1].started", "2024-04-01T12:00:00Z", "sittings[1].started"),  # a month before the first one
         ("sittings[0].seconds", -1.0, "sittings[0].seconds"),
         ("sittings[0].code_sha256", "x", "sittings[0].code_sha256"),
         ("sittings", [], "sittings"),

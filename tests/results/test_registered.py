@@ -214,6 +214,18 @@ def test_what_two_wrote_down_of_one_group_is_one_group(root: Path) -> None:
         assert found.last_event[7].time == AFTER
 
 
+def test_two_extensions_by_other_seeds_contradict_each_other(root: Path) -> None:
+    path, lines = registered.path_of(root, KEY.benchmark), set[bytes]()
+    for seeds in ((5, 6), (5, 77)):
+        group = registered.register(root, KEY, 1, None, time=BEFORE)
+        registered.extend(root, group, None, seeds, AFTER)
+        lines |= {*path.read_bytes().splitlines(keepends=True)}
+        path.unlink()
+    path.write_bytes(b"".join(lines))
+    with pytest.raises(RegistryError, match="is extended by other seeds already: there is one extension"):
+        registered.read(root, KEY.benchmark)
+
+
 # -- members -----------------------------------------------------------------------------------------------------------
 
 GROUP = Registration(1, KEY, 1, BEFORE, None, (1234, 1, 2, 3, 4), (1234, 1, 2, 3, 4), {})

@@ -18,6 +18,7 @@ from results import packed_weights, registry, weights
 from results.errors import RegistryError
 from results.packed_weights import Kind, pack, unpack
 from results.record import seal, to_bytes
+from results.weights_file import to_safetensors
 
 PARAMETERS = {
     "conv1.weight": np.where(np.arange(2 * 3 * 5 * 5) % 3, np.float32(1), np.float32(-1)).reshape(2, 3, 5, 5),
@@ -157,6 +158,14 @@ def test_other_weights_than_the_described_ones_are_not_written(tmp_path: Path) -
     for record, data in ((described, None), (described, PACKED[:-1]), (make_record(), PACKED)):
         with pytest.raises(RegistryError, match="published_weights: are not those that the record describes"):
             registry.write(record, tmp_path / "runs", data)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_stores_other_weights_is_not_written(tmp_path: Path) -> None:
+    other = to_safetensors(pack(PARAMETERS | {"bn1.gamma": np.zeros(2, np.float32)}, SIGNS), {}, {})
+    record = seal(make_record(published_weights=weights.described(PACKED)))
+    with pytest.raises(RegistryError, match="the weights have another form than they are published in"):
+        weights.store(record, tmp_path / "runs", PACKED, lambda *_: other)
     assert not list(tmp_path.iterdir())
 
 
