@@ -109,6 +109,13 @@ def test_a_sitting_may_end_before_its_first_epoch_does() -> None:
         ("sittings[0].code_sha256", "x", "sittings[0].code_sha256"),
         ("sittings", [], "sittings"),
         ("sittings[1].engine", None, "sittings"),
+        ("data.valid.digest", make_record().data.train.digest, "data"),
+        ("sittings[0].commit", None, "sittings[0].dirty"),
+        ("sittings[1].engine.driver", "550.1", "sittings[1].engine.driver"),
+        ("sittings[1].code_sha256", None, "sittings[1].code_sha256"),
+        ("sittings[1].machine", None, "sittings[1].machine"),
+        ("outcome", "killed", "outcome"),  # after all epochs
+        ("recipe.differences", make_record(scoring=False).recipe.differences, "recipe.scoring"),
         ("times.train_seconds", -1.0, "times.train_seconds"),
         ("peak_memory_mib", -1.0, "peak_memory_mib"),
     ],
