@@ -113,7 +113,7 @@ def _word_problems(name: str, text: str, layers: int, kind: str) -> Iterator[str
 def _rate_problems(name: str, text: str, layers: int, kind: str) -> Iterator[str]:
     expected = f"expected a rate, at least 0 and below 1, or one for each {kind} as in '2x0.5-0'"
     try:
-        rates = [float(word) for word in spread(text, layers)]
+        rates = [float(word) for word in spread(text, layers) or [text]]
     except ValueError as error:
         yield f"model.{name}={text}: {error}: {expected}"
         return

@@ -247,6 +247,7 @@ def test_the_digest_changes_exactly_when_a_setting_does(key, value):
         ),
         ("xnornet-nin-cifar10", "model.max_pool_gradient=all", r"expected first with model.architecture=192C5"),
         ("xnornet-nin-cifar10", "model.dropout_conv=2x0.5-0", r"dropout_conv=2x0.5-0: 3 words for 9 layers: expected"),
+        ("binaryconnect-mnist", "model.dropout_conv=.inf", r"dropout_conv=.inf: could not .*: expected a rate"),
         ("xnornet-nin-cifar10", "model.dropout_hidden=0.5", r"expected no dropout_input and dropout_hidden with it"),
         ("xnornet-lenet5-mnist", "model.batch_norm=2xtorch", r"batch_norm=2xtorch: 2 words for 3 layers: expected "),
         ("xnornet-lenet5-mnist", "model.evaluation_weights=real", r"expected binary with model.weights=real-2xfilter"),
