@@ -78,7 +78,7 @@ def command(
         print_json(found)
         return
     echo(f"{recipe.id}: {recipe.title}")
-    for name, text in _lines(found):
+    for name, text in _lines(found, _given(ctx)):
         echo(f"  {name:9} {text}")
     click.echo("\nwhat to type; nothing has begun")
     for typed, what in found.commands:
@@ -96,8 +96,8 @@ def _given(ctx: click.Context) -> list[str]:
     ]
 
 
-def _lines(plan: Plan) -> Iterator[tuple[str, str]]:
-    """What the plan says, as (subject, text); "" goes on with the one before."""
+def _lines(plan: Plan, given: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """What the plan says, as (subject, text); "" goes on with the one before. `given`: options, of `bench` too."""
     work, disk = plan.work, plan.disk
     threads = f"{plan.threads} thread{'s' * (plan.threads > 1)}"
     yield "engine", f"{plan.engine} on {plan.device}, {threads}, {plan.precision}"
@@ -107,7 +107,7 @@ def _lines(plan: Plan) -> Iterator[tuple[str, str]]:
     )
     yield "", f"{work.multiply_adds:,} multiply-adds a training image"
     yield from _seed_lines(plan)
-    yield from _time_lines(plan)
+    yield from _time_lines(plan, given)
     for file in plan.data:
         state = "prepared" if file.prepared else "not prepared"
         yield "data", f"{file.name}: {byte_size(file.bytes)}, {state}"
@@ -122,7 +122,7 @@ def _lines(plan: Plan) -> Iterator[tuple[str, str]]:
         yield "compiled", "by torch.compile as a run begins; what its own cache has is not known"
 
 
-def _time_lines(plan: Plan) -> Iterator[tuple[str, str]]:
+def _time_lines(plan: Plan, given: Sequence[str]) -> Iterator[tuple[str, str]]:
     time = plan.time
     if time.run is None or time.missing is None:
         yield "time", f"not known: {time.source}"
@@ -135,7 +135,8 @@ def _time_lines(plan: Plan) -> Iterator[tuple[str, str]]:
     else:
         yield "", "projected, from how far engines came elsewhere of what this machine does at its best,"
         yield "", f"{time.source};"
-        yield "", f"`{as_typed(f'python cli.py bench {plan.benchmark}')}` measures it"
+        bench = " ".join(["python cli.py bench", plan.benchmark, *given])
+        yield "", f"`{as_typed(bench)}` measures it"
 
 
 def _seed_lines(plan: Plan) -> Iterator[tuple[str, str]]:

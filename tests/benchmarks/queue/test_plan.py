@@ -118,6 +118,9 @@ def test_a_quick_look_is_one_run_that_does_not_score(invoke):
     (command,) = re.findall(r"cli\.py (reproduce .*)", result.stdout)
     assert "--set data.dataset=mnist-small --set data.valid_images=200 --epochs 2 --limit-train 2000" in command
     assert "what to type; nothing has begun" in result.stdout
+    bench = re.search(r"cli\.py bench (.*)` measures it", result.stdout)
+    assert bench is not None
+    assert bench[1] == command.removeprefix("reproduce ")
 
 
 @pytest.mark.parametrize(
