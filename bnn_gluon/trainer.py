@@ -191,7 +191,8 @@ class GluonEngine(BaseEngine):
     def _quantize(self, uniforms: Mapping[str, np.ndarray] | None = None) -> None:
         """Set the weights that the coming step uses, drawn with `uniforms` if given.
 
-        Where only tables use them, they are not written (`UnwrittenWeights`): an update with a penalty reads them.
+        Where only bits or tables use them, they are not written (`UnwrittenWeights`); an update with a penalty reads
+        them.
         """
         for position, layer, weights, used in self._quantized():
             limit = self._limits[layer.weight]

@@ -57,8 +57,8 @@ class UnwrittenWeights(NamedTuple):
             return False
         rule = _UNIFORM if self.kind == "stochastic" else (_PLUS_AT_HALF, _MINUS_AT_HALF)[self.zero_weight != "plus"]
         by_rows, by_columns = rooms(shape, scale, straight, transposed)
-        signs = _NO_BITS if bits is None else bits
-        _pack(self.weights.reshape(shape), self.limit, rule, *self.draw, by_rows, by_columns, signs)
+        bits = _NO_BITS if bits is None else bits
+        _pack(self.weights.reshape(shape), self.limit, rule, *self.draw, by_rows, by_columns, bits)
         return True
 
 
