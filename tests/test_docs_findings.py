@@ -47,8 +47,8 @@ def test_settled_claims_are_as_check_says(settled):
         distances.append((mean - verdict["claim"]) / verdict["margin"])
     mean, deviation = statistics.fmean(distances), statistics.stdev(distances)
     t = mean / deviation * len(distances) ** 0.5
-    said = f"Over these {len(distances)} groups, (mean - claim) / margin is {mean:.2f} in the mean, with a standard deviation of"
-    assert f"{said} {deviation:.2f} (t = {t:.1f})" in " ".join(TEXT.split())
+    said = f"is {mean:.2f} in the mean, with a standard deviation of {deviation:.2f} (t = {t:.1f})"
+    assert f"Over these {len(distances)} groups, (mean - claim) / margin {said}" in " ".join(TEXT.split())
 
 
 def test_single_seeds_are_those_of_the_records(records):
