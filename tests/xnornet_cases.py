@@ -148,7 +148,9 @@ def check_first_step(reference: Reference) -> None:
     for name, gradient in gradients.items():
         # In front of a normalization biases have a true gradient of zero, and behind a ReLU one that is nearly so.
         of = name.replace(".bias", ".weight") if name.startswith("conv") else name
-        assert np.abs(gradient - expected[name]).max() <= 1e-6 + 2e-5 * np.abs(expected[of]).max(), name
+        # A sum over 4,096 places, most of which cancel: in NIN's second convolution magnitudes of terms add up to 132,
+        # the largest sum is 15. Rounding in the order in which an AVX2 processor adds is 2.2e-5 of that sum.
+        assert np.abs(gradient - expected[name]).max() <= 1e-6 + 1e-4 * np.abs(expected[of]).max(), name
 
 
 def as_binarized(parameters: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
