@@ -90,6 +90,19 @@ class TorchBatchNorm:
         return scale
 
 
+class BiasedBatchNorm:
+    """As `TorchBatchNorm`, but the biased variance is averaged. Source: tf.keras, BatchNormalization(fused=False)."""
+
+    spread, rounded = "var", False
+
+    def batch(self, variance: Array, epsilon: np.float32, count: int) -> tuple[Array, Array, Array]:
+        _, factor, slope = LasagneBatchNorm().batch(variance, epsilon, count)
+        return variance, factor, slope
+
+    def scale(self, gamma: Array, spread: Array, epsilon: np.float32) -> Array:
+        return TorchBatchNorm().scale(gamma, spread, epsilon)
+
+
 class ShiftBatchNorm:
     """Shift-based batch normalization: all that an input is multiplied by is a power of two.
 
@@ -121,6 +134,8 @@ BATCH_NORMS: dict[str, BatchNorm] = {
     "lasagne": LasagneBatchNorm(),
     "torch": TorchBatchNorm(),
     "torch_no_affine": TorchBatchNorm(),
+    "torch_no_gamma": TorchBatchNorm(),
+    "biased_no_gamma": BiasedBatchNorm(),
     "tensor": TorchBatchNorm(),
     "shift": ShiftBatchNorm(),
 }

@@ -141,7 +141,7 @@ def _on_linear_output(layer: Layer, model: ModelSettings) -> list[Normalized]:
     if layer.has_linear_norm:
         norm = _normalization(layer)
         assert norm is not None
-        norm = norm._replace(affine=layer.linear_norm_affine)
+        norm = norm._replace(learned=layer.linear_norm_learned)
     return [Normalized(layer.linear_norm, layer.channels, norm, LINEAR_RELU)]
 
 
@@ -157,7 +157,7 @@ def _normalization(layer: Layer) -> Normalization | None:
     if layer.norm_kind == "none":
         return None
     epsilon, alpha = np.float32(layer.epsilon), np.float32(layer.alpha)
-    return Normalization(BATCH_NORMS[layer.norm_kind], epsilon, alpha, layer.affine)
+    return Normalization(BATCH_NORMS[layer.norm_kind], epsilon, alpha, layer.norm_learned)
 
 
 # -- parts -------------------------------------------------------------------------------------------------------------
@@ -208,12 +208,17 @@ class NamedLinear:
 
 
 class Normalization(NamedTuple):
-    """A batch normalization with its constants; alpha is the weight of a batch in the moving averages."""
+    """A batch normalization with its constants.
+
+    Attributes:
+        alpha: the weight of a batch in the moving averages.
+        learned: which of gamma and beta it has.
+    """
 
     formulas: BatchNorm
     epsilon: np.float32
     alpha: np.float32
-    affine: bool = True
+    learned: tuple[str, ...] = ("gamma", "beta")
 
 
 class Normalized:
@@ -241,12 +246,10 @@ class Normalized:
         self._zeros, self._ones = np.zeros(channels, np.float32), np.ones(channels, np.float32)
         self._moved_by: gluon.Parameter | None = None
         self._loops = choice.fused_loops()
-        affine = normalization is not None and normalization.affine
-        self.gamma, self.beta = (
-            gluon.Parameter(word, shape=(channels,)) if affine else None for word in ("gamma", "beta")
-        )
+        learned = () if normalization is None else normalization.learned
+        self.parameters = {f"{name}.{word}": gluon.Parameter(word, shape=(channels,)) for word in learned}
+        self.gamma, self.beta = (self.parameters.get(f"{name}.{word}") for word in ("gamma", "beta"))
         self.running_mean, self.running_spread = self._zeros.copy(), self._ones.copy()
-        self.parameters = {f"{name}.gamma": self.gamma, f"{name}.beta": self.beta} if affine else {}
         self.running: dict[str, np.ndarray] = {}
         if normalization is not None:
             spread = normalization.formulas.spread
@@ -288,8 +291,9 @@ class Normalized:
         slope = (self._rounded_gamma() * self._slope * sum_gc / count).astype(np.float32)
         mean_g = (sum_g / count).astype(np.float32)
         self._loops.gradient_of_input(x, g, self._mean, self._scale, mean_g, slope, rounded)
-        if self.gamma is not None and self.beta is not None:
+        if self.gamma is not None:
             view(self.gamma.grad())[:] = sum_gc * self._factor
+        if self.beta is not None:
             view(self.beta.grad())[:] = sum_g
         return gradient
 

@@ -84,5 +84,6 @@ UPDATES: dict[str, Update] = {
     "momentum": _momentum,
     "adam": _adam,
     "torch_adam": _torch_adam,
+    "keras_adam": _torch_adam,
     "shift_adamax": _shift_adamax,
 }

@@ -36,6 +36,11 @@ def _torch(variance: Tensor, epsilon: float, count: int) -> tuple[Tensor, Tensor
     return variance * (count / max(count - 1, 1)), factor, slope  # of a single value, 0
 
 
+def _biased(variance: Tensor, epsilon: float, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    _, factor, slope = _lasagne(variance, epsilon, count)
+    return variance, factor, slope
+
+
 def _shift(variance: Tensor, epsilon: float, count: int) -> tuple[Tensor, Tensor, Tensor]:
     inv_std, _, _ = _lasagne(variance, epsilon, count)
     factor = ap2(inv_std)
@@ -62,6 +67,8 @@ class BatchNorm(NamedTuple):
         lasagne/layers/normalization.py of January 2016, which BinaryNet uses.
     "torch", "torch_no_affine": the same factor; the unbiased variance is averaged. Source: torch/nn,
         BatchNormalization.lua; PyTorch's BatchNorm2d(affine=False) for the second, where gamma is 1 and beta 0.
+    "torch_no_gamma", "biased_no_gamma": as "torch", where gamma is 1; of the second the biased variance is averaged.
+        Source: tf.keras, BatchNormalization(scale=False), fused and not.
     "tensor": as "torch", of a tensor that `stages.WholeNormalized` gives as one channel.
     "shift": R = AP2 and factor = AP2(inv_std); the unrounded inv_std is averaged. All that an input is multiplied by is
         a power of two, and dgamma = sum(AP2(AP2(inv_std) * c) * g). Source: itayhubara/BinaryNet,
@@ -116,11 +123,14 @@ class Moments(NamedTuple):
 
 
 _TORCH = BatchNorm(_torch, lambda variance, epsilon: 1 / (variance + epsilon).sqrt(), _itself)
+_BIASED = _TORCH._replace(formulas=_biased)
 BATCH_NORMS = {
     "binaryconnect": BatchNorm(_binaryconnect, lambda std, epsilon: 1 / (std + epsilon), _itself),
     "lasagne": BatchNorm(_lasagne, lambda inv_std, epsilon: inv_std, _itself),
     "torch": _TORCH,
     "torch_no_affine": _TORCH,
+    "torch_no_gamma": _TORCH,
+    "biased_no_gamma": _BIASED,
     "tensor": _TORCH,
     "shift": BatchNorm(_shift, lambda inv_std, epsilon: ap2(inv_std), ap2),
 }

@@ -105,7 +105,7 @@ def _on_linear_output(layer: Layer, model: ModelSettings) -> list[Part]:
     if layer.linear_output == "none":
         return []
     kind = layer.norm_kind if layer.has_linear_norm else "none"
-    return [Normalized(layer.linear_norm, kind, LINEAR_RELU, layer, model, affine=layer.linear_norm_affine)]
+    return [Normalized(layer.linear_norm, kind, LINEAR_RELU, layer, model, learned=layer.linear_norm_learned)]
 
 
 def _normalized(layer: Layer, thresholds: Thresholds | None, model: ModelSettings, key: quantize.Key) -> list[Part]:
@@ -160,12 +160,16 @@ class Normalized:
         model: ModelSettings,
         drawn: Drawn | None = None,
         *,
-        affine: bool = True,
+        learned: tuple[str, ...] | None = None,
     ) -> None:
-        """`name`, `kind` and `affine` are those of the batch normalization, `kind` "none" if there is none."""
+        """`name` and `kind` are those of the batch normalization, `kind` "none" if there is none.
+
+        `learned`: which of gamma and beta it has; None: those of its layer's `norm_learned`.
+        """
         self._activation, self._drawn = activation, drawn
         self._norm, self._epsilon = BATCH_NORMS.get(kind), layer.epsilon
-        self._by_batch, self._affine = model.evaluation_statistics == "batch", affine and kind != "torch_no_affine"
+        self._by_batch = model.evaluation_statistics == "batch"
+        self._learned = {f"{name}.{word}" for word in (layer.norm_learned if learned is None else learned)}
         self._gamma, self._beta = f"{name}.gamma", f"{name}.beta"
         self._mean, self._spread = f"{name}.running_mean", f"{name}.running_{SPREADS.get(kind)}"
 
@@ -185,7 +189,8 @@ class Normalized:
             _, beta = self._scale_and_shift(x, given)
             g = g * self._activation.slope(self._norm.output(x, moments, beta))
         g, of_gamma, of_beta = self._norm.backward(x, g, moments)
-        return g, {self._gamma: of_gamma, self._beta: of_beta} if self._affine else {}
+        found = {self._gamma: of_gamma, self._beta: of_beta}
+        return g, {name: gradient for name, gradient in found.items() if name in self._learned}
 
     def statistics(self, taped: tuple[Tensor, Moments | None]) -> dict[str, Tensor]:
         """Mean and spread of the batch, by the names of the running statistics."""
@@ -208,9 +213,9 @@ class Normalized:
 
     def _scale_and_shift(self, x: Tensor, given: Given) -> tuple[Tensor, Tensor]:
         """gamma and beta; 1 and 0 where there are none."""
-        if not self._affine:
-            return x.new_ones(x.shape[1]), x.new_zeros(x.shape[1])
-        return given.values[self._gamma], given.values[self._beta]
+        gamma = given.values[self._gamma] if self._gamma in self._learned else x.new_ones(x.shape[1])
+        beta = given.values[self._beta] if self._beta in self._learned else x.new_zeros(x.shape[1])
+        return gamma, beta
 
     def _thresholds(self, y: Tensor, given: Given) -> list[Tensor]:
         if self._drawn is None:

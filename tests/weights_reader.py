@@ -33,6 +33,7 @@ CASES = {
     "binaryconnect-cifar10": "4C3-MP2-4C3-MP2-16FC-10FC",
     "binarynet-cifar10": "8C3-MP2-8C3-MP2-16FC-10FC",
     "lab-mnist": "2x32FC-10FC",
+    "larq-mnist": "8C3v-MP2-8C3v-MP2-8C3v-32FC-10FC",
     "xnornet-lenet5-mnist": "16C5v-MP2-16C5v-MP2-64FC-10FC",
     "xnornet-nin-cifar10": "32C5-32C1-32C1-MP3s2p1-32C5-2x32C1-AP3s2p1-32C3-32C1-10C1-AP8",
     "finn-tfc-mnist-1w1a": "3x32FC-10FC",

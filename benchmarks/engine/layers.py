@@ -19,6 +19,7 @@ from benchmarks.recipe.layerwise import (
     layer_linear_outputs,
     layer_trained,
     layer_weights,
+    norm_learned,
 )
 from benchmarks.recipe.words import WORDS
 
@@ -32,6 +33,8 @@ SPREADS = {
     "shift": "inv_std",
     "torch": "var",
     "torch_no_affine": "var",
+    "torch_no_gamma": "var",
+    "biased_no_gamma": "var",
     "tensor": "var",
 }
 _SCALED = {word.name for word in WORDS["model.weights"] if word.scaled}
@@ -91,9 +94,9 @@ class Layer(NamedTuple):
         return self.linear_output.startswith("batch_norm")
 
     @property
-    def linear_norm_affine(self) -> bool:
-        """Whether that has gamma and beta."""
-        return self.linear_output == "batch_norm_relu"
+    def linear_norm_learned(self) -> tuple[str, ...]:
+        """What that learns: gamma and beta, or nothing."""
+        return ("gamma", "beta") if self.linear_output == "batch_norm_relu" else ()
 
     @property
     def channels(self) -> int:
@@ -125,9 +128,9 @@ class Layer(NamedTuple):
         return f"{self.name}.scale"
 
     @property
-    def affine(self) -> bool:
-        """Whether there is a batch normalization with gamma and beta."""
-        return self.norm_kind not in ("none", "torch_no_affine")
+    def norm_learned(self) -> tuple[str, ...]:
+        """What the batch normalization learns, of gamma and beta."""
+        return norm_learned(self.norm_kind)
 
     @property
     def norm_channels(self) -> int:
@@ -147,11 +150,11 @@ class Layer(NamedTuple):
         """Names and shapes of all parameters, scale and running statistics included, in order."""
         names = [self.bias] if self.biases else []
         if self.has_linear_norm:
-            names += self._norm_parameters(self.linear_norm, affine=self.linear_norm_affine)
+            names += self._norm_parameters(self.linear_norm, self.linear_norm_learned)
         scale = {self.scale: (self.scales,)} if self.scaled else {}
         shapes = {self.weight: self.weight_shape, **scale, **dict.fromkeys(names, (self.channels,))}
         if self.norm_kind != "none":
-            names = self._norm_parameters(self.norm, affine=self.affine)
+            names = self._norm_parameters(self.norm, self.norm_learned)
             shapes |= dict.fromkeys(names, (self.norm_channels,))
         return shapes
 
@@ -160,9 +163,8 @@ class Layer(NamedTuple):
         """Names of the parameters that have gradients, in order."""
         return [name for name in self.parameters if ".running_" not in name and name != self.scale]
 
-    def _norm_parameters(self, norm: str, *, affine: bool) -> list[str]:
-        names = ["gamma", "beta"] if affine else []
-        return [f"{norm}.{name}" for name in (*names, "running_mean", f"running_{SPREADS[self.norm_kind]}")]
+    def _norm_parameters(self, norm: str, learned: tuple[str, ...]) -> list[str]:
+        return [f"{norm}.{name}" for name in (*learned, "running_mean", f"running_{SPREADS[self.norm_kind]}")]
 
 
 def layers_of(model: ModelSettings, input_shape: tuple[int, ...]) -> list[Layer]:

@@ -67,6 +67,11 @@ def _torch_adam(lr: float, step: int) -> tuple[np.float32, ...]:
     return np.float32(lr / (1 - BETA1**step)), np.float32(1 / math.sqrt(1 - BETA2**step))
 
 
+def _keras_adam(lr: float, step: int) -> tuple[np.float32, ...]:
+    """Ten epsilons are one beside a tenth of the root: a_t / 10 and c_t = 1 / 10, with a_t of "adam"."""
+    return np.float32(_adam(lr, step)[0] / 10), np.float32(0.1)
+
+
 def _shift_adamax(lr: float, step: int) -> tuple[np.float32, ...]:
     """a_t = AP2(lr / (1 - beta1^t))."""
     return (ap2(np.float32(lr / (1 - BETA1**step))),)
@@ -88,6 +93,9 @@ RULES = {
         # theta <- theta - a_t m / (c_t sqrt(s) + epsilon): Adam as published, where epsilon is added to the
         # bias-corrected root (arXiv 1412.6980, algorithm 1). Source: PyTorch's torch.optim.Adam.
         Rule("torch_adam", ("mean", "square"), _torch_adam),
+        # theta <- theta - a_t m / (sqrt(s) + 10 epsilon): that of "adam", computed as "torch_adam". Source: tf.keras,
+        # optimizers.Adam, whose epsilon is 1e-7.
+        Rule("keras_adam", ("mean", "square"), _keras_adam),
         # v <- AP2(max(beta2 v, |g|)) + 2^-27; theta <- theta - a_t m / v: AdaMax whose divisions are shifts. The next
         # step starts from this v, so it never decays, as .999 * 2^k rounds back to 2^k: it is the largest |g| so far,
         # rounded. Source: itayhubara/BinaryNet, adaMax_binary_clip_shift.lua; arXiv 1602.02830, shift based AdaMax.

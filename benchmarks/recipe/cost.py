@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from benchmarks.recipe.architecture import LayerShape, Pool, layer_shapes, parse_architecture
-from benchmarks.recipe.layerwise import layer_batch_norms, layer_weights
+from benchmarks.recipe.layerwise import layer_batch_norms, layer_weights, norm_learned
 from benchmarks.recipe.loading import DATASETS, ModelSettings, Recipe
 from benchmarks.recipe.networks import NETWORKS, network
 from benchmarks.recipe.words import words_of
@@ -101,7 +101,7 @@ def recipe_shapes(recipe: Recipe) -> list[LayerShape]:
 def count_parameters(shapes: Sequence[LayerShape], model: ModelSettings) -> Parameters:
     """Parameters of a model's network, whose layers have these shapes."""
     linear = [shape for shape in shapes if not isinstance(shape.layer, Pool)]
-    biases, affine = _biases_and_gammas(linear, model)
+    biases, gammas, betas = _biases_gammas_and_betas(linear, model)
     kinds: Counter[str] = Counter()
     for shape, kind in zip(linear, layer_weights(model), strict=True):
         kinds[kind] += shape.weights
@@ -112,28 +112,26 @@ def count_parameters(shapes: Sequence[LayerShape], model: ModelSettings) -> Para
     return Parameters(
         weights=kinds.total(),
         biases=biases,
-        gammas=affine,
-        betas=affine,
-        total=kinds.total() + biases + 2 * affine,
+        gammas=gammas,
+        betas=betas,
+        total=kinds.total() + biases + gammas + betas,
         binary_weights=binary,
         ternary_weights=ternary,
         binary_bytes=-(-(binary + 2 * ternary) // 8),
     )
 
 
-def _biases_and_gammas(linear: Sequence[LayerShape], model: ModelSettings) -> tuple[int, int]:
-    """How many biases there are in linear layers of these shapes, and how many gammas, which are as many as betas."""
+def _biases_gammas_and_betas(linear: Sequence[LayerShape], model: ModelSettings) -> tuple[int, int, int]:
+    """How many there are of each, in linear layers of these shapes and the normalizations behind them."""
     if model.architecture in NETWORKS:
         named = network(model.architecture)
-        return named.biases, sum(named.norms)
+        return named.biases, sum(named.norms), sum(named.norms)
     channels = [shape.output_shape[0] for shape in linear]
-    norms = zip(channels, layer_batch_norms(model), strict=True)
-    affine = sum(_gammas(count, kind) for count, kind in norms)
-    return sum(channels) if model.biases else 0, affine
-
-
-def _gammas(channels: int, norm: str) -> int:
-    return {"none": 0, "torch_no_affine": 0, "tensor": 1}.get(norm, channels)
+    learned: Counter[str] = Counter()
+    for count, kind in zip(channels, layer_batch_norms(model), strict=True):
+        for word in norm_learned(kind):
+            learned[word] += 1 if kind == "tensor" else count
+    return sum(channels) if model.biases else 0, learned["gamma"], learned["beta"]
 
 
 def _sizes(p: Parameters) -> str:

@@ -71,6 +71,12 @@ def layer_hidden_batch_norms(model: ModelSettings) -> list[str]:
     return spread(model.batch_norm, len(linear_layers(model)) - 1)
 
 
+def norm_learned(kind: str) -> tuple[str, ...]:
+    """What a batch normalization of this kind learns: "gamma" and "beta", one of them or nothing."""
+    few = {"none": (), "torch_no_affine": (), "torch_no_gamma": ("beta",), "biased_no_gamma": ("beta",)}
+    return few.get(kind, ("gamma", "beta"))
+
+
 def layer_batch_norms(model: ModelSettings) -> list[str]:
     """The batch normalization behind each linear layer, "none" where there is none."""
     return [*layer_hidden_batch_norms(model), model.output_batch_norm or model.batch_norm]

@@ -10,6 +10,8 @@ BINARYNET = "itayhubara/BinaryNet, "
 LAB = "houlu369/Loss-aware-Binarization@8a5bede, FNN/"
 BREVITAS = "Xilinx/brevitas@b106358, src/"
 XNOR = "jiecaoyu/XNOR-Net-PyTorch@ebccb50, "
+LARQ = "larq/docs@89c6dcd, docs/larq/tutorials/mnist.ipynb"
+KERAS = "tf.keras of TensorFlow 2, "
 CHAWLA = "akshaychawla/Binary-Neural-Networks@4fc39ad, "
 
 

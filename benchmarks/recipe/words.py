@@ -10,7 +10,7 @@ gradient, p a parameter, t the number of the update from 1.
 from __future__ import annotations
 
 from benchmarks.recipe.run_words import RUN_WORDS
-from benchmarks.recipe.word import BINARYNET, BREVITAS, CHAWLA, LAB, LASAGNE, RWTH, XNOR, Word
+from benchmarks.recipe.word import BINARYNET, BREVITAS, CHAWLA, KERAS, LAB, LARQ, LASAGNE, RWTH, XNOR, Word
 
 _STRAIGHT = "the gradient with respect to w_q is applied to w (straight-through estimator)"
 
@@ -121,10 +121,20 @@ MODEL_WORDS: dict[str, tuple[Word, ...]] = {
             "torch/nn, BatchNormalization.lua and lib/THNN/generic/BatchNormalization.c",
         ),
         Word("torch_no_affine", "As \"torch\", without gamma and beta.", "(z - mean) / sqrt(variance + epsilon)"),
+        Word(
+            "torch_no_gamma", "As \"torch\", without gamma.", "(z - mean) / sqrt(variance + epsilon) + beta",
+            source=KERAS + "BatchNormalization(scale=False) behind a convolution, which is fused",
+        ),
+        Word(
+            "biased_no_gamma", "As \"torch_no_gamma\", but the running variance moves towards the batch's biased one.",
+            "(z - mean) / sqrt(variance + epsilon) + beta",
+            source=KERAS + "BatchNormalization(scale=False) behind a fully connected layer, which is not fused",
+        ),
         Word("none", "Nothing, and no parameters."),
     ),
     "model.output_batch_norm": (
         Word("torch", "As `batch_norm` \"torch\"."),
+        Word("biased_no_gamma", "As `batch_norm` \"biased_no_gamma\"."),
         Word(
             "torch_no_affine", "As \"torch\", without gamma and beta.", "(z - mean) / sqrt(variance + epsilon)",
             source="torch/nn, BatchNormalization.lua, affine = false",
@@ -186,6 +196,11 @@ MODEL_WORDS: dict[str, tuple[Word, ...]] = {
             "torch_adam", "Adam as published; m = .9m + .1g, v = .999v + .001g^2.",
             "p -= lr / (1 - .9^t) m / (sqrt(v / (1 - .999^t)) + 1e-8)",
             source="PyTorch, torch.optim.Adam; arXiv 1412.6980, algorithm 1",
+        ),
+        Word(
+            "keras_adam", "As \"adam\", with an epsilon ten times as large.",
+            "p -= lr sqrt(1 - .999^t) / (1 - .9^t) m / (sqrt(v) + 1e-7)",
+            source=KERAS + "optimizers.Adam(), K.epsilon()",
         ),
         Word(
             "shift_adamax", "AdaMax whose divisions are shifts, with powers of two; m = .9m + .1g.",
@@ -270,6 +285,10 @@ MODEL_WORDS: dict[str, tuple[Word, ...]] = {
         Word(
             "lasagne", "w uniform within +-H, or Glorot's limit if real; biases 0.", "U(-H, H)",
             source="BinaryConnect, binary_connect.py; " + LASAGNE + "init.py, GlorotUniform",
+        ),
+        Word(
+            "glorot", "w uniform within Glorot's limit; biases 0.", "U(-h, h), h = sqrt(6 / (fan_in + fan_out))",
+            source=KERAS + "initializers.GlorotUniform; " + LARQ + ", layers as they come",
         ),
         Word(
             "half_glorot", "w uniform within half of Glorot's limit; biases 0.",

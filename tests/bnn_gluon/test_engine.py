@@ -38,6 +38,7 @@ MODELS = {
     "loss-aware": small("lab-mnist", "2x32FC-10FC"),
     "scaled, binary activations": small("lab-svhn-xnor", "2x4C3-MP2-8C3-MP2-16FC-10FC"),
     "two bits, quantized images": small("finn-tfc-mnist-2w2a", "2x32FC-10FC"),
+    "no gamma": small("larq-mnist", "4C3v-MP2-8C3v-MP2-8C3v-32FC-10FC"),
     "scaled by filter, centered": small("xnornet-lenet5-mnist", "4C5v-MP2-8C5v-MP2-32FC-10FC"),
     "means of windows, dropped-out signs": small(
         "xnornet-nin-cifar10", "8C5-8C1-8C1-MP3s2p1-8C5-2x8C1-AP3s2p1-8C3-8C1-10C1-AP7"

@@ -46,6 +46,7 @@ MODELS = {
     "loss-aware": settings("lab-mnist"),
     "scaled, binary activations": settings("lab-svhn-xnor", CONVOLUTIONAL),
     "two bits, quantized images": settings("finn-tfc-mnist-2w2a"),
+    "no gamma": settings("larq-mnist", "model.architecture=4C3v-MP2-8C3v-MP2-8C3v-16FC-10FC"),
     "scaled by filter, centered": settings("xnornet-lenet5-mnist", LENET),
     "masks of normal numbers": settings("chawla-cnn-cifar10-float", CONVOLUTIONAL),
 }

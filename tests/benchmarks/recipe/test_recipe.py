@@ -158,7 +158,7 @@ def test_an_override_to_the_published_value_still_scores():
         ("train.lr_final=null", r"train.lr_decay=exponential: expected train.lr_final with it, and only that"),
         ("train.lr_halving_epochs=5", r"train.lr_decay=exponential: expected train.lr_final with it, and only that"),
         ("train.lr_decay=halving", r"train.lr_decay=halving: expected train.lr_halving_epochs with it, and only that"),
-        ("model.output_batch_norm=lasagne", r"expected none or tensor or torch or torch_no_affine or null"),
+        ("model.output_batch_norm=lasagne", r"expected biased_no_gamma or none or tensor or torch"),
     ],
 )
 def test_bad_overrides_are_refused_with_what_was_expected(override, complaint):
