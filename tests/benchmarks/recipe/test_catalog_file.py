@@ -66,7 +66,8 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path):
         " \"8.27\", not 'abc'",
         "model.epochs: unknown setting: did you mean train.epochs?",
         "model.loss: expected {value: ..., source: ...}, not 'cross_entropy'",
-        "model.optimizer: expected adam or keras_adam or sgd or shift_adamax or torch_adam, not 'adm': did you mean adam?",
+        "model.optimizer: expected adam or keras_adam or sgd or shift_adamax or torch_adam, not 'adm': did you mean"
+        " adam?",
         "train.lr_start: expected a number, above 0, not 'fast'",
         "train.epochs is missing: expected a whole number, at least 1, at most 10000000",
         "data.valid_images: expected text, and it is empty",
