@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,23 @@ from benchmarks.engine.layers import Layer, glorot_limit, weight_limits
 
 if TYPE_CHECKING:
     from benchmarks.recipe import ModelSettings
+    from benchmarks.recipe.architecture import LayerShape
+
+# Of normal weights the standard deviation, of uniform ones the limit.
+DEVIATIONS: dict[str, Callable[[LayerShape], float]] = {
+    "xavier_normal": lambda shape: math.sqrt(2 / (shape.fan_in + shape.fan_out)),
+    "he_normal": lambda shape: math.sqrt(2 / shape.fan_in),
+    "narrow_normal": lambda shape: 0.05,
+    "standard_normal": lambda shape: 1.0,
+}
+LIMITS: dict[str, Callable[[LayerShape], float]] = {
+    "lasagne": glorot_limit,
+    "torch": glorot_limit,
+    "glorot_uniform": glorot_limit,
+    "half_glorot": lambda shape: glorot_limit(shape) / 2,
+    "torch_default": lambda shape: 1 / math.sqrt(shape.fan_in),
+}
+_WITHIN_OWN_LIMIT = ("lasagne", "torch")  # +-H, where a layer has one
 
 
 def initial_values(layers: list[Layer], model: ModelSettings, seed: int) -> dict[str, np.ndarray]:
@@ -54,18 +72,9 @@ def _initial_weights(
     layer: Layer, model: ModelSettings, limits: dict[str, np.float32], generator: np.random.Generator
 ) -> np.ndarray:
     """Float64 (weights,)."""
-    deviations = {
-        "xavier_normal": math.sqrt(2 / (layer.shape.fan_in + layer.shape.fan_out)),
-        "he_normal": math.sqrt(2 / layer.shape.fan_in),
-        "narrow_normal": 0.05,
-        "standard_normal": 1.0,
-    }
-    if model.initialization in deviations:
-        return generator.normal(0, deviations[model.initialization], layer.shape.weights)
-    if model.initialization == "half_glorot":
-        limit = np.float32(glorot_limit(layer.shape) / 2)
-    elif model.initialization == "torch_default":
-        limit = np.float32(1 / math.sqrt(layer.shape.fan_in))
-    else:
-        limit = limits.get(layer.weight, np.float32(glorot_limit(layer.shape)))
-    return generator.uniform(-limit, limit, layer.shape.weights)
+    word, count = model.initialization, layer.shape.weights
+    if word in DEVIATIONS:
+        return generator.normal(0, DEVIATIONS[word](layer.shape), count)
+    own = limits.get(layer.weight) if word in _WITHIN_OWN_LIMIT else None
+    limit = np.float32(LIMITS[word](layer.shape)) if own is None else own
+    return generator.uniform(-limit, limit, count)

@@ -156,6 +156,20 @@ def test_normal_initial_weights_have_the_published_variance(benchmark, variance)
         assert abs(weights.var() / expected - 1) < 5 * math.sqrt(2 / weights.size)
 
 
+@pytest.mark.parametrize(
+    ("word", "limit"),
+    [
+        *(("lasagne", 1.0), ("torch", 1.0), ("glorot_uniform", math.sqrt(6 / (784 + 64)))),
+        *(("half_glorot", math.sqrt(1.5 / (784 + 64))), ("torch_default", 1 / 28)),
+    ],
+)
+def test_uniform_initial_weights_reach_their_limit(word, limit):
+    binary = ("model.architecture=64FC-10FC", "model.weight_limit=1.0", f"model.initialization={word}")
+    weights = initial_values(*layers_and_model("binaryconnect-mnist", *binary), seed=1)["dense1.weight"]
+    assert np.abs(weights).max() == pytest.approx(limit, rel=1e-3)
+    assert weights.std() == pytest.approx(limit / math.sqrt(3), rel=0.01)
+
+
 def test_biases_of_pytorchs_layers_are_uniform():
     layers, model = layers_and_model("rwth-lenet5-mnist-float")
     values = initial_values(layers, model, 7)

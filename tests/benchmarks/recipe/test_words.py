@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.engine import open_engine
 from benchmarks.engine.augmentation import MODES
+from benchmarks.engine.initial import DEVIATIONS, LIMITS
 from benchmarks.engine.layers import SPREADS
 from benchmarks.engine.updates import RULES
 from benchmarks.errors import RecipeError
@@ -66,6 +67,7 @@ def test_an_unknown_word_is_refused_with_the_nearest(key):
 def test_what_is_no_engine_has_the_words_too():
     assert set(SPREADS) == NORMS
     assert set(RULES) == TABLES["update.UPDATES"]
+    assert DEVIATIONS.keys() | LIMITS.keys() == set(names_of("model.initialization"))
     assert set(MODES) | {"none"} == set(names_of("data.augmentation"))
     assert set(DATASETS) == set(names_of("data.dataset"))
     assert set(DECAYS) == set(names_of("train.lr_decay"))
