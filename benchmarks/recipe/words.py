@@ -287,7 +287,8 @@ MODEL_WORDS: dict[str, tuple[Word, ...]] = {
             source="BinaryConnect, binary_connect.py; " + LASAGNE + "init.py, GlorotUniform",
         ),
         Word(
-            "glorot_uniform", "w uniform within Glorot's limit; biases 0.", "U(-h, h), h = sqrt(6 / (fan_in + fan_out))",
+            "glorot_uniform", "w uniform within Glorot's limit; biases 0.",
+            "U(-h, h), h = sqrt(6 / (fan_in + fan_out))",
             source=KERAS + "initializers.GlorotUniform; " + LARQ + ", layers as they come",
         ),
         Word(
