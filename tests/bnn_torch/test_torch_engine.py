@@ -244,7 +244,7 @@ def test_compiled_is_eager(name, batch, opened):
         np.testing.assert_allclose(other, one, atol=1e-5 * np.abs(one).max())
 
 
-def test_the_compiler_says_its_own_name(tmp_path, monkeypatch):
+def test_the_compiler_says_its_own_name(tmp_path):
     from torch._inductor import config, cpp_builder
 
     from bnn_torch.device import compiler
@@ -252,9 +252,9 @@ def test_the_compiler_says_its_own_name(tmp_path, monkeypatch):
     named = tmp_path / "some-c++"
     named.write_text("#!/bin/sh\necho 'some-c++ 1.0'\necho 'Copyright'\n")
     named.chmod(0o755)
-    monkeypatch.setattr(config.cpp, "cxx", (None, str(named)))
-    cpp_builder.cpp_compiler_search.cache_clear()
-    assert compiler.cpp_compiler() == "some-c++ 1.0"
+    with config.patch({"cpp.cxx": (None, str(named))}):
+        cpp_builder.cpp_compiler_search.cache_clear()
+        assert compiler.cpp_compiler() == "some-c++ 1.0"
     cpp_builder.cpp_compiler_search.cache_clear()
 
 
