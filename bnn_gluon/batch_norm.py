@@ -90,17 +90,12 @@ class TorchBatchNorm:
         return scale
 
 
-class BiasedBatchNorm:
+class BiasedBatchNorm(TorchBatchNorm):
     """As `TorchBatchNorm`, but the biased variance is averaged. Source: tf.keras, BatchNormalization(fused=False)."""
-
-    spread, rounded = "var", False
 
     def batch(self, variance: Array, epsilon: np.float32, count: int) -> tuple[Array, Array, Array]:
         _, factor, slope = LasagneBatchNorm().batch(variance, epsilon, count)
         return variance, factor, slope
-
-    def scale(self, gamma: Array, spread: Array, epsilon: np.float32) -> Array:
-        return TorchBatchNorm().scale(gamma, spread, epsilon)
 
 
 class ShiftBatchNorm:

@@ -13,13 +13,13 @@ import numpy as np
 
 from benchmarks.recipe.architecture import Conv, LayerShape, Pool, layer_shapes, parse_architecture
 from benchmarks.recipe.layerwise import (
+    NORM_LEARNED,
     layer_activations,
     layer_batch_norms,
     layer_dropouts,
     layer_linear_outputs,
     layer_trained,
     layer_weights,
-    norm_learned,
 )
 from benchmarks.recipe.words import WORDS
 
@@ -130,7 +130,7 @@ class Layer(NamedTuple):
     @property
     def norm_learned(self) -> tuple[str, ...]:
         """What the batch normalization learns, of gamma and beta."""
-        return norm_learned(self.norm_kind)
+        return NORM_LEARNED[self.norm_kind]
 
     @property
     def norm_channels(self) -> int:

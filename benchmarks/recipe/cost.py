@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from benchmarks.recipe.architecture import LayerShape, Pool, layer_shapes, parse_architecture
-from benchmarks.recipe.layerwise import layer_batch_norms, layer_weights, norm_learned
+from benchmarks.recipe.layerwise import NORM_LEARNED, layer_batch_norms, layer_weights
 from benchmarks.recipe.loading import DATASETS, ModelSettings, Recipe
 from benchmarks.recipe.networks import NETWORKS, network
 from benchmarks.recipe.words import words_of
@@ -129,7 +129,7 @@ def _biases_gammas_and_betas(linear: Sequence[LayerShape], model: ModelSettings)
     channels = [shape.output_shape[0] for shape in linear]
     learned: Counter[str] = Counter()
     for count, kind in zip(channels, layer_batch_norms(model), strict=True):
-        for word in norm_learned(kind):
+        for word in NORM_LEARNED[kind]:
             learned[word] += 1 if kind == "tensor" else count
     return sum(channels) if model.biases else 0, learned["gamma"], learned["beta"]
 

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 
 _PART = re.compile(r"(?:(?P<repeat>[1-9]\d{0,3})x)?(?P<word>.+)")
 
+# What each batch normalization learns.
+NORM_LEARNED: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("binaryconnect", "lasagne", "shift", "torch", "tensor"), ("gamma", "beta")),
+    **dict.fromkeys(("torch_no_gamma", "biased_no_gamma"), ("beta",)),
+    **dict.fromkeys(("torch_no_affine", "none"), ()),
+}
+
 
 class Dropout(NamedTuple):
     """Dropout rates of one linear layer: of its input, and of its output before batch normalization."""
@@ -69,12 +76,6 @@ def layer_linear_outputs(model: ModelSettings) -> list[str]:
 def layer_hidden_batch_norms(model: ModelSettings) -> list[str]:
     """The batch normalization behind each linear layer but the last, "none" where there is none."""
     return spread(model.batch_norm, len(linear_layers(model)) - 1)
-
-
-def norm_learned(kind: str) -> tuple[str, ...]:
-    """What a batch normalization of this kind learns: "gamma" and "beta", one of them or nothing."""
-    few = {"none": (), "torch_no_affine": (), "torch_no_gamma": ("beta",), "biased_no_gamma": ("beta",)}
-    return few.get(kind, ("gamma", "beta"))
 
 
 def layer_batch_norms(model: ModelSettings) -> list[str]:

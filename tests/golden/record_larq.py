@@ -76,13 +76,12 @@ def run(seed: int) -> Run:
     drawn = initial({name: to_ours(name, variable).shape for name, variable in variables.items()}, seed)
     for name, value in drawn.items():
         variables[name].assign(to_theirs(name, value, variables[name].shape))
-    losses, nearest, largest, found = [], [], {}, []
+    losses, nearest, found = [], [], []
     arrays = {"seed": np.array(seed)}
     for rows in np.array_split(np.arange(IMAGES), [BATCH, 2 * BATCH]):
         images, labels = data.images[rows].transpose(0, 2, 3, 1), data.labels[rows]
         nearest.append(nearness(model, images))
-        gradients = gradients_of(model, images, labels)
-        found.append(gradients)
+        found.append(gradients_of(model, images, labels))
         losses.append(model.train_on_batch(images, labels)[0])
         nearest += [np.abs(v).min() for name, v in variables.items() if name.endswith(".weight")]
     largest = {name: np.abs(gradient).max() for name, gradient in found[0].items()}

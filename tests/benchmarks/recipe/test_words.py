@@ -16,6 +16,7 @@ from benchmarks.errors import RecipeError
 from benchmarks.recipe import DATASETS, load_recipe
 from benchmarks.recipe.consistency import DECAYS
 from benchmarks.recipe.explain import LAYERWISE, settings
+from benchmarks.recipe.layerwise import NORM_LEARNED
 from benchmarks.recipe.settings import DataSettings, ModelSettings, ProtocolSettings, TrainSettings
 from benchmarks.recipe.words import WORDS, names_of
 
@@ -66,6 +67,7 @@ def test_an_unknown_word_is_refused_with_the_nearest(key):
 
 def test_what_is_no_engine_has_the_words_too():
     assert set(SPREADS) == NORMS
+    assert set(NORM_LEARNED) == NORMS | {"none"}
     assert set(RULES) == TABLES["update.UPDATES"]
     assert DEVIATIONS.keys() | LIMITS.keys() == set(names_of("model.initialization"))
     assert set(MODES) | {"none"} == set(names_of("data.augmentation"))
