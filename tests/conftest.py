@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -32,6 +33,18 @@ def _keep_to_one_core() -> None:
 
 
 _keep_to_one_core()
+
+
+def _hear_ctrl_c() -> None:
+    """Take SIGINT as a terminal's programs do: `pytest &` in a script ignores it, and so would all that it starts.
+
+    A test that sends it to a process that ignores it would wait for ever.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+_hear_ctrl_c()
 
 # The same examples every time, and no time limit of any kind: a slow machine is no failure.
 settings.register_profile("project", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])

@@ -7,14 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from docs_blocks import ROOT
+from published import WEIGHTS, WEIGHTS_OF_EACH_BENCHMARK
 from weights_reader import reader
 
 from data_prep import load
 from results import registry
 from results.record import unpack_bits
-
-PUBLISHED = sorted((ROOT / "results" / "weights").glob("*/*.safetensors"))
-OF_MNIST = [path for path in PUBLISHED if "mnist" in path.parent.name]
 
 
 def correct_of(path: Path, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -30,7 +28,13 @@ def recorded(path: Path) -> tuple[np.ndarray, str]:
     return unpack_bits(record.test_correct, record.data.test.images), record.data.test.preprocessing
 
 
-@pytest.mark.parametrize("path", OF_MNIST, ids=lambda path: path.parent.name)
+def of_mnist(paths: list[Path]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(
+        "path", [path for path in paths if "mnist" in path.parent.name], ids=lambda path: path.parent.name
+    )
+
+
+@of_mnist(WEIGHTS_OF_EACH_BENCHMARK)
 def test_the_first_images_come_out_as_recorded(path, small_data_root):
     expected, preprocessing = recorded(path)
     test = load("mnist-small", small_data_root, preprocessing, 2000, 200).test
@@ -39,7 +43,7 @@ def test_the_first_images_come_out_as_recorded(path, small_data_root):
 
 @pytest.mark.slow
 @pytest.mark.data
-@pytest.mark.parametrize("path", OF_MNIST, ids=lambda path: path.parent.name)
+@of_mnist(WEIGHTS)
 def test_every_image_comes_out_as_recorded(path, real_data):
     expected, preprocessing = recorded(path)
     test = load("mnist", real_data, preprocessing, 50_000, 10_000).test
@@ -51,5 +55,5 @@ def test_it_is_carried_out_as_it_stands(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     reader("__main__")
     error = capsys.readouterr().out
-    expected, _ = recorded(next(path for path in PUBLISHED if path.stem == "237fe4a5f6da1e2c"))
+    expected, _ = recorded(next(path for path in WEIGHTS if path.stem == "237fe4a5f6da1e2c"))
     assert error == f"{100 * np.mean(~expected[:200])} % wrong\n"

@@ -24,6 +24,13 @@ WANTED = {name: artifact_of(Path(name).name, data) for name, data in CONTENT.ite
 MOST = 100_000
 
 
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Path:
+    """A folder in one that nothing else uses, so that a file beside it is seen without a look at those of all tests."""
+    (tmp_path / "downloads").mkdir()
+    return tmp_path / "downloads"
+
+
 Member = tuple[tarfile.TarInfo, bytes]
 
 

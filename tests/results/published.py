@@ -1,4 +1,8 @@
-"""Records of this repository's registry that tests take by name, so that none depends on what is added to it."""
+"""Records and weights of this repository's registry, as tests take them.
+
+By name, so that no test depends on what is added to the registry; or, where each network is another case, one of each
+benchmark: five seeds of a benchmark are the same case, and the registry grows by them.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,10 @@ FIRST = [
     )
 ]
 OF_A_GPU = RUNS / "binaryconnect-mnist/6968a2db8b8ce604.json"  # as schema 2 wrote it, by the torch engine
+
+
+WEIGHTS = sorted((RUNS.parent / "weights").glob("*/*.safetensors"))
+WEIGHTS_OF_EACH_BENCHMARK = list({path.parent: path for path in WEIGHTS}.values())
 
 
 def first(benchmark: str) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from published import RUNS, WEIGHTS, first
 from weights_reader import CASES, case, file_of, parameters_of, reader
 
 from benchmarks.engine.inference import norm_tensors, steps_of
@@ -23,9 +24,7 @@ from results.packed_weights import Kind, pack
 from results.record import Record, pack_bits, unpack_bits
 from results.weights_file import metadata_of, to_safetensors
 
-RESULTS = Path(__file__).parents[3] / "results"
-PUBLISHED = sorted((RESULTS / "weights").glob("*/*.safetensors"))
-LENET5 = RESULTS / "runs" / "rwth-lenet5-mnist-binary" / "237fe4a5f6da1e2c.json"
+LENET5 = first("rwth-lenet5-mnist-binary")
 LENET5_RECORD = registry.read(LENET5)
 
 
@@ -89,12 +88,12 @@ def test_onnxruntime_computes_the_same_network(name, tmp_path):
 @pytest.mark.onnx
 @pytest.mark.slow
 @pytest.mark.data
-@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", WEIGHTS, ids=lambda path: path.parent.name)
 def test_published_networks_get_every_test_image_right_as_recorded(path, real_data, tmp_path):
     pytest.importorskip("onnxruntime")
-    record = RESULTS / "runs" / path.parent.name / f"{path.stem}.json"
+    record = RUNS / path.parent.name / f"{path.stem}.json"
     out = tmp_path / "n.onnx"
-    written = onnx_export.export(record, out, registry=RESULTS / "runs", data_root=real_data)
+    written = onnx_export.export(record, out, registry=RUNS, data_root=real_data)
     assert written == (out, 10_000)
     assert out.stat().st_size < path.stat().st_size + 12_000  # it lacks what normalization was derived from
 
@@ -121,7 +120,7 @@ def of_first_images(monkeypatch: pytest.MonkeyPatch, small_data_root: Path, wron
 @pytest.mark.onnx
 def test_one_image_that_comes_out_otherwise_is_enough_to_write_nothing(small_data_root, monkeypatch, tmp_path):
     pytest.importorskip("onnxruntime")
-    out, here = tmp_path / "n.onnx", {"registry": RESULTS / "runs", "data_root": tmp_path}
+    out, here = tmp_path / "n.onnx", {"registry": RUNS, "data_root": tmp_path}
     of_first_images(monkeypatch, small_data_root)
     assert onnx_export.export(LENET5, out, **here) == (out, 200)
     out.unlink()
@@ -134,7 +133,7 @@ def test_one_image_that_comes_out_otherwise_is_enough_to_write_nothing(small_dat
 def test_without_the_packages_the_command_that_installs_them_is_named(monkeypatch, tmp_path):
     for package in ("onnx", "onnxruntime", "qonnx"):
         monkeypatch.setitem(sys.modules, package, None)
-    here = {"registry": RESULTS / "runs", "data_root": tmp_path}
+    here = {"registry": RUNS, "data_root": tmp_path}
     install = "`python -m pip install -r requirements-"
     with pytest.raises(EngineError, match=rf"^export --onnx needs the package onnx: {install}onnx\.txt`$"):
         onnx_export.export(LENET5, None, **here)
@@ -196,7 +195,7 @@ def test_a_published_network_as_qonnx(small_data_root, monkeypatch, tmp_path):
 
     of_first_images(monkeypatch, small_data_root)
     out = tmp_path / "n.onnx"
-    assert onnx_export.export(LENET5, out, registry=RESULTS / "runs", data_root=tmp_path, qonnx=True) == (out, 200)
+    assert onnx_export.export(LENET5, out, registry=RUNS, data_root=tmp_path, qonnx=True) == (out, 200)
     model = onnx.load(out)
     assert [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim] == [1, 1, 28, 28]
     assert {prop.key: prop.value for prop in model.metadata_props}["record"] == LENET5.stem

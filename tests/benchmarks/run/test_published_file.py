@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from forgeries import sealed
 from msgspec import UNSET
+from published import RUNS, WEIGHTS, WEIGHTS_OF_EACH_BENCHMARK
 from safetensors.numpy import load
 
 from benchmarks.engine.inference import NoStepsError, norm_tensors, steps_of
@@ -23,36 +24,35 @@ from results.packed_weights import pack, unpack
 from results.record import Record
 from results.weights_file import metadata_of
 
-RESULTS = Path(__file__).parents[3] / "results"
-PUBLISHED = sorted((RESULTS / "weights").glob("*/*.safetensors"))
+RESULTS = RUNS.parent
 
 
 def record_of(path: Path) -> Record:
-    return registry.read(RESULTS / "runs" / path.parent.name / f"{path.stem}.json")
+    return registry.read(RUNS / path.parent.name / f"{path.stem}.json")
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A copy of the registry's records with published weights."""
-    for path in PUBLISHED:
+    """A registry of this one's published weights, and their records: one of each benchmark."""
+    for path in WEIGHTS_OF_EACH_BENCHMARK:
         for name in (f"runs/{path.parent.name}/{path.stem}.json", f"weights/{path.parent.name}/{path.name}"):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(RESULTS / name, tmp_path / name)
     return tmp_path / "runs"
 
 
-IDS = [(path.parent.name, path.stem) for path in PUBLISHED]
+IDS = [(path.parent.name, path.stem) for path in WEIGHTS_OF_EACH_BENCHMARK]
 
 
 def test_the_registrys_files_follow_from_its_records() -> None:
-    assert len(PUBLISHED) >= 2
-    for path in PUBLISHED:
-        assert path.read_bytes() == content_of(record_of(path), weights.read_packed(record_of(path), RESULTS / "runs"))
+    assert len(WEIGHTS) >= 2
+    for path in WEIGHTS:
+        assert path.read_bytes() == content_of(record_of(path), weights.read_packed(record_of(path), RUNS))
     assert not list((RESULTS / "weights").glob("*/*.weights"))
 
 
 def test_what_they_say() -> None:
-    (path,) = (path for path in PUBLISHED if path.stem == "237fe4a5f6da1e2c")
+    (path,) = (path for path in WEIGHTS if path.stem == "237fe4a5f6da1e2c")
     data = path.read_bytes()
     about = metadata_of(data)
     assert {name: about[name] for name in ("record", "benchmark", "architecture", "dataset", "image_shape")} == {
@@ -119,8 +119,8 @@ def test_the_size_of_weights_is_the_scale_of_their_layer_where_it_has_one(
 
 
 def test_parameters_of_another_network_are_refused() -> None:
-    record = record_of(PUBLISHED[0])
-    found = unpack(weights.read_packed(record, RESULTS / "runs"), "test")
+    record = record_of(WEIGHTS[0])
+    found = unpack(weights.read_packed(record, RUNS), "test")
     name, value = found.popitem()
     with pytest.raises(RegistryError, match=rf"^weights of record {record.id}: parameters: expected \[.*{name}"):
         content_of(record, pack(found, {}))
@@ -152,7 +152,7 @@ def test_the_steps_of_every_network_name_its_tensors(name: str) -> None:
 
 
 def test_the_record_has_no_file_where_it_has_no_weights(root: Path) -> None:
-    (path,) = (RESULTS / "runs").glob("*/573cd6f024bf1322.json")
+    (path,) = RUNS.glob("*/573cd6f024bf1322.json")
     assert registry.read(path).published_weights is UNSET
     shutil.copytree(path.parent, root / path.parent.name)
     assert list(write_anew(root, [(path.parent.name, path.stem)])) == []

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from published import first
+from published import WEIGHTS, first
 
 import data_prep
 from benchmarks.engine.publication import packed_bytes, publishes_quantized
@@ -16,9 +16,6 @@ from benchmarks.verdict import check_record, data_digests, expectations
 from results import registry
 from results.record import Record
 from results.weights import packed_at
-
-RUNS = Path(__file__).parents[3] / "results" / "runs"
-PUBLISHED = sorted((RUNS.parent / "weights").glob("*/*.safetensors"))
 
 
 def real(benchmark: str) -> Record:
@@ -85,7 +82,7 @@ def test_weights_of_one_or_two_bits_are_published_or_it_is_said_why_not(benchmar
     assert publishes_quantized(load_recipe(benchmark)) == is_expected
 
 
-@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", WEIGHTS, ids=lambda path: path.parent.name)
 def test_the_size_of_published_weights_follows_from_the_recipe(path: Path) -> None:
     packed = packed_at(path, path.stat().st_size)
     assert packed is not None
