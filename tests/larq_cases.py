@@ -1,6 +1,6 @@
 """The engines against Larq, step by step (tests/golden/larq): the case, and the comparisons.
 
-tests/golden/record_larq.py records it with Larq and TensorFlow; each engine's tests run it with its own way of opening
+tests/larq_runs.py computes it with Larq and TensorFlow; each engine's tests run it with its own way of opening
 an engine.
 """
 
