@@ -74,6 +74,13 @@ def test_each_word_has_a_meaning_and_an_exit_code():
     assert set(names_of("protocol.selection")) == set(SELECTIONS)
 
 
+@pytest.mark.parametrize("word", ["not reproduced", "suspiciously good"])
+def test_where_seeds_scatter_the_sentence_says_so(word):
+    """It would contradict the line that says that the claim may be a single run of ours."""
+    assert "more than chance explains" in next(lines(verdict_of(word, plausible_single_run=False)))
+    assert next(lines(verdict_of(word, plausible_single_run=True))).endswith("that a single run may have its number.")
+
+
 def verdict_of(word: str, **changes: object) -> GroupVerdict:
     return GroupVerdict(
         benchmark="a", engine="gluon", precision="float32", digest="", registered="2026-11-25", word=word, **changes

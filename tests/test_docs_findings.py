@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections import Counter
 from typing import Any
 
 import pytest
 from docs_blocks import ROOT
 
+from benchmarks.recipe import load_recipe
 from results import registry
 from results.record import Record
 
@@ -36,14 +38,21 @@ def records() -> list[Record]:
     return [record for _, record in registry.read_all(RUNS, pytest.fail)]
 
 
+def claim_of(benchmark: str, verdict: dict[str, Any]) -> str:
+    is_read = load_recipe(benchmark).target.provenance == "read"
+    return f"{verdict['claim']:.{verdict['decimals']}f}" + ("" if is_read else " (mem)")
+
+
 def test_settled_claims_are_as_check_says(settled):
     distances = []
-    for benchmark, engine, claim, here, seeds, word in rows("Settled"):
+    for benchmark, engine, claim, margin, here, seeds, word in rows("Settled"):
         verdict = settled[benchmark, engine.split()[0]]
         mean, decimals = verdict["estimate"]["mean"], verdict["decimals"]
         error = (verdict["estimate"]["variance"] / len(verdict["seeds"])) ** 0.5
-        said = (f"{verdict['claim']:.{decimals}f}", f"{mean:.{decimals + 1}f} +- {error:.{decimals + 1}f}")
-        assert (claim, here, int(seeds), word) == (*said, len(verdict["seeds"]), verdict["word"])
+        place = decimals + 1
+        said = (f"{verdict['margin']:.{place}f}", f"{mean:.{place}f} +- {error:.{place}f}")
+        assert (margin, here, int(seeds), word) == (*said, len(verdict["seeds"]), verdict["word"])
+        assert claim == claim_of(benchmark, verdict)
         distances.append((mean - verdict["claim"]) / verdict["margin"])
     mean, deviation = statistics.fmean(distances), statistics.stdev(distances)
     t = mean / deviation * len(distances) ** 0.5
@@ -56,6 +65,17 @@ def test_single_seeds_are_those_of_the_records(records):
     for benchmark, engine, claim, here, seed in rows("One seed"):
         run = known[benchmark, engine, seed]
         assert (run.target.test_error, run.results.counted.test_error) == (float(claim), float(here))
+
+
+def test_open_groups_have_these_errors_so_far(cli):
+    verdicts = json.loads(cli("check", "--json", "--registry", str(RUNS)).stdout)["verdicts"]
+    groups = {(v["benchmark"], v["engine"]): v for v in verdicts if v["registered"]}
+    for benchmark, engine, claim, here, seeds in rows("Not answered yet"):
+        verdict = groups[benchmark, engine.split()[0]]
+        known = [f"{seed['test_error']:.2f}" for seed in verdict["seeds"] if seed["test_error"] is not None]
+        assert Counter(here.split(", ")) <= Counter(known)
+        assert seeds == f"{here.count(',') + 1} of {len(verdict['seeds'])}"
+        assert claim == claim_of(benchmark, verdict)
 
 
 def test_what_other_rules_give_is_that_of_the_records(settled, records):

@@ -28,13 +28,15 @@ def recorded(path: Path) -> tuple[np.ndarray, str]:
     return unpack_bits(record.test_correct, record.data.test.images), record.data.test.preprocessing
 
 
-def of_mnist(paths: list[Path]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize(
-        "path", [path for path in paths if "mnist" in path.parent.name], ids=lambda path: path.parent.name
-    )
+def of_mnist(*, others: bool = False) -> pytest.MarkDecorator:
+    """A network of each benchmark of MNIST; `others`: and at night all others of them."""
+    named = [path for path in (WEIGHTS if others else WEIGHTS_OF_EACH_BENCHMARK) if "mnist" in path.parent.name]
+    nightly = {path: () if path in WEIGHTS_OF_EACH_BENCHMARK else pytest.mark.nightly for path in named}
+    cases = [pytest.param(path, marks=marks, id=path.parent.name) for path, marks in nightly.items()]
+    return pytest.mark.parametrize("path", cases)
 
 
-@of_mnist(WEIGHTS_OF_EACH_BENCHMARK)
+@of_mnist()
 def test_the_first_images_come_out_as_recorded(path, small_data_root):
     expected, preprocessing = recorded(path)
     test = load("mnist-small", small_data_root, preprocessing, 2000, 200).test
@@ -43,7 +45,7 @@ def test_the_first_images_come_out_as_recorded(path, small_data_root):
 
 @pytest.mark.slow
 @pytest.mark.data
-@of_mnist(WEIGHTS)
+@of_mnist(others=True)
 def test_every_image_comes_out_as_recorded(path, real_data):
     expected, preprocessing = recorded(path)
     test = load("mnist", real_data, preprocessing, 50_000, 10_000).test

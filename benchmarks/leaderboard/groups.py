@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.leaderboard.images import TestImages
 from benchmarks.leaderboard.runs import device_of
 from benchmarks.verdict.group import GroupVerdict
-from benchmarks.verdict.report import MEANING, lines, short
+from benchmarks.verdict.report import lines, meaning, short
 from results import reevaluations
 from results.record import Record, packed_bytes
 from results.views.leaderboard import Group, Seed
@@ -35,7 +35,7 @@ def group(verdict: GroupVerdict, records: Sequence[Record], digest: str, images:
         registered=verdict.registered,
         is_current=verdict.digest == digest,
         word=short(verdict),
-        meaning=MEANING[verdict.word],
+        meaning=meaning(verdict),
         lines=[line.strip() for line in lines(verdict)][1:],
         mean=None if found is None else found.mean,
         deviation=None if found is None else found.deviation,

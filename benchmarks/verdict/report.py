@@ -23,6 +23,13 @@ MEANING = {
     "no published target": "The paper has no number to compare with: what was measured is recorded.",
     "not measured": "Nothing was measured yet.",
 }
+# The same where the mean is far from the claim, but seeds differ by so much more than the margin supposes that a single
+# run of ours may have it.
+SCATTERED = "but seeds differ so much that a single run may have its number."
+MEANING_OF_SCATTERED_SEEDS = {
+    "suspiciously good": f"On average it is better than the paper says, {SCATTERED}",
+    "not reproduced": f"No: on average it is worse than the paper says, {SCATTERED}",
+}
 SELECTIONS = {
     "best_validation": "the epoch of the lowest validation error (of several the last)",
     "first_best_validation": "the epoch of the lowest validation error (of several the first)",
@@ -31,6 +38,12 @@ SELECTIONS = {
     "first_best_test": "the epoch of the lowest test error (of several the first)",
 }
 UNEXPLAINED = "seeds differ by more than independent errors explain, and it is not used"
+
+
+def meaning(verdict: GroupVerdict) -> str:
+    """The verdict in one sentence, without statistics."""
+    usual = MEANING[verdict.word]
+    return MEANING_OF_SCATTERED_SEEDS.get(verdict.word, usual) if verdict.plausible_single_run else usual
 
 
 def lines(verdict: GroupVerdict, here: str = "") -> Iterator[str]:
@@ -47,7 +60,7 @@ def brief(verdict: GroupVerdict) -> Iterator[str]:
     """What everybody must know: the sentence, the numbers in one line, the reason, and what Holm's correction says."""
     precision = "" if verdict.precision == "float32" else f", {verdict.precision}"
     registered = f"registered {verdict.registered[:10]}" if verdict.registered else "not registered"
-    yield f"{verdict.benchmark} ({verdict.engine}{precision}; {registered}): {MEANING[verdict.word]}"
+    yield f"{verdict.benchmark} ({verdict.engine}{precision}; {registered}): {meaning(verdict)}"
     yield f"  {summary(verdict)}"
     if verdict.reason:
         yield f"  why: {verdict.reason}"
