@@ -7,6 +7,7 @@ import statistics
 from collections import Counter
 from typing import Any
 
+import pandas as pd
 import pytest
 from docs_blocks import ROOT
 
@@ -76,6 +77,36 @@ def test_open_groups_have_these_errors_so_far(cli):
         assert Counter(here.split(", ")) <= Counter(known)
         assert seeds == f"{here.count(',') + 1} of {len(verdict['seeds'])}"
         assert claim == claim_of(benchmark, verdict)
+
+
+@pytest.fixture(scope="module")
+def moments() -> pd.DataFrame:
+    return pd.read_csv(ROOT / "docs" / "larq_moments.csv")
+
+
+def test_moments_of_larqs_tutorial_are_those_that_were_measured(moments):
+    late = moments[moments.epoch >= 3]
+    said = {(program, int(seed)): cells for program, seed, *cells in rows("Not reproduced")}
+    assert set(said) == set(zip(moments.program, moments.seed, strict=True))
+    highest = 100 * (2.00 + 0.28)  # claim + margin, in images
+    for (program, seed), cells in said.items():
+        of = late[(late.program == program) & (late.seed == seed)]
+        within = f"{sum(of.running <= highest)} of {len(of)}"
+        spread = [f"{value / 100:.2f}" for value in (of.running.min(), of.running.median(), of.running.max())]
+        held = of.held.dropna()
+        assert len(held) == 10
+        assert cells == [*spread, within, f"{held.min() / 100:.2f} to {held.max() / 100:.2f}"]
+    by_batch = moments[moments.epoch >= 5].batch.dropna()
+    assert f"had {by_batch.min() / 100:.2f} to {by_batch.max() / 100:.2f} % in epochs 5 and 6" in " ".join(TEXT.split())
+
+
+def test_moments_at_the_ends_of_epochs_are_the_records(moments, records):
+    """The network that was looked at so often is the one whose record is judged."""
+    curves = {r.seed: r.curve.test_wrong for r in records if r.benchmark == "larq-mnist"}
+    ends = moments[(moments.program == "gluon") & (moments.batches == moments.batches.max())]
+    for seed, of in ends.groupby("seed"):
+        assert of.running.tolist() == curves[seed]
+    assert len(ends) >= 6
 
 
 def test_what_other_rules_give_is_that_of_the_records(settled, records):
