@@ -46,7 +46,7 @@ class Gluon:
     def order(self, epoch: int) -> np.ndarray:
         from benchmarks.run.protocol import next_order
 
-        return next_order("fresh", np.arange(len(self._labels)), self._seed, epoch)
+        return next_order(RECIPE.train.shuffle, np.arange(len(self._labels)), self._seed, epoch)
 
     def train(self, rows: np.ndarray, lr: float = LR) -> None:
         self._engine.train_epoch(self._images, self._labels, rows, BATCH, lr, keep_remainder=True)
@@ -77,7 +77,7 @@ class Larq:
         tf.keras.utils.set_random_seed(seed)
         self._images, self._labels = images.transpose(0, 2, 3, 1), labels
         self._generator = np.random.default_rng(seed)
-        self._model = larq_runs.tutorial((32, 64, 64), 64)
+        self._model = larq_runs.tutorial()
 
     def order(self, epoch: int) -> np.ndarray:
         return self._generator.permutation(len(self._labels))

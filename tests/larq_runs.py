@@ -27,7 +27,7 @@ class Run(NamedTuple):
     nearest: float
 
 
-def tutorial(filters: tuple[int, ...], units: int) -> Any:
+def tutorial(filters: tuple[int, ...] = (32, 64, 64), units: int = 64) -> Any:
     """The network of its notebook, compiled as there; layers have our names."""
     quantized = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip", "use_bias": False}
     both = quantized | {"input_quantizer": "ste_sign"}

@@ -30,9 +30,12 @@ def recorded(path: Path) -> tuple[np.ndarray, str]:
 
 def of_mnist(*, others: bool = False) -> pytest.MarkDecorator:
     """A network of each benchmark of MNIST; `others`: and at night all others of them."""
-    named = [path for path in (WEIGHTS if others else WEIGHTS_OF_EACH_BENCHMARK) if "mnist" in path.parent.name]
-    nightly = {path: () if path in WEIGHTS_OF_EACH_BENCHMARK else pytest.mark.nightly for path in named}
-    cases = [pytest.param(path, marks=marks, id=path.parent.name) for path, marks in nightly.items()]
+    one = WEIGHTS_OF_EACH_BENCHMARK
+    cases = [
+        pytest.param(path, marks=() if path in one else pytest.mark.nightly, id=path.parent.name)
+        for path in (WEIGHTS if others else one)
+        if "mnist" in path.parent.name
+    ]
     return pytest.mark.parametrize("path", cases)
 
 

@@ -27,13 +27,13 @@ def test_what_is_recorded_is_what_larq_computes():
         if key.startswith("held/"):
             assert np.mean(value == recorded[key]) > 0.99, key
             continue
-        held = recorded.get(key.replace("after/", "held/"), True) if key.startswith("after/") else True
+        held = recorded.get(f"held/{key.removeprefix('after/')}", True)
         assert (np.abs(value - recorded[key]) * held).max() <= 1e-5 * np.abs(recorded[key]).max() + 1e-7, key
 
 
 @pytest.fixture(scope="module")
 def tutorial():
-    return larq_runs.tutorial((32, 64, 64), 64)
+    return larq_runs.tutorial()
 
 
 def test_the_benchmark_has_the_layers_of_the_tutorials_network(tutorial):

@@ -20,8 +20,6 @@ FIRST = [
     )
 ]
 OF_A_GPU = RUNS / "binaryconnect-mnist/6968a2db8b8ce604.json"  # as schema 2 wrote it, by the torch engine
-
-
 WEIGHTS = sorted((RUNS.parent / "weights").glob("*/*.safetensors"))
 WEIGHTS_OF_EACH_BENCHMARK = list({path.parent: path for path in WEIGHTS}.values())
 
